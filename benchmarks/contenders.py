@@ -1,0 +1,136 @@
+"""The savers that are compared, each over a file of its own, opened as its documentation says.
+
+A contender hides what a benchmark must not care about: how the saver is opened and closed, which files are
+its own, and how a thread is copied when the saver itself cannot.
+
+Not here: time (`replay`, `cold`) and which figure is good enough (`bars`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from abc import ABC, abstractmethod
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+
+Saver = BaseCheckpointSaver[str]
+
+
+class Contender(ABC):
+    """One saver over one file, in a directory that exists."""
+
+    name: str
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / f"{self.name}.db"
+        self._saver: Saver | None = None
+
+    @property
+    def saver(self) -> Saver:
+        """The open saver; it opens on first use."""
+        if self._saver is None:
+            self._saver = self._open()
+        return self._saver
+
+    def close(self) -> None:
+        """Close the saver as an application that ends properly does. `saver` opens it again."""
+        if self._saver is not None:
+            self._close(self._saver)
+            self._saver = None
+
+    def bytes_on_disk(self) -> int:
+        """Return the size of the store with everything that lies beside it (write-ahead log, shared
+        memory).
+        """
+        return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
+
+    def copy_thread(self, source: str, target: str) -> None:
+        """Make `target` a copy of the thread `source`, in the cheapest way this saver offers."""
+        self.saver.copy_thread(source, target)
+
+    @abstractmethod
+    def _open(self) -> Saver: ...
+
+    @abstractmethod
+    def _close(self, saver: Saver) -> None: ...
+
+
+class CkptContender(Contender):
+    """`CkptSaver`, with its defaults."""
+
+    name = "ckpt"
+
+    def _open(self) -> Saver:
+        # Imported here, so that the process that measures another saver does not pay for this one.
+        from ckpt.langgraph import CkptSaver
+
+        return CkptSaver(str(self.path))
+
+    def _close(self, saver: Any) -> None:
+        saver.close()
+
+    def gc(self) -> None:
+        """Collect and repack everything that can be, without waiting for the grace period."""
+        from datetime import timedelta
+
+        saver: Any = self.saver
+        saver.repository.gc(grace=timedelta(0))
+
+
+class SqliteContender(Contender):
+    """LangGraph's `SqliteSaver`, with its defaults: WAL, and `synchronous=FULL` as SQLite ships it.
+
+    It has no `copy_thread`. Its users read every checkpoint and put it again under the new name, which this
+    does too.
+    """
+
+    name = "sqlite"
+
+    def _open(self) -> Saver:
+        from langgraph.checkpoint.sqlite import SqliteSaver
+
+        return SqliteSaver(sqlite3.connect(str(self.path), check_same_thread=False))
+
+    def _close(self, saver: Any) -> None:
+        saver.conn.close()
+
+    def copy_thread(self, source: str, target: str) -> None:
+        # Read through a second saver: the first holds its lock while a list is open, and a put would wait for ever.
+        saver, reader = self.saver, self._open()
+        for found in reader.list({"configurable": {"thread_id": source}}):
+            put_again(saver, found, target)
+        self._close(reader)
+
+
+class HeadCopyContender(SqliteContender):
+    """`SqliteSaver` whose users give up the history when they fork: the head alone is put under the new name.
+
+    This is the least a fork can cost there, and less than a fork: nothing before it can be looked at or
+    returned to.
+    """
+
+    name = "sqlite-head"
+
+    def copy_thread(self, source: str, target: str) -> None:
+        found = self.saver.get_tuple({"configurable": {"thread_id": source}})
+        if found is not None:
+            put_again(self.saver, found, target)
+
+
+def put_again(saver: Saver, found: CheckpointTuple, thread: str) -> None:
+    """Put a checkpoint that was read, and its pending writes, into another thread."""
+    parent = found.parent_config["configurable"]["checkpoint_id"] if found.parent_config else None
+    namespace = found.config["configurable"]["checkpoint_ns"]
+    under: Any = {"configurable": {"thread_id": thread, "checkpoint_ns": namespace, "checkpoint_id": parent}}
+    stored = saver.put(under, found.checkpoint, found.metadata, found.checkpoint["channel_versions"])
+    writes: defaultdict[str, list[tuple[str, Any]]] = defaultdict(list)
+    for task, channel, value in found.pending_writes or ():
+        writes[task].append((channel, value))
+    for task, written in writes.items():
+        saver.put_writes(stored, written, task)
+
+
+CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (CkptContender, SqliteContender)}

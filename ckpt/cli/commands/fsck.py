@@ -1,0 +1,59 @@
+"""`ckpt fsck`: look for damage."""
+
+from __future__ import annotations
+
+import click
+
+from ckpt.cli.command import Command
+from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.format import counted, short
+
+NEEDED_SHOWN = 3
+DAMAGED = 5
+
+
+@click.command(
+    "fsck",
+    cls=Command,
+    short_help="Check the store for damage.",
+    examples="ckpt fsck\nckpt fsck --no-read-data",
+)
+@click.option(
+    "--read-data/--no-read-data",
+    default=True,
+    help="Read and verify every object, or only the records. [read]",
+)
+@pass_invocation
+@click.pass_context
+def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None:
+    """Check every record and every object, and name the checkpoints that need what is damaged.
+
+    Exit code 5 if there is damage. Nothing is changed.
+    """
+    from ckpt.cli import records
+
+    repository = invocation.repository()
+    report = repository.fsck(read_data=read_data)
+    out = invocation.out
+    if invocation.json:
+        out.document("ckpt.fsck/1", {"store": records.store(repository), **records.fsck(report)})
+    else:
+        checked = [
+            counted(report.checkpoints, "checkpoint"),
+            counted(report.objects, "object"),
+            counted(report.references, "reference"),
+        ]
+        found = counted(len(report.problems), "problem") if report.problems else "no problems"
+        out.print(f"checked {', '.join(checked)}: {found}")
+        for problem in report.problems:
+            needed = [out.text(each) for each in problem.needed_by[:NEEDED_SHOWN]]
+            more = len(problem.needed_by) - len(needed)
+            if more > 0:
+                needed.append(f"{more:,} more")
+            where = f" {out.style(short(problem.id), 'failed')}" if problem.id else ""
+            by = f"; needed by {', '.join(needed)}" if needed else ""
+            out.print(f"  {out.text(problem.kind)}{where} {out.text(problem.message)}{by}")
+        if report.problems:
+            out.note("hint: what is not named here still loads; copy it, or bring back a backup of the store")
+    if report.problems:
+        ctx.exit(DAMAGED)

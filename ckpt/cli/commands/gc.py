@@ -1,0 +1,52 @@
+"""`ckpt gc`: free space and repack."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import click
+
+from ckpt.cli.command import Command, dry_run_option
+from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.format import counted, duration, size
+
+
+@click.command(
+    "gc",
+    cls=Command,
+    short_help="Free the space of what was dropped, and repack.",
+    examples="ckpt gc\nckpt gc --grace 0s\nckpt gc -n",
+)
+@click.option(
+    "--grace",
+    default="14d",
+    metavar="DURATION",
+    help="Keep what was dropped more recently: 14d, 2h, 0s. [14d]",
+)
+@dry_run_option
+@pass_invocation
+def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
+    """Free the space of what delete and prune let go, and lay the rest down more tightly.
+
+    Others may go on writing, and it can be interrupted at any time without loss. What is freed can no longer
+    be brought back by ckpt undo.
+    """
+    from ckpt.cli import records
+
+    period = duration(grace)
+    if period is None:
+        usage(f"{grace} is not a duration", "write a number and s, min, h, d or w, as in 14d")
+    assert isinstance(period, timedelta)
+    repository = invocation.repository(write=not dry_run)
+    report = repository.gc(grace=period, dry_run=dry_run)
+    out = invocation.out
+    if invocation.json:
+        out.document("ckpt.gc/1", {"store": records.store(repository), **records.gc(report, dry_run=dry_run)})
+        return
+    objects = f"{counted(report.objects_removed, 'object')} ({size(report.bytes_freed)})"
+    repacked = counted(report.objects_repacked, "object")
+    if dry_run:
+        out.print(f"Would free {objects} and repack {repacked}. Nothing was changed.")
+        return
+    out.print(f"Freed {objects}, repacked {repacked}")
+    out.print(f"the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")

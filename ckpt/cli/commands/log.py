@@ -1,0 +1,91 @@
+"""`ckpt log`: the graph of a thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ckpt.cli.arguments import revision_argument
+from ckpt.cli.command import Command
+from ckpt.cli.context import Invocation, pass_invocation
+
+if TYPE_CHECKING:
+    from ckpt.repository import CheckpointInfo, Repository
+
+
+@click.command(
+    "log",
+    cls=Command,
+    short_help="Show the checkpoints of a thread as a graph.",
+    examples="ckpt log support-42\nckpt log support-42~3 -n 5\nckpt log -t 'odd id' --json\nckpt log --all",
+)
+@revision_argument("revisions", nargs=-1, metavar="[REV|THREAD]...")
+@click.option("--graph/--no-graph", default=True, help="Draw lanes for heads and forks, or not. [on]")
+@click.option("--oneline", is_flag=True, help="Only id, step, what changed and names.")
+@click.option("--subgraphs", is_flag=True, help="Include the namespaces of subgraphs.")
+@click.option("--heads", is_flag=True, help="Include every head of the thread, whatever the revision.")
+@click.option("--all", "everything", is_flag=True, help="Show every thread.")
+@click.option(
+    "-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N checkpoints. [20]"
+)
+@pass_invocation
+def command(
+    invocation: Invocation,
+    revisions: tuple[str, ...],
+    graph: bool,
+    oneline: bool,
+    subgraphs: bool,
+    heads: bool,
+    everything: bool,
+    limit: int,
+) -> None:
+    """Show checkpoints, newest first: of a thread with all its heads, or the ancestors of a revision.
+
+    Each line: id, step and source, nodes, time, what changed, bytes added to the store, and names. Signs:
+    @ where the thread continues, ○ checkpoint, ‖ interrupted, × failed, ◆ tagged.
+    """
+    from ckpt.cli import records
+    from ckpt.cli.graph import children_first
+    from ckpt.cli.logview import Entry, draw
+
+    repository = invocation.repository()
+    wanted: tuple[str | None, ...] = revisions
+    if everything or not revisions:
+        wanted = (None,)
+    found: dict[str, CheckpointInfo] = {}
+    for revision in wanted:
+        thread = None if everything else invocation.thread
+        for info in repository.log(
+            revision,
+            thread=thread,
+            namespace=invocation.namespace,
+            limit=limit + 1,
+            all_heads=heads or _is_current(repository, revision, thread),
+            subgraphs=subgraphs,
+        ):
+            found.setdefault(info.id, info)
+    infos = list(found.values())
+    infos = [infos[index] for index in children_first([(info.id, info.parents) for info in infos])]
+    more = len(infos) > limit
+    entries = [
+        Entry(info, repository.changes(info), _newest_message(invocation, info)) for info in infos[:limit]
+    ]
+    out = invocation.out
+    if invocation.json:
+        items = [records.checkpoint(entry.info, entry.changes) for entry in entries]
+        out.records("ckpt.log/1", records.store(repository), items)
+    elif not entries:
+        out.note("no checkpoints")
+    else:
+        rest = f"earlier checkpoints (-n {limit * 2} to see more)" if more else None
+        draw(out, entries, graph=graph, oneline=oneline, more=rest)
+
+
+def _is_current(repository: Repository, revision: str | None, thread: str | None) -> bool:
+    # A thread's name means the thread; a point in its past means what led there.
+    return revision is None or repository.resolve(revision, thread=thread).is_current
+
+
+def _newest_message(invocation: Invocation, info: CheckpointInfo) -> tuple[str, ...]:
+    return ()

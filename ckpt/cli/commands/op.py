@@ -1,0 +1,55 @@
+"""`ckpt op log`: the administrative changes, newest first."""
+
+from __future__ import annotations
+
+import click
+
+from ckpt.cli.command import Command, short_help_option
+from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.format import age, short, time_of
+from ckpt.cli.output import Cell
+
+
+@click.group(
+    "op",
+    short_help="Look at the administrative changes.",
+    context_settings={"help_option_names": ["--help"]},
+    no_args_is_help=True,
+)
+def command() -> None:
+    """Look at the administrative changes: forks, checkouts, tags, deletions and what was undone."""
+
+
+command.params.append(short_help_option())
+
+
+@command.command(
+    "log", cls=Command, short_help="List the changes, newest first.", examples="ckpt op log -n 3"
+)
+@click.option(
+    "-n", "limit", type=click.IntRange(min=0), default=20, metavar="N", help="At most N changes. [20]"
+)
+@pass_invocation
+def log(invocation: Invocation, limit: int) -> None:
+    """List the administrative changes, newest first. ckpt undo OP takes one back."""
+    from ckpt.cli import records
+
+    repository = invocation.repository()
+    operations = repository.operations(limit=limit)
+    out = invocation.out
+    if invocation.json:
+        out.records("ckpt.op/1", records.store(repository), [records.operation(each) for each in operations])
+        return
+    if not operations:
+        out.note("nothing was changed yet")
+    rows = [
+        [
+            Cell("op", "dim"),
+            Cell(short(each.id, 8), "id"),
+            Cell(time_of(each.time, out.zone) if invocation.settings.verbose else age(each.time), "dim"),
+            Cell(out.text(each.text)),
+            Cell(out.text(each.user), "dim"),
+        ]
+        for each in operations
+    ]
+    out.table(rows, flexible=3)

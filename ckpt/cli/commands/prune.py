@@ -1,0 +1,66 @@
+"""`ckpt prune`: drop old checkpoints."""
+
+from __future__ import annotations
+
+import click
+
+from ckpt.cli.arguments import thread_argument
+from ckpt.cli.command import Command, dry_run_option, yes_option
+from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.format import counted
+
+
+@click.command(
+    "prune",
+    cls=Command,
+    short_help="Drop old checkpoints and keep the newest.",
+    examples="ckpt prune --all --keep-last 20 -n\nckpt prune support-42 --keep-last 1 -y",
+)
+@thread_argument("threads", nargs=-1, metavar="[THREAD]...")
+@click.option("--all", "everything", is_flag=True, help="Prune every thread.")
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Keep the N newest of each thread.",
+)
+@dry_run_option
+@yes_option
+@pass_invocation
+def command(
+    invocation: Invocation,
+    threads: tuple[str, ...],
+    everything: bool,
+    keep_last: int,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Drop all but the newest checkpoints of each THREAD (verbatim), in each of its namespaces.
+
+    Heads, tagged and interrupted checkpoints and fork points always stay, and so does what they need to
+    load. ckpt gc then frees the space.
+    """
+    from ckpt.cli import records
+
+    names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
+    if bool(names) == everything:
+        usage("name the threads, or all of them with --all", "add -n to see what would go")
+    repository = invocation.repository(write=not dry_run)
+    if everything:
+        names = [each.name for each in repository.threads()]
+    if not dry_run:
+        which = "every thread" if everything else counted(len(names), "thread")
+        invocation.confirm(f"Keep only the newest {keep_last} of {which}?", yes=yes)
+    report = repository.prune(names, keep_last=keep_last, dry_run=dry_run)
+    out = invocation.out
+    if invocation.json:
+        out.document(
+            "ckpt.prune/1", {"store": records.store(repository), **records.prune(report, dry_run=dry_run)}
+        )
+        return
+    removed = counted(report.removed, "checkpoint")
+    if dry_run:
+        out.print(f"Would remove {removed} and keep {report.kept:,}. Nothing was changed.")
+    else:
+        out.print(f"Removed {removed}, kept {report.kept:,}; ckpt gc frees the space")

@@ -1,0 +1,54 @@
+"""`ckpt rewind`: step a thread back."""
+
+from __future__ import annotations
+
+import click
+
+from ckpt.cli.arguments import thread_argument
+from ckpt.cli.command import Command, dry_run_option
+from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.moves import show_move
+
+
+@click.command(
+    "rewind",
+    cls=Command,
+    short_help="Step a thread back by some checkpoints.",
+    examples="ckpt rewind support-42\nckpt rewind support-42 2\nckpt rewind -t 'odd id' 2",
+)
+@thread_argument("words", nargs=-1, metavar="THREAD [N]")
+@dry_run_option
+@pass_invocation
+def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> None:
+    """Make the checkpoint N steps back (1 by default) the point from which THREAD continues.
+
+    The same as ckpt checkout THREAD~N, with THREAD taken verbatim; with -t the only argument is N. It
+    restores state, not the world: resuming runs nodes, tools and models again.
+    """
+    thread, steps = _arguments(invocation, words)
+    repository = invocation.repository(write=not dry_run)
+    target = repository.resolve(f"@~{steps}", thread=thread)
+    tip = repository.resolve("@", thread=thread)
+    done = None if dry_run else repository.rewind(thread, steps)
+    show_move(invocation, "Rewound", "rewind", target, tip, done)
+
+
+def _arguments(invocation: Invocation, words: tuple[str, ...]) -> tuple[str, int]:
+    named = invocation.thread_option
+    if named is None and len(words) < 2 and invocation.thread is not None and all(map(_is_number, words)):
+        named = invocation.thread
+    rest = words
+    if named is None:
+        if not words:
+            usage("no thread was named", "write ckpt rewind THREAD [N], or give the thread with -t")
+        named, rest = words[0], words[1:]
+    if len(rest) > 1 or not all(map(_is_number, rest)):
+        usage(
+            f"{' '.join(rest)} is not a number of checkpoints",
+            "write ckpt rewind THREAD [N], or ckpt rewind -t ID [N]",
+        )
+    return named, int(rest[0]) if rest else 1
+
+
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= 9

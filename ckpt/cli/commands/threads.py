@@ -1,0 +1,73 @@
+"""`ckpt threads`: the table of threads."""
+
+from __future__ import annotations
+
+import click
+
+from ckpt.cli.command import Command
+from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.format import size, time_of
+from ckpt.cli.output import Cell
+
+_STYLES = {"interrupted": "waiting", "error": "failed"}
+
+
+@click.command(
+    "threads",
+    cls=Command,
+    short_help="List the threads, newest first.",
+    examples="ckpt threads\nckpt threads 'support-*' --status interrupted",
+)
+@click.argument("pattern", required=False)
+@click.option(
+    "--status", type=click.Choice(["idle", "interrupted", "error"]), help="Only threads in this state."
+)
+@click.option(
+    "--sort",
+    type=click.Choice(["updated", "size", "steps"]),
+    default="updated",
+    help="What comes first. [updated]",
+)
+@click.option("-n", "limit", type=click.IntRange(min=0), metavar="N", help="At most N threads.")
+@pass_invocation
+def command(
+    invocation: Invocation, pattern: str | None, status: str | None, sort: str, limit: int | None
+) -> None:
+    """List the threads whose name matches PATTERN (with * and ?), newest first.
+
+    The columns: name, status, checkpoints, heads if there are several, size as if every checkpoint were
+    written in full, when it changed last, and where it was forked from.
+    """
+    from ckpt.cli import records
+
+    repository = invocation.repository()
+    threads = [each for each in repository.threads(pattern) if status in (None, each.status)]
+    if sort == "size":
+        threads.sort(key=lambda each: -each.bytes_logical)
+    elif sort == "steps":
+        threads.sort(key=lambda each: -each.checkpoints)
+    threads = threads[:limit]
+    out = invocation.out
+    if invocation.json:
+        out.records("ckpt.threads/1", records.store(repository), [records.thread(each) for each in threads])
+        return
+    if not threads:
+        out.note("no threads" + (f" match {out.text(pattern)}" if pattern else ""))
+        return
+    heading = [
+        Cell(title, "dim", right=title in ("CHECKPOINTS", "HEADS", "SIZE"))
+        for title in ("THREAD", "STATUS", "CHECKPOINTS", "HEADS", "SIZE", "UPDATED", "")
+    ]
+    rows = [
+        [
+            Cell(out.text(each.name), "key"),
+            Cell(each.status, _STYLES.get(each.status, "")),
+            Cell(f"{each.checkpoints:,}", right=True),
+            Cell(f"{each.heads:,}", right=True),
+            Cell(size(each.bytes_logical), right=True),
+            Cell(time_of(each.updated, out.zone), "dim"),
+            Cell(f"fork of {out.text(each.forked_from)}" if each.forked_from is not None else "", "dim"),
+        ]
+        for each in threads
+    ]
+    out.table([heading, *rows], flexible=0)

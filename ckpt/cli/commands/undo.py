@@ -1,0 +1,53 @@
+"""`ckpt undo`: take back an administrative change."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from ckpt.cli.command import Command, dry_run_option
+from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.format import short
+
+if TYPE_CHECKING:
+    from ckpt.repository import Operation, Repository
+
+
+@click.command(
+    "undo",
+    cls=Command,
+    short_help="Take back an administrative change.",
+    examples="ckpt undo\nckpt undo op:3fa1",
+)
+@click.argument("operation", required=False, metavar="[OP]")
+@dry_run_option
+@pass_invocation
+def command(invocation: Invocation, operation: str | None, dry_run: bool) -> None:
+    """Take back the last administrative change, or the one that OP names (see ckpt op log).
+
+    Possible until ckpt gc has freed what it needs, and as long as nothing built on the change: otherwise it
+    is refused with exit code 4. Undoing twice goes back two changes.
+    """
+    from ckpt.cli import records
+
+    repository = invocation.repository(write=not dry_run)
+    wanted = operation.removeprefix("op:") if operation else None
+    out = invocation.out
+    done = _target(repository, wanted) if dry_run else repository.undo(wanted)
+    if invocation.json:
+        out.document("ckpt.undo/1", {"dry_run": dry_run, "operation": records.operation(done)})
+    elif dry_run:
+        out.print(f"Would undo op {short(done.id)}: {out.text(done.text)}. Nothing was changed.")
+    else:
+        out.print(out.text(done.text))
+
+
+def _target(repository: Repository, wanted: str | None) -> Operation:
+    for each in repository.operations():
+        if each.id.startswith(wanted or ""):
+            return each
+    from ckpt.errors import NotFoundError
+
+    what = f"no operation begins with {wanted}" if wanted else "nothing was changed yet"
+    raise NotFoundError(what, hints=["ckpt op log lists the operations"])

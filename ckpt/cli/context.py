@@ -1,0 +1,139 @@
+"""What one invocation knows: the global options, where the store is, which thread is meant.
+
+The store is the first of: `--store`, `CKPT_STORE`, the nearest `.ckpt/store.db` upwards from the working
+directory. Opening it imports the engine, so nothing here does until `Invocation.repository` is called.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import click
+
+from ckpt.cli.output import Output, Settings
+
+if TYPE_CHECKING:
+    from ckpt.repository import Repository
+
+STORE_FOLDER: Final = ".ckpt"
+STORE_FILE: Final = "store.db"
+
+
+@dataclass
+class Invocation:
+    """One run of the command line, shared by the group and the command as click's `ctx.obj`."""
+
+    settings: Settings = field(default_factory=Settings)
+    store_option: str | None = None
+    thread_option: str | None = None
+    namespace: str = ""
+    _output: Output | None = None
+    _repository: Any = None
+
+    @property
+    def out(self) -> Output:
+        """The output; made at the first use, when all options have been read."""
+        if self._output is None:
+            self._output = Output(self.settings)
+        return self._output
+
+    @property
+    def json(self) -> bool:
+        """Whether the result is wanted as JSON."""
+        return self.settings.json or self.settings.jsonl
+
+    @property
+    def thread(self) -> str | None:
+        """The thread given with -t or CKPT_THREAD, verbatim."""
+        if self.thread_option is not None:
+            return self.thread_option
+        return os.environ.get("CKPT_THREAD") or None
+
+    def revision(self, given: str | None) -> str:
+        """Return the revision of a command; without one, the head of the given thread."""
+        if given is not None:
+            return given
+        if self.thread is None:
+            usage("no checkpoint was named", "name a revision such as support-42~1, or a thread with -t")
+        return "@"
+
+    def repository(self, *, write: bool = False) -> Repository:
+        """Open the store, for reading only unless `write`; it is closed when the command ends."""
+        if self._repository is None:
+            import ckpt
+
+            self._repository = ckpt.open(self.store_url(), create=False, readonly=not write)
+        repository: Repository = self._repository
+        return repository
+
+    def store_url(self) -> str:
+        """Return where the store is, or raise StoreNotFoundError."""
+        given = self.store_option or os.environ.get("CKPT_STORE")
+        if given:
+            return inside_folder(given)
+        found = nearest_store(Path.cwd())
+        if found is None:
+            from ckpt.errors import StoreNotFoundError
+
+            raise StoreNotFoundError(
+                f"no store here: {STORE_FOLDER}/{STORE_FILE} is in no folder from {Path.cwd()} upwards",
+                hints=["name one with --store URL or CKPT_STORE, or make one with ckpt init"],
+            )
+        return str(found)
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask before something that takes away; never when nobody can answer."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            usage(
+                "this needs a confirmation and stdin is not a terminal",
+                "repeat the command with -y to confirm",
+            )
+        if not click.confirm(self.out.text(question), err=True):
+            raise click.Abort
+
+    def close(self) -> None:
+        """Close the store and finish the output."""
+        try:
+            if self._repository is not None:
+                self._repository.close()
+        finally:
+            if self._output is not None:
+                self._output.close()
+
+
+pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def inside_folder(given: str) -> str:
+    """Return the store's file if `given` is a folder made by `ckpt init`, else `given` itself."""
+    if "://" in given:
+        return given
+    path = Path(given)
+    if path.is_dir():
+        if path.name == STORE_FOLDER or (path / STORE_FILE).exists():
+            return str(path / STORE_FILE)
+        if (path / STORE_FOLDER / STORE_FILE).exists():
+            return str(path / STORE_FOLDER / STORE_FILE)
+    return given
+
+
+def nearest_store(start: Path) -> Path | None:
+    """Return the store file in the nearest `.ckpt` folder from `start` upwards."""
+    for folder in (start, *start.parents):
+        candidate = folder / STORE_FOLDER / STORE_FILE
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def usage(message: str, hint: str) -> NoReturn:
+    """Raise the error of a command that was called wrongly."""
+    from ckpt.errors import InvalidInputError
+
+    raise InvalidInputError(message, hints=[hint])

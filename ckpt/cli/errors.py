@@ -1,0 +1,132 @@
+"""Turn every way a command can end into lines on stderr and an exit code.
+
+What happened and why on the `error:` line, what to do on `hint:` lines; with `--json` one more line, the
+last, is a `ckpt.error/1` document. An unknown exception is a bug of ours and says so, without a traceback
+unless `--debug` is given.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+import click
+
+from ckpt.cli.context import Invocation
+from ckpt.cli.escape import escape
+from ckpt.cli.output import BrokenOutputError, Output, dump_json
+from ckpt.errors import CkptError, InvalidInputError
+
+INTERNAL: Final = 70
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+# Kept apart from the names of `ckpt.errors`, which belong to the engine.
+CODES: Final[Mapping[int, str]] = {2: "USAGE", INTERNAL: "INTERNAL", INTERRUPTED: "INTERRUPTED"}
+
+
+def report(error: BaseException, invocation: Invocation, arguments: Sequence[str]) -> int:
+    """Say what went wrong and return the exit code."""
+    if isinstance(error, SystemExit):
+        return _exit_code(error)
+    if isinstance(error, BrokenOutputError | BrokenPipeError):
+        _discard_stdout()
+        return BROKEN_PIPE
+    out = Output(invocation.settings)
+    as_json = invocation.json or _asks_for_json(arguments)
+    if isinstance(error, CkptError):
+        _complain(out, as_json, error.exit_code, error.code, str(error), error.hints, _facts(error))
+        return error.exit_code
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.message, err=True)
+        return 2
+    if isinstance(error, click.UsageError):
+        hints = [f"{error.ctx.command_path} --help explains the command"] if error.ctx else []
+        _complain(out, as_json, 2, CODES[2], _lower_first(error.format_message()), hints, {})
+        return 2
+    if isinstance(error, click.ClickException):
+        _complain(out, as_json, error.exit_code, "ERROR", _lower_first(error.format_message()), (), {})
+        return error.exit_code
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        _complain(out, as_json, INTERRUPTED, CODES[INTERRUPTED], "interrupted", (), {})
+        return INTERRUPTED
+    if invocation.settings.debug:
+        for line in traceback.format_exception(error):
+            out.complain(line.rstrip("\n"))
+    _complain(
+        out,
+        as_json,
+        INTERNAL,
+        CODES[INTERNAL],
+        f"internal error: {type(error).__name__}: {error}",
+        ["this is a bug in ckpt, not in what you did; please report it with the output of --debug"],
+        {},
+    )
+    return INTERNAL
+
+
+def unknown_command(name: str, known: Sequence[str]) -> InvalidInputError:
+    """Return the error for a command that does not exist, with the nearest ones as hints."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "ckpt --help lists the commands"
+    return InvalidInputError(f"there is no command {name}", hints=[hint])
+
+
+def _complain(
+    out: Output,
+    as_json: bool,
+    exit_code: int,
+    code: str,
+    message: str,
+    hints: Sequence[str],
+    facts: Mapping[str, object],
+) -> None:
+    try:
+        out.complain(escape(message), "error", "error: ")
+        for hint in hints:
+            out.complain(escape(hint), "hint", "hint: ")
+        if as_json:
+            document = {
+                "schema": "ckpt.error/1", "code": code, "exit": exit_code, "message": message,
+                "hints": list(hints), **facts,
+            }  # fmt: skip
+            out.complain(dump_json(document))
+    except BrokenOutputError:
+        pass  # nobody listens on stderr; the exit code still tells
+
+
+def _facts(error: CkptError) -> dict[str, object]:
+    candidates = getattr(error, "candidates", None)
+    return {"candidates": list(candidates)} if candidates else {}
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in own or "--jsonl" in own
+
+
+def _lower_first(message: str) -> str:
+    # click writes sentences; our errors are fragments after a colon.
+    text = message.rstrip(".")
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+
+
+def _exit_code(error: SystemExit) -> int:
+    broken = error.__context__
+    if isinstance(broken, OSError) and broken.errno == errno.EPIPE:
+        _discard_stdout()
+        return BROKEN_PIPE
+    return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from complaining when it flushes stdout at its end."""
+    with suppress(OSError, ValueError):  # a test's stdout has no descriptor
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,144 @@
+"""Draw a log: one line for each checkpoint, beside the lanes of `ckpt.cli.graph`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ckpt.cli.format import short, short_length, size, time_of, unique_length, width_of
+from ckpt.cli.graph import ASCII, UNICODE, Glyphs, Row, layout
+from ckpt.cli.output import Cell, Output
+
+if TYPE_CHECKING:
+    from ckpt.repository import ChannelChange, CheckpointInfo
+
+KEYS_SHOWN: Final = 4
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A checkpoint, what it changed, and further text for the lines below it."""
+
+    info: CheckpointInfo
+    changes: Sequence[ChannelChange]
+    text: tuple[str, ...] = ()
+
+
+def draw(out: Output, entries: Sequence[Entry], *, graph: bool, oneline: bool, more: str | None) -> None:
+    """Print the entries, children before parents; `more` says how to see those that were left out."""
+    glyphs = ASCII if out.ascii else UNICODE
+    drawing = layout([(entry.info.id, entry.info.parents) for entry in entries], glyphs)
+    margin = drawing.width + 2 if graph else 3
+    cells = _cells(out, entries, oneline=oneline)
+    lines = out.columns(cells, flexible=5, width=max(out.width - margin, 40))
+    for entry, row, line in zip(entries, drawing.rows, lines, strict=True):
+        glyph = out.style(_glyph(entry.info, glyphs), _style(entry.info))
+        if not graph:
+            row = Row((), " ", 0, " ", ())
+        for link in row.above:
+            out.print(link)
+        out.print(_beside(row.with_glyph(glyph), row.node, margin) + line)
+        for text in entry.text:
+            out.print(f"{row.beside:<{margin}}  {out.style(text, 'dim')}".rstrip())
+        for link in row.below:
+            out.print(link)
+    if more is not None:
+        out.print(out.style(f"{drawing.tail if graph else '~':<{margin}}{more}", "dim"))
+
+
+def summarise(changes: Iterable[ChannelChange]) -> str:
+    """Return what a checkpoint changed in a few words: `+1 message, ~ticket`."""
+    parts: list[str] = []
+    for each in changes:
+        counts = [(sign, n) for sign, n in (("+", each.add), ("~", each.change), ("-", each.remove)) if n]
+        if each.key == "messages":
+            parts += [f"{sign}{n} message{'s' if n != 1 else ''}" for sign, n in counts]
+        elif len(counts) == 1 and counts[0][1] == 1:
+            parts.append(f"{counts[0][0]}{each.key}")
+        elif counts:
+            parts.append(f"{each.key} {' '.join(f'{sign}{n}' for sign, n in counts)}")
+    hidden = len(parts) - KEYS_SHOWN
+    return ", ".join(parts[:KEYS_SHOWN] + ([f"{hidden} more"] if hidden > 0 else []))
+
+
+def headline(info: CheckpointInfo) -> str:
+    """Return the nodes that made a checkpoint, or who did."""
+    return ",".join(info.nodes) or ("(you)" if info.source == "update" else "")
+
+
+def _cells(out: Output, entries: Sequence[Entry], *, oneline: bool) -> list[list[Cell]]:
+    ids = [entry.info.id for entry in entries]
+    length = short_length(ids)
+    nearest = _neighbours(ids)
+    heads = _other_heads(entries)
+    rows = []
+    for entry in entries:
+        info = entry.info
+        step = f"#{info.step}" if info.step is not None else ""
+        what, style = _what(entry)
+        rows.append([
+            Cell(short(info.id, length), "dim", bold=unique_length(info.id, nearest[info.id])),
+            Cell(f"{step} {info.source or ''}".strip()),
+            Cell("" if oneline else out.text(headline(info))),
+            Cell(out.text(info.namespace), "dim"),
+            Cell("" if oneline else time_of(info.timestamp, out.zone), "dim"),
+            Cell(out.text(what), style),
+            Cell("" if oneline else size(info.bytes_new), "dim", right=True),
+            Cell(out.text(_names(info, heads)), "tag"),
+        ])  # fmt: skip
+    return rows
+
+
+def _what(entry: Entry) -> tuple[str, str]:
+    if entry.info.status == "interrupted":
+        return f"waiting: {', '.join(entry.info.next)}", "waiting"
+    if entry.info.status == "error":
+        return f"failed: {', '.join(entry.info.next)}", "failed"
+    return summarise(entry.changes), ""
+
+
+def _names(info: CheckpointInfo, heads: Mapping[str, str]) -> str:
+    names = [info.thread] if info.is_current else [heads[info.id]] if info.id in heads else []
+    return ", ".join([*names, *(f"tag {tag}" for tag in info.tags)])
+
+
+def _other_heads(entries: Sequence[Entry]) -> dict[str, str]:
+    """Number the heads of each thread and namespace in the order shown, the current one included."""
+    lines: dict[tuple[str, str], list[CheckpointInfo]] = {}
+    for entry in entries:
+        if entry.info.is_head:
+            lines.setdefault((entry.info.thread, entry.info.namespace), []).append(entry.info)
+    return {
+        info.id: f"head {number}/{len(heads)}"
+        for heads in lines.values()
+        for number, info in enumerate(heads, start=1)
+        if not info.is_current and len(heads) > 1
+    }
+
+
+def _neighbours(ids: Sequence[str]) -> dict[str, list[str]]:
+    # Only the neighbours in sorted order can share the longest prefix.
+    ordered = sorted(set(ids))
+    return {name: ordered[max(i - 1, 0) : i + 2] for i, name in enumerate(ordered)}
+
+
+def _glyph(info: CheckpointInfo, glyphs: Glyphs) -> str:
+    if info.is_current and not info.namespace:
+        return glyphs.current
+    if info.status == "interrupted":
+        return glyphs.interrupted
+    if info.status == "error":
+        return glyphs.failed
+    return glyphs.tagged if info.tags else glyphs.checkpoint
+
+
+def _style(info: CheckpointInfo) -> str:
+    if info.is_current and not info.namespace:
+        return "head"
+    return {"interrupted": "waiting", "error": "failed"}.get(info.status, "tag" if info.tags else "")
+
+
+def _beside(line: str, plain: str, margin: int) -> str:
+    # The glyph may carry colour codes, so the margin is counted on the plain line.
+    return line + " " * (margin - width_of(plain))

@@ -1,0 +1,44 @@
+"""What checkout and rewind say: where a thread continues now, and what became of its old tip."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckpt.cli.context import Invocation
+from ckpt.cli.format import short
+
+if TYPE_CHECKING:
+    from ckpt.repository import CheckpointInfo
+
+
+def show_move(
+    invocation: Invocation,
+    past: str,
+    verb: str,
+    target: CheckpointInfo,
+    tip: CheckpointInfo,
+    done: CheckpointInfo | None,
+) -> None:
+    """Print the result; `done` is the appended checkpoint, None for a dry run."""
+    from ckpt.cli import records
+
+    out = invocation.out
+    if invocation.json:
+        document = {
+            "dry_run": done is None,
+            "target": records.checkpoint(target),
+            "old_head": records.checkpoint(tip),
+            "head": records.checkpoint(done) if done else None,
+        }
+        out.document("ckpt.checkout/1", document)
+        return
+    step = f" (step {target.step})" if target.step is not None else ""
+    thread = out.text(target.thread)
+    if done is None:
+        out.print(f"Would {verb} {thread} to {short(target.id)}{step}. Nothing was changed.")
+        return
+    kept = f"; the old tip {short(tip.id)} is kept as another head" if tip.id != done.id else ""
+    out.print(f"{past} {thread} to {short(target.id)}{step} as {short(done.id)}{kept}")
+    if target.next:
+        nodes = out.text(", ".join(target.next))
+        out.note(f"Note: the next run starts at {nodes} and calls tools and models again. To undo: ckpt undo")

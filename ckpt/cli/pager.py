@@ -1,0 +1,85 @@
+"""Show long output through the user's pager, and only when it is longer than the screen.
+
+Lines are kept until they would scroll; then a pager is started and receives the rest as it comes. A pager
+that cannot be started, or that is left early, is no error.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from typing import IO, Final
+
+DEFAULT: Final = "less -FRX"
+
+
+class Pager:
+    """Collect lines; `close` must be called at the end, also after an error."""
+
+    def __init__(self, write: Callable[[str], None], *, height: int) -> None:
+        self._write = write
+        self._room = max(height - 1, 1)
+        self._waiting: list[str] = []
+        self._process: subprocess.Popen[bytes] | None = None
+        self._decided = False
+
+    def write(self, line: str) -> None:
+        """Take one line that ends with a newline."""
+        if self._decided:
+            self._send(line)
+            return
+        self._waiting.append(line)
+        if len(self._waiting) > self._room:
+            self._decide(start=True)
+
+    def close(self) -> None:
+        """Print what is still waiting, or wait until the user leaves the pager."""
+        if not self._decided:
+            self._decide(start=False)
+        if self._process is not None:
+            with suppress(OSError):
+                self._pipe(self._process).close()
+            self._process.wait()
+
+    def _decide(self, *, start: bool) -> None:
+        self._decided = True
+        if start:
+            self._process = _start()
+        for line in self._waiting:
+            self._send(line)
+        self._waiting.clear()
+
+    def _send(self, line: str) -> None:
+        if self._process is None:
+            self._write(line)
+            return
+        with suppress(OSError):  # the user has seen enough
+            self._pipe(self._process).write(line.encode("utf-8", "backslashreplace"))
+
+    @staticmethod
+    def _pipe(process: subprocess.Popen[bytes]) -> IO[bytes]:
+        assert process.stdin is not None
+        return process.stdin
+
+
+def command() -> list[str]:
+    """Return the pager's command line; empty for none."""
+    chosen = os.environ.get("CKPT_PAGER")
+    if chosen is None:
+        chosen = os.environ.get("PAGER") or DEFAULT
+    words = shlex.split(chosen)
+    return [] if words == ["cat"] else words
+
+
+def _start() -> subprocess.Popen[bytes] | None:
+    words = command()
+    if not words:
+        return None
+    environment = {"LESSCHARSET": "utf-8", **os.environ}
+    try:
+        return subprocess.Popen(words, stdin=subprocess.PIPE, env=environment)
+    except OSError:
+        return None

@@ -1,0 +1,204 @@
+"""The JSON records of what the engine returns, as `ckpt.cli.schemas` describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ckpt.cli.format import rfc3339
+
+if TYPE_CHECKING:
+    from ckpt.repository import (
+        ChannelChange,
+        CheckpointInfo,
+        Diff,
+        FsckReport,
+        GcReport,
+        Operation,
+        PruneReport,
+        Repository,
+        Stats,
+        ThreadInfo,
+        WriteInfo,
+    )
+
+Record = dict[str, Any]
+
+
+def store(repository: Repository) -> Record:
+    """Return the record of the store, without the password of its URL."""
+    return {"url": without_password(repository.url), "format": repository.format}
+
+
+def without_password(url: str) -> str:
+    """Return a URL whose password is replaced by stars."""
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    name, colon, _password = user.partition(":")
+    if not (separator and at and colon):
+        return url
+    return f"{scheme}://{name}:***@{host}{slash}{path}"
+
+
+def checkpoint(info: CheckpointInfo, changes: Iterable[ChannelChange] | None = None) -> Record:
+    """Return the record of a checkpoint, with what it changed if that is known."""
+    record: Record = {
+        "spec": info.spec,
+        "id": info.id,
+        "thread": info.thread,
+        "ns": info.namespace,
+        "checkpoint_id": info.checkpoint_id,
+        "parents": list(info.parents),
+        "parent_checkpoint_id": info.parent_checkpoint_id,
+        "step": info.step,
+        "source": info.source,
+        "nodes": list(info.nodes),
+        "next": list(info.next),
+        "status": info.status,
+        "ts": rfc3339(info.timestamp),
+        "run_id": info.run_id,
+        "heads": [info.thread] if info.is_current else [],
+        "is_head": info.is_head,
+        "tags": list(info.tags),
+        "bytes": {"logical": info.bytes_logical, "new": info.bytes_new},
+    }
+    if changes is not None:
+        record["changed"] = [
+            {"key": each.key, "add": each.add, "change": each.change, "remove": each.remove}
+            for each in changes
+        ]
+    return record
+
+
+def thread(info: ThreadInfo) -> Record:
+    """Return the record of a thread."""
+    from ckpt.history.readings import Reading, ThreadName
+    from ckpt.history.revisions import format_revision
+
+    return {
+        "spec": format_revision(Reading(ThreadName(info.name))),
+        "thread": info.name,
+        "checkpoints": info.checkpoints,
+        "heads": info.heads,
+        "head": checkpoint(info.head) if info.head else None,
+        "status": info.status,
+        "updated": rfc3339(info.updated),
+        "bytes": {"logical": info.bytes_logical},
+        "forked_from": info.forked_from,
+    }
+
+
+def write(info: WriteInfo) -> Record:
+    """Return the record of a pending write."""
+    from ckpt.values.inert import to_json
+
+    return {
+        "task_id": info.task_id,
+        "task_path": info.task_path,
+        "index": info.index,
+        "channel": info.channel,
+        "value": to_json(info.value),
+    }
+
+
+def state(values: Mapping[str, object]) -> Record:
+    """Return a state of inert values."""
+    from ckpt.values.inert import to_json
+
+    return {name: to_json(value) for name, value in values.items()}
+
+
+def diff(found: Diff) -> Record:
+    """Return the record of a difference."""
+    from ckpt.values.inert import to_json
+
+    changes = []
+    for change in found.changes:
+        record: Record = {
+            "ns": found.b.namespace,
+            "path": list(change.path),
+            "op": change.op,
+            "kind": change.kind,
+        }
+        if change.op != "add":
+            record["from"] = to_json(change.old)
+        if change.op != "remove":
+            record["to"] = to_json(change.new)
+        changes.append(record)
+    counts = {
+        op: sum(change.op == op for change in found.changes) for op in ("add", "change", "remove", "move")
+    }
+    return {
+        "from": {"spec": found.a.spec, "thread": found.a.thread} if found.a else None,
+        "to": {"spec": found.b.spec, "thread": found.b.thread},
+        "changes": changes,
+        "stat": {
+            "keys": len({change.path[0] for change in found.changes}),
+            **counts,
+            "same": found.same,
+            "hidden": found.hidden,
+            "bytes_new": found.bytes_new,
+            "bytes_shared": found.bytes_shared,
+        },
+    }
+
+
+def operation(done: Operation) -> Record:
+    """Return the record of an administrative operation."""
+    return {
+        "spec": f"op:{done.id}",
+        "id": done.id,
+        "time": rfc3339(done.time),
+        "kind": done.kind,
+        "text": done.text,
+        "user": done.user,
+    }
+
+
+def stats(found: Stats) -> Record:
+    """Return the record of a store's sizes."""
+    return {
+        "checkpoints": found.checkpoints,
+        "threads": found.threads,
+        "heads": found.heads,
+        "format": found.format,
+        "bytes": {
+            "logical": found.bytes_logical,
+            "unique": found.bytes_unique,
+            "stored": found.bytes_stored,
+            "disk": found.bytes_disk,
+            "reclaimable": found.bytes_reclaimable,
+        },
+        "channels": [
+            {"channel": each.name, "logical": each.logical, "unique": each.unique} for each in found.channels
+        ],
+    }
+
+
+def fsck(found: FsckReport) -> Record:
+    """Return the record of a check."""
+    return {
+        "checkpoints": found.checkpoints,
+        "objects": found.objects,
+        "references": found.references,
+        "problems": [
+            {"kind": each.kind, "id": each.id, "message": each.message, "needed_by": list(each.needed_by)}
+            for each in found.problems
+        ],
+    }
+
+
+def gc(found: GcReport, *, dry_run: bool) -> Record:
+    """Return the record of a collection."""
+    return {
+        "dry_run": dry_run,
+        "objects_removed": found.objects_removed,
+        "objects_repacked": found.objects_repacked,
+        "bytes": {"freed": found.bytes_freed, "before": found.bytes_before, "after": found.bytes_after},
+    }
+
+
+def prune(found: PruneReport, *, dry_run: bool) -> Record:
+    """Return the record of what a retention policy removed."""
+    return {"dry_run": dry_run, "removed": found.removed, "kept": found.kept}

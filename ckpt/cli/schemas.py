@@ -1,0 +1,181 @@
+"""The JSON Schemas of every output, as `ckpt schema NAME` prints them. A documented interface.
+
+Fields are added, never renamed. Readers ignore what they do not know, so no schema forbids further fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+Schema = dict[str, Any]
+
+TEXT: Final[Schema] = {"type": "string"}
+FLAG: Final[Schema] = {"type": "boolean"}
+COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+TEXTS: Final[Schema] = {"type": "array", "items": TEXT}
+ID: Final[Schema] = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+TIME: Final[Schema] = {"type": ["string", "null"], "description": "RFC 3339, in UTC"}
+PATH: Final[Schema] = {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1}
+SPEC: Final[Schema] = {"type": "string", "description": "a revision that means this and nothing else"}
+VALUE: Final[Schema] = {"description": "any value; see ckpt help json for what JSON cannot hold"}
+
+
+def nullable(schema: Schema) -> Schema:
+    """Return a schema that also allows null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def fields(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
+    """Return the schema of an object with these fields."""
+    return {"type": "object", "properties": {**required, **(optional or {})}, "required": list(required)}
+
+
+STORE: Final = fields({"url": TEXT, "format": COUNT})
+CHANGED: Final = fields({"key": TEXT, "add": COUNT, "change": COUNT, "remove": COUNT})
+CHECKPOINT: Final = fields(
+    {
+        "spec": SPEC,
+        "id": ID,
+        "thread": TEXT,
+        "ns": TEXT,
+        "checkpoint_id": TEXT,
+        "parents": {"type": "array", "items": ID},
+        "parent_checkpoint_id": {"type": ["string", "null"]},
+        "step": {"type": ["integer", "null"]},
+        "source": {"type": ["string", "null"]},
+        "nodes": TEXTS,
+        "next": TEXTS,
+        "status": {"type": "string", "description": "done, interrupted, error or pending"},
+        "ts": TIME,
+        "run_id": {"type": ["string", "null"]},
+        "heads": {**TEXTS, "description": "the threads that continue from here"},
+        "is_head": {**FLAG, "description": "nothing was built on it yet"},
+        "tags": TEXTS,
+        "bytes": fields({"logical": COUNT, "new": COUNT}),
+    },
+    {"changed": {"type": "array", "items": CHANGED}},
+)
+THREAD: Final = fields({
+    "spec": SPEC,
+    "thread": TEXT,
+    "checkpoints": COUNT,
+    "heads": COUNT,
+    "head": nullable(CHECKPOINT),
+    "status": {"type": "string", "description": "idle, interrupted or error"},
+    "updated": TIME,
+    "bytes": fields({"logical": COUNT}),
+    "forked_from": {"type": ["string", "null"]},
+})  # fmt: skip
+OPERATION: Final = fields(
+    {
+        "spec": SPEC,
+        "id": {**TEXT, "pattern": "^[0-9a-f]+$"},
+        "time": TIME,
+        "kind": TEXT,
+        "text": TEXT,
+        "user": TEXT,
+    }
+)
+CHANGE: Final = fields(
+    {
+        "ns": TEXT,
+        "path": PATH,
+        "op": {"type": "string", "description": "add, remove, change or move"},
+        "kind": {"type": "string", "description": "value, message, text, binary or opaque"},
+    },
+    {"from": VALUE, "to": VALUE},
+)
+SIDE: Final = fields({"spec": SPEC, "thread": TEXT})
+WRITE: Final = fields({
+    "task_id": TEXT, "task_path": TEXT, "index": {"type": "integer"}, "channel": TEXT, "value": VALUE,
+})  # fmt: skip
+
+
+def document(
+    name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None
+) -> Schema:
+    """Return the schema of one document, which says its own name."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"ckpt.{name}/1",
+        **fields({"schema": {"const": f"ckpt.{name}/1"}, **required}, optional),
+    }
+
+
+def listing(name: str, item: Schema) -> Schema:
+    """Return the schema of a list; with `--jsonl` each of its items stands on a line of its own."""
+    return document(name, {"store": STORE, "items": {"type": "array", "items": item}})
+
+
+def _stats() -> Schema:
+    names = ("logical", "unique", "stored", "disk", "reclaimable")
+    channel = fields({"channel": TEXT, "logical": COUNT, "unique": COUNT})
+    return document("stats", {
+        "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "format": COUNT,
+        "bytes": fields(dict.fromkeys(names, COUNT)), "channels": {"type": "array", "items": channel},
+    })  # fmt: skip
+
+
+def _diff() -> Schema:
+    names = ("keys", "add", "change", "remove", "move", "same", "hidden", "bytes_new", "bytes_shared")
+    return document("diff", {
+        "from": nullable(SIDE), "to": SIDE, "changes": {"type": "array", "items": CHANGE},
+        "stat": fields(dict.fromkeys(names, COUNT)),
+    })  # fmt: skip
+
+
+def _show() -> Schema:
+    channel = fields({"key": TEXT, "type": TEXT, "bytes": COUNT, "internal": FLAG})
+    return document("show", {"store": STORE, "checkpoint": CHECKPOINT}, {
+        "metadata": {"type": "object"}, "channels": {"type": "array", "items": channel},
+        "state": {"type": "object"}, "writes": {"type": "array", "items": WRITE},
+        "values": {"type": "array", "items": fields({"path": PATH, "value": VALUE})},
+    })  # fmt: skip
+
+
+def _fsck() -> Schema:
+    problem = fields({"kind": TEXT, "id": TEXT, "message": TEXT, "needed_by": TEXTS})
+    return document("fsck", {
+        "store": STORE, "checkpoints": COUNT, "objects": COUNT, "references": COUNT,
+        "problems": {"type": "array", "items": problem},
+    })  # fmt: skip
+
+
+def _gc() -> Schema:
+    return document("gc", {
+        "store": STORE, "dry_run": FLAG, "objects_removed": COUNT, "objects_repacked": COUNT,
+        "bytes": fields({"freed": COUNT, "before": COUNT, "after": COUNT}),
+    })  # fmt: skip
+
+
+def _error() -> Schema:
+    return document(
+        "error",
+        {"code": TEXT, "exit": {"type": "integer"}, "message": TEXT, "hints": TEXTS},
+        {"candidates": TEXTS},
+    )
+
+
+SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
+    "init": lambda: document("init", {"store": STORE, "created": FLAG}),
+    "threads": lambda: listing("threads", THREAD),
+    "log": lambda: listing("log", CHECKPOINT),
+    "show": _show,
+    "diff": _diff,
+    "fork": lambda: document("fork", {"dry_run": FLAG, "from": CHECKPOINT, "head": nullable(CHECKPOINT)}),
+    "checkout": lambda: document("checkout", {
+        "dry_run": FLAG, "target": CHECKPOINT, "old_head": CHECKPOINT, "head": nullable(CHECKPOINT),
+    }),
+    "tag": lambda: document("tag", {"dry_run": FLAG, "tag": TEXT, "checkpoint": nullable(CHECKPOINT)}),
+    "tags": lambda: listing("tags", fields({"tag": TEXT, "checkpoint": CHECKPOINT})),
+    "delete": lambda: document("delete", {"dry_run": FLAG, "thread": TEXT, "checkpoints": COUNT}),
+    "undo": lambda: document("undo", {"dry_run": FLAG, "operation": OPERATION}),
+    "op": lambda: listing("op", OPERATION),
+    "prune": lambda: document("prune", {"store": STORE, "dry_run": FLAG, "removed": COUNT, "kept": COUNT}),
+    "gc": _gc,
+    "stats": _stats,
+    "fsck": _fsck,
+    "error": _error,
+    "schemas": lambda: document("schemas", {"items": TEXTS}),
+}  # fmt: skip

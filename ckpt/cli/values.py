@@ -1,0 +1,120 @@
+"""Show inert values: on one line, in full, and one part of them by its path. Nothing is imported or run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from ckpt.cli.output import Output
+from ckpt.cli.paths import Path, format_path
+from ckpt.errors import PathNotFoundError
+from ckpt.values.inert import InertMessage, InertObject, summary, to_json
+
+
+def follow(value: object, path: Path, *, start: Path = ()) -> object:
+    """Return the part of `value` at `path`, or raise PathNotFoundError naming where it ends."""
+    for depth, part in enumerate(path):
+        found, value = _step(value, part)
+        if not found:
+            here = format_path((*start, *path[:depth]))
+            raise PathNotFoundError(
+                f"the state holds nothing at {format_path((*start, *path))}",
+                hints=[f"the last part that exists is {here}: {_children(value)}"],
+            )
+    return value
+
+
+def message_text(message: InertMessage) -> str:
+    """Return what a message says: its text, `[image]` and the like for other blocks, and its tool calls."""
+    parts = [_content(message.content)]
+    for call in message.tool_calls:
+        if isinstance(call, dict):
+            arguments = summary(call.get("args", {}), 1000)
+            parts.append(f"{call.get('name', '?')}({arguments})")
+    return " ".join(part for part in parts if part)
+
+
+def one_line(out: Output, value: object, width: int) -> str:
+    """Return a value on one line of about this width, escaped."""
+    if isinstance(value, InertMessage):
+        shown = message_text(value)[: width + 1]
+        text = out.text(f"{value.type:<7} {' '.join(shown.split())}")
+    else:
+        text = out.text(summary(value, width))
+    from ckpt.cli.format import cut
+
+    return cut(text, width)
+
+
+def brief(out: Output, name: str, value: object, width: int) -> Iterator[str]:
+    """Yield a channel as a heading and at most one line for each message."""
+    key = out.style(out.text(name), "key")
+    if isinstance(value, list) and value and all(isinstance(item, InertMessage) for item in value):
+        yield f"{key}: {len(value)} messages"
+        digits = len(str(len(value) - 1)) + 2
+        for index, item in enumerate(value):
+            yield f"  {f'[{index}]':<{digits}} {one_line(out, item, max(width - digits - 3, 20))}"
+    else:
+        yield f"{key}: {one_line(out, value, max(width - len(name) - 2, 20))}"
+
+
+def full(out: Output, value: object) -> Iterator[str]:
+    """Yield all of a value: texts as lines, messages with their head, everything else as indented JSON."""
+    if isinstance(value, str):
+        yield from out.lines(value)
+    elif isinstance(value, InertMessage):
+        head = [
+            value.type,
+            *(f"{label} {part}" for label, part in (("id", value.id), ("name", value.name)) if part),
+        ]
+        yield out.style(out.text("  ".join(head)), "key")
+        for line in out.lines(_content(value.content)):
+            yield f"  {line}"
+        for call in value.tool_calls:
+            yield f"  tool call {out.text(summary(call, 10_000))}"
+    else:
+        text = json.dumps(to_json(value), indent=2, ensure_ascii=False)
+        yield from out.lines(text)
+
+
+def _step(value: object, part: str | int) -> tuple[bool, Any]:
+    """Return whether there is such a child, and it, or the value itself."""
+    if isinstance(value, InertMessage):
+        value = value.fields
+    if isinstance(value, InertObject):
+        value = value.fields
+    if isinstance(value, dict):
+        for key in (part, str(part)):
+            if key in value:
+                return True, value[key]
+    elif isinstance(value, list | tuple) and isinstance(part, int) and -len(value) <= part < len(value):
+        return True, value[part]
+    return False, value
+
+
+def _children(value: object) -> str:
+    if isinstance(value, dict):
+        keys = ", ".join(str(key) for key in list(value)[:10])
+        return f"its keys are {keys}" if keys else "it is empty"
+    if isinstance(value, list | tuple):
+        return f"it has {len(value)} items"
+    return "it has no parts"
+
+
+def _content(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return summary(content, 1000)
+    parts: list[str] = []
+    for block in content:
+        if isinstance(block, str):
+            parts.append(block)
+        elif isinstance(block, dict) and isinstance(block.get("text"), str):
+            parts.append(block["text"])
+        elif isinstance(block, dict):
+            parts.append(f"[{block.get('type', 'block')}]")
+        else:
+            parts.append(summary(block, 200))
+    return " ".join(parts)

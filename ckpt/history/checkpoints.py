@@ -1,0 +1,158 @@
+"""The record of one checkpoint: an append-only list of events, read as of a moment.
+
+An event is a commit that was put under this id, or a batch of pending writes. Events carry the sequence number
+of their thread, so that a fork sees exactly those that had happened when it left. Nothing is ever taken out of
+the list; which event counts is decided on reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+from ckpt.history.seal import seal, unseal
+from ckpt.objects.ids import ObjectId
+
+
+class Put(NamedTuple):
+    """A commit stored under this checkpoint id; `added` is how many bytes of frames it took."""
+
+    sequence: int
+    commit: ObjectId
+    added: int
+
+
+class Write(NamedTuple):
+    """One pending write. `index` is negative for the special channels, whose last value counts."""
+
+    index: int
+    channel: str
+    type: str
+    rope: bytes
+
+
+class Writes(NamedTuple):
+    """What one task wrote in one call; `added` is how many bytes of frames it took."""
+
+    sequence: int
+    task_id: str
+    task_path: str
+    writes: tuple[Write, ...]
+    added: int
+
+
+class Spill(NamedTuple):
+    """Earlier batches of writes, moved into an object when the record grew long."""
+
+    sequence: int
+    blob: ObjectId
+
+
+class Hidden(NamedTuple):
+    """The checkpoint was pruned, while its row is still needed by a fork or a DeltaChannel."""
+
+    sequence: int
+
+
+Event = Put | Writes | Spill | Hidden
+
+
+class PendingWrite(NamedTuple):
+    """A pending write as it counts at some moment."""
+
+    task_path: str
+    task_id: str
+    index: int
+    channel: str
+    type: str
+    rope: bytes
+
+
+_PUT, _WRITES, _SPILL, _HIDDEN = range(4)
+
+
+def encode_events(key: bytes, events: Iterable[Event]) -> bytes:
+    """Return the record that holds these events."""
+    return seal(key, [_fields(event) for event in events])
+
+
+def decode_events(key: bytes, record: bytes) -> list[Event]:
+    """Undo `encode_events`, or raise DamagedRecordError."""
+    return [_event(fields) for fields in unseal(key, record, "a checkpoint")]
+
+
+def _fields(event: Event) -> list[object]:
+    if isinstance(event, Put):
+        return [_PUT, *event]
+    if isinstance(event, Spill):
+        return [_SPILL, *event]
+    if isinstance(event, Hidden):
+        return [_HIDDEN, *event]
+    writes = [list(write) for write in event.writes]
+    return [_WRITES, event.sequence, _pack_id(event.task_id), event.task_path, writes, event.added]
+
+
+def _event(fields: Sequence[object]) -> Event:
+    kind, *rest = fields
+    if kind == _PUT:
+        return Put(*rest)  # type: ignore[arg-type]
+    if kind == _SPILL:
+        return Spill(*rest)  # type: ignore[arg-type]
+    if kind == _HIDDEN:
+        return Hidden(*rest)  # type: ignore[arg-type]
+    sequence, task_id, task_path, writes, added = rest
+    return Writes(sequence, _unpack_id(task_id), task_path, tuple(Write(*write) for write in writes), added)  # type: ignore
+
+
+def _pack_id(text: str) -> str | bytes:
+    # Task ids are UUIDs in practice: 16 bytes instead of 36, where nothing is lost.
+    if len(text) == 36:
+        try:
+            parsed = UUID(text)
+        except ValueError:
+            return text
+        if str(parsed) == text:
+            return parsed.bytes
+    return text
+
+
+def _unpack_id(packed: object) -> str:
+    return str(UUID(bytes=packed)) if isinstance(packed, bytes) else str(packed)
+
+
+def as_of(events: Iterable[Event], moment: int | None) -> list[Event]:
+    """Return the events that had happened by `moment` (None: all)."""
+    return [event for event in events if moment is None or event.sequence <= moment]
+
+
+def current_put(events: Sequence[Event]) -> Put | None:
+    """Return the put that counts: the last one."""
+    for event in reversed(events):
+        if isinstance(event, Put):
+            return event
+    return None
+
+
+def is_hidden(events: Sequence[Event]) -> bool:
+    """Return whether the checkpoint was pruned and not put again since."""
+    for event in reversed(events):
+        if isinstance(event, Put | Hidden):
+            return isinstance(event, Hidden)
+    return False
+
+
+def pending_writes(events: Iterable[Event]) -> list[PendingWrite]:
+    """Return the writes that count, in (task path, task id, index) order. Spills must have been opened.
+
+    Decided write by write: for an index >= 0 the first value stays, below 0 the last one counts.
+    """
+    slots: dict[tuple[str, int], PendingWrite] = {}
+    for event in events:
+        if not isinstance(event, Writes):
+            continue
+        for write in event.writes:
+            slot = (event.task_id, write.index)
+            if write.index < 0 or slot not in slots:
+                slots[slot] = PendingWrite(event.task_path, event.task_id, *write)
+    return sorted(slots.values(), key=lambda write: (write.task_path, write.task_id, write.index))

@@ -1,0 +1,140 @@
+"""Keys of records: how names, threads, checkpoints and tags are laid out in a store's ordered map.
+
+    d <bucket>                             directory: how many names stand in this bucket, and their digest
+    n <bucket> <hash of name>              name: which thread has this name now
+    o <number>                             operation, for `op log` and `undo`
+    g <hash of name>                       tag
+    t <thread>                             thread
+    t <thread> l <namespace>               line: the namespace's head
+    t <thread> c <namespace> <id>          checkpoint: its commits and its pending writes
+
+Numbers are a length byte and big-endian bytes, so that they sort as numbers. Caller text occurs in a key only as
+a hash or, for checkpoint ids (which must sort as they are), behind a fixed prefix.
+"""
+
+from __future__ import annotations
+
+from blake3 import blake3
+
+from ckpt.errors import InvalidInputError
+
+BUCKETS = 256
+CHECKPOINT_ID_MAX = 1000
+_NAME_HASH_SIZE = 16
+
+
+def encode_text(text: str) -> bytes:
+    """Return any string as bytes, lone surrogates included; sorts as the strings do."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def decode_text(data: bytes) -> str:
+    """Undo `encode_text`."""
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _hash(text: str) -> bytes:
+    return blake3(encode_text(text)).digest(_NAME_HASH_SIZE)
+
+
+def number_key(number: int) -> bytes:
+    """Return a number >= 0 as bytes that sort as numbers do."""
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return bytes((len(data),)) + data
+
+
+def directory_key(bucket: int) -> bytes:
+    """Return the key of the directory record of a bucket."""
+    return b"d" + bytes((bucket,))
+
+
+def name_bucket(name: str) -> int:
+    """Return the bucket that a thread name belongs to."""
+    return _hash(name)[0]
+
+
+def name_key(name: str) -> bytes:
+    """Return the key of the record that says which thread has this name."""
+    digest = _hash(name)
+    return b"n" + digest[:1] + digest
+
+
+def bucket_range(bucket: int) -> tuple[bytes, bytes]:
+    """Return the range of the names of one bucket."""
+    start = b"n" + bytes((bucket,))
+    return start, after_prefix(start)
+
+
+ALL_NAMES = (b"n", b"o")
+ALL_OPERATIONS = (b"o", b"p")
+ALL_TAGS = (b"g", b"h")
+ALL_THREADS = (b"t", b"u")
+COUNTERS = b"c"
+"""The record that hands out thread numbers."""
+
+
+def operation_key(number: int) -> bytes:
+    """Return the key of an operation."""
+    return b"o" + number_key(number)
+
+
+def tag_key(name: str) -> bytes:
+    """Return the key of a tag."""
+    return b"g" + _hash(name)
+
+
+def thread_key(thread: int) -> bytes:
+    """Return the key of a thread, which is also the prefix of all its records."""
+    return b"t" + number_key(thread)
+
+
+def _namespace(namespace: str) -> bytes:
+    return b"\x01" + _hash(namespace) if namespace else b"\x00"
+
+
+def line_key(thread: int, namespace: str) -> bytes:
+    """Return the key of the line of a namespace other than the root's, which is kept in the thread's record."""
+    return thread_key(thread) + b"l" + _namespace(namespace)
+
+
+def lines_range(thread: int) -> tuple[bytes, bytes]:
+    """Return the range of all line records of a thread."""
+    start = thread_key(thread) + b"l"
+    return start, after_prefix(start)
+
+
+def checkpoint_key(thread: int, namespace: str, checkpoint_id: str) -> bytes:
+    """Return the key of a checkpoint, or raise InvalidInputError when its id is too long to be one."""
+    encoded = encode_text(checkpoint_id)
+    if len(encoded) > CHECKPOINT_ID_MAX:
+        raise InvalidInputError(
+            f"a checkpoint id of {len(encoded)} bytes is too long; {CHECKPOINT_ID_MAX} bytes are allowed"
+        )
+    return thread_key(thread) + b"c" + _namespace(namespace) + encoded
+
+
+def checkpoints_range(thread: int, namespace: str | None) -> tuple[bytes, bytes]:
+    """Return the range of the checkpoints of one namespace, or of all (None)."""
+    start = thread_key(thread) + b"c"
+    if namespace is not None:
+        start += _namespace(namespace)
+    return start, after_prefix(start)
+
+
+def checkpoint_id_of(key: bytes, thread: int) -> str:
+    """Return the checkpoint id that a checkpoint's key ends with."""
+    offset = len(thread_key(thread)) + 1
+    offset += 1 if key[offset] == 0 else 1 + _NAME_HASH_SIZE
+    return decode_text(key[offset:])
+
+
+def thread_range(thread: int) -> tuple[bytes, bytes]:
+    """Return the range of all records of a thread."""
+    start = thread_key(thread)
+    return start, after_prefix(start)
+
+
+def after_prefix(prefix: bytes) -> bytes:
+    """Return the first key behind all keys with this prefix (which must not end in 0xFF bytes only)."""
+    trimmed = prefix.rstrip(b"\xff")
+    return trimmed[:-1] + bytes((trimmed[-1] + 1,))

@@ -1,0 +1,142 @@
+"""Records of threads, lines and names: what they hold, and their bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ckpt.history import keys
+from ckpt.history.seal import Census, seal, unseal
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One namespace of one thread.
+
+    `head` is the checkpoint the next run continues from, `greatest` the greatest id. `moved` is the sequence
+    number at which `head` last changed. `census` counts the checkpoint records of this thread's own part.
+    """
+
+    namespace: str
+    head: str | None = None
+    greatest: str = ""
+    moved: int = 0
+    census: Census = Census()
+
+    def fields(self) -> list[object]:
+        """Return the line as plain data."""
+        return [self.namespace, self.head, self.greatest, self.moved, *self.census]
+
+    @staticmethod
+    def of(fields: list[object]) -> Line:
+        """Undo `fields`."""
+        namespace, head, greatest, moved, count, digest = fields
+        return Line(namespace, head, greatest, moved, Census(count, digest))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """Where a fork left another thread: everything of `thread` up to sequence number `moment` is part of it.
+
+    `bare` is the root checkpoint whose pending writes are left out, when the fork did not leave at the head.
+    """
+
+    thread: int
+    moment: int
+    bare: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A rewind: from sequence number `at` on, namespaces stand where they stood at `moment`."""
+
+    at: int
+    moment: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadRecord:
+    """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base."""
+
+    number: int
+    name: str
+    sequence: int = 0
+    greatest: str = ""
+    root: Line = field(default_factory=lambda: Line(""))
+    lines: Census = Census()
+    base: Base | None = None
+    forks: int = 0
+    deleted: bool = False
+    resets: tuple[Reset, ...] = ()
+
+    def encode(self) -> bytes:
+        """Return the record's bytes."""
+        base = [self.base.thread, self.base.moment, self.base.bare] if self.base else None
+        resets = [[reset.at, reset.moment] for reset in self.resets]
+        fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
+        return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets])
+
+    @staticmethod
+    def decode(number: int, record: bytes) -> ThreadRecord:
+        """Undo `encode`, or raise DamagedRecordError."""
+        fields = unseal(keys.thread_key(number), record, f"thread number {number}")
+        name, sequence, greatest, root, count, digest, base, forks, deleted, resets = fields
+        return ThreadRecord(
+            number,
+            name,
+            sequence,
+            greatest,
+            Line.of(root),
+            Census(count, digest),
+            Base(*base) if base else None,
+            forks,
+            deleted,
+            tuple(Reset(*reset) for reset in resets),
+        )
+
+    def advanced(self, line: Line, greatest: str) -> ThreadRecord:
+        """Return the record after one more row, with the root's line replaced if `line` is the root's."""
+        root = line if not line.namespace else self.root
+        return replace(self, sequence=self.sequence + 1, root=root, greatest=max(self.greatest, greatest))
+
+
+def encode_line(thread: int, line: Line) -> bytes:
+    """Return the record of a line."""
+    return seal(keys.line_key(thread, line.namespace), line.fields())
+
+
+def decode_line(key: bytes, record: bytes) -> Line:
+    """Undo `encode_line`, or raise DamagedRecordError."""
+    return Line.of(unseal(key, record, "a namespace"))
+
+
+@dataclass(frozen=True, slots=True)
+class NameRecord:
+    """A thread name: the number of the thread that has it now (None when deleted), and of those that had it."""
+
+    name: str
+    thread: int | None
+    former: tuple[int, ...] = ()
+    ghosts: bytes = b""
+    """Eight-byte hashes of checkpoint ids of deleted threads that have been collected."""
+
+    def encode(self) -> bytes:
+        """Return the record's bytes."""
+        return seal(keys.name_key(self.name), [self.name, self.thread, list(self.former), self.ghosts])
+
+    @staticmethod
+    def decode(key: bytes, record: bytes) -> NameRecord:
+        """Undo `encode`, or raise DamagedRecordError."""
+        name, thread, former, ghosts = unseal(key, record, "a thread name")
+        return NameRecord(name, thread, tuple(former), ghosts)
+
+
+def encode_census(key: bytes, census: Census) -> bytes:
+    """Return the record of a directory bucket."""
+    return seal(key, list(census))
+
+
+def decode_census(key: bytes, record: bytes | None) -> Census:
+    """Undo `encode_census`; a bucket that was never written is empty."""
+    if record is None:
+        return Census()
+    return Census(*unseal(key, record, "the directory of threads"))

@@ -1,0 +1,55 @@
+"""Which metadata a checkpoint carries: what LangGraph gives, plus plain values of the config that are no secrets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS
+
+_SECRET = re.compile(
+    r"passw|pwd|secret|token|api[_\-. ]?key|access[_\-. ]?key|private[_\-. ]?key|credential|authori[sz]ation|bearer",
+    re.IGNORECASE,
+)
+
+
+def looks_secret(key: str) -> bool:
+    """Return whether a key's name suggests that its value should not be stored."""
+    return _SECRET.search(key) is not None
+
+
+def merged_metadata(
+    config: RunnableConfig, metadata: Mapping[str, Any], allowed: Collection[str] | None
+) -> dict[str, Any]:
+    """Return the metadata to be stored with a checkpoint.
+
+    All that the call gives is kept. From the config's metadata and configurable values come those that are str,
+    int, float or bool, whose key does not begin with `__` and is not one of LangGraph's own. `allowed` names the
+    keys to take; None takes all whose names do not look like secrets.
+    """
+    merged = dict(metadata)
+    for source in (config.get("metadata"), config.get("configurable")):
+        for key, value in (source or {}).items():
+            if key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
+                continue
+            wanted = key in allowed if allowed is not None else not looks_secret(key)
+            if wanted and isinstance(value, str | int | float):
+                merged[key] = value
+    return merged
+
+
+def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether metadata holds every key wanted with an equal value; True and 1 are different values."""
+    return all(key in metadata and _equal(metadata[key], value) for key, value in wanted.items())
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, bool) != isinstance(b, bool):
+        return False
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return a.keys() == b.keys() and all(_equal(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(_equal, a, b))
+    return bool(a == b)

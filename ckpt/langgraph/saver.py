@@ -1,0 +1,500 @@
+"""`CkptSaver`: LangGraph's checkpointer over a `Repository`.
+
+One class, sync and async. The async methods run the sync ones on a small pool of threads of the saver's own, so
+that the event loop never waits for serialising, hashing, compressing or the disk. What LangGraph expects of a
+saver beyond its base class is written down in `docs/saver-contract.md`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    WRITES_IDX_MAP,
+    BaseCheckpointSaver,
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+    get_checkpoint_id,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+
+from ckpt.errors import CkptError, InvalidInputError
+from ckpt.history.commits import Commit, StoredValue
+from ckpt.langgraph.history import delta_history
+from ckpt.langgraph.metadata import matches, merged_metadata
+from ckpt.objects.store import Cache
+from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
+from ckpt.repository.prune import keep_last
+from ckpt.repository.repository import Repository, StoredCheckpoint, open_repository
+from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.values.serializer import Serializer
+
+logger = logging.getLogger(__name__)
+
+_APART = frozenset({"channel_values", "id", "ts"})
+_WORKERS = 8
+_PAGE_MAX = 32
+_VERSIONS_CACHE = 256
+_STRATEGIES = frozenset({"keep_latest", "delete", "delete_all"})
+_warned_encrypted = False
+
+_T = TypeVar("_T")
+
+
+class _Shared:
+    """What all copies of a saver share: the repository, the pool of threads, and what the saver remembers."""
+
+    def __init__(self, repository: Repository, *, owned: bool) -> None:
+        self.repository = repository
+        self.owned = owned
+        self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+
+    def pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
+            return self._pool
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        if self.owned:
+            self.repository.close()
+
+
+class CkptSaver(BaseCheckpointSaver[str]):
+    """Keeps the checkpoints of LangGraph graphs, each value stored once.
+
+    `store` is a path, a URL (`sqlite:///…`, `memory://`) or an open `Repository`, which then stays open when the
+    saver is closed. `serde` serializes values (LangGraph's own by default). A `put` of more than
+    `max_checkpoint_size` bytes raises StateTooLargeError with nothing written. `configurable_keys` names the
+    configurable values to keep in the metadata; by default all plain ones whose names do not look like secrets.
+    With `on_conflict="error"` a put whose parent is no longer the head raises HeadMovedError; by default both
+    are kept, as two heads. Thread ids that are not strings become `str(thread_id)`.
+
+    Safe for many threads, event loops and processes. Usable with `with` and `async with`, which close it.
+    """
+
+    def __init__(
+        self,
+        store: str | Path | Repository,
+        *,
+        serde: SerializerProtocol | None = None,
+        max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        configurable_keys: Collection[str] | None = None,
+        on_conflict: str = "keep",
+    ) -> None:
+        super().__init__(serde=serde)
+        if on_conflict not in ("keep", "error"):
+            raise InvalidInputError(f"on_conflict={on_conflict!r} is neither 'keep' nor 'error'")
+        if isinstance(configurable_keys, str):
+            raise InvalidInputError("configurable_keys takes a collection of names, not one string")
+        if isinstance(store, Repository):
+            self._shared = _Shared(store, owned=False)
+        else:
+            repository = open_repository(store, max_checkpoint_size=max_checkpoint_size)
+            self._shared = _Shared(repository, owned=True)
+        self._configurable_keys = None if configurable_keys is None else frozenset(configurable_keys)
+        self._expect_head = on_conflict == "error"
+        self._plain = Serializer()
+        if isinstance(serde, EncryptedSerializer):
+            _warn_encrypted()
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return a saver on the store that a path or URL names, to be used with `with` or `async with`."""
+        return cls(conn_string, **options)
+
+    @property
+    def repository(self) -> Repository:
+        """The engine under this saver."""
+        return self._shared.repository
+
+    # -- life cycle -----------------------------------------------------------------------------------
+
+    def setup(self) -> _Done:
+        """Do nothing: the store is ready as soon as the saver exists. May be awaited."""
+        return _Done()
+
+    def close(self) -> None:
+        """Wait for calls under way and release the store, unless the repository was handed in."""
+        self._shared.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Store a checkpoint, durably on return, under the parent that `config` names.
+
+        All channel values are stored; those that `new_versions` does not name and whose version is the parent's
+        are taken over from it without being serialized. Raises StateTooLargeError, ThreadDeletedError, and
+        HeadMovedError with `on_conflict="error"`; nothing is written then.
+        """
+        thread, namespace = _place(config)
+        serde = self.serde
+        versions: ChannelVersions = checkpoint.get("channel_versions") or {}
+
+        def unchanged(name: str) -> Callable[[Commit], bool]:
+            if name in new_versions or name not in versions:
+                return lambda parent: False
+            return lambda parent: self._versions(parent.header).get(name) == versions[name]
+
+        header = {key: value for key, value in checkpoint.items() if key not in _APART}
+        values = checkpoint.get("channel_values") or {}
+        stored = self.repository.put(
+            NewCheckpoint(
+                thread=thread,
+                namespace=namespace,
+                checkpoint_id=checkpoint["id"],
+                parent_id=get_checkpoint_id(config),
+                timestamp=checkpoint.get("ts"),
+                header=Typed(*serde.dumps_typed(header)),
+                metadata=self._dump_metadata(merged_metadata(config, metadata, self._configurable_keys)),
+                channels={
+                    name: Channel(lambda value=value: Typed(*serde.dumps_typed(value)), unchanged(name))
+                    for name, value in values.items()
+                },
+                expect_head=self._expect_head,
+            )
+        )
+        self._shared.versions.put(stored.commit.header.rope, dict(versions), 1)
+        return _config(config["configurable"]["thread_id"], namespace, checkpoint["id"])
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Attach a task's writes to the checkpoint that `config` names, which may be put later.
+
+        Decided write by write: error, scheduled, interrupt and resume writes replace what they wrote before,
+        all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile.
+        """
+        thread, namespace = _place(config)
+        checkpoint_id = get_checkpoint_id(config)
+        if checkpoint_id is None:
+            raise InvalidInputError("put_writes needs the checkpoint_id that the writes belong to")
+        typed = [
+            (WRITES_IDX_MAP.get(channel, index), channel, Typed(*self.serde.dumps_typed(value)))
+            for index, (channel, value) in enumerate(writes)
+        ]
+        if typed:
+            self.repository.put_writes(thread, namespace, checkpoint_id, task_id, task_path, typed)
+
+    def _dump_metadata(self, metadata: Mapping[str, Any]) -> Typed:
+        try:
+            return Typed(*self._plain.dumps_typed(metadata))
+        except CkptError:
+            return Typed(*self.serde.dumps_typed(metadata))
+
+    def _load_metadata(self, value: StoredValue, data: bytes) -> CheckpointMetadata:
+        loads = self._plain.loads_typed if value.type == "ckpt" else self.serde.loads_typed
+        return cast(CheckpointMetadata, loads((value.type, data)))
+
+    def _versions(self, header: StoredValue) -> ChannelVersions:
+        known = self._shared.versions.get(header.rope)
+        if known is None:
+            loaded = self.serde.loads_typed((header.type, self.repository.load([header])[0]))
+            known = loaded.get("channel_versions") or {}
+            self._shared.versions.put(header.rope, known, 1)
+        return known
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Return the checkpoint that `config` names, or the thread's head when it names none.
+
+        None only for what was never stored, or was deleted. Damage raises IntegrityError.
+        """
+        thread, namespace = _place(config)
+        checkpoint_id = get_checkpoint_id(config)
+        stored = self.repository.read(thread, namespace, checkpoint_id or None)
+        return self._tuples([stored], config["configurable"]["thread_id"])[0] if stored is not None else None
+
+    def list(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> Iterator[CheckpointTuple]:
+        """Yield checkpoints by id, greatest first.
+
+        Without `checkpoint_ns` in the config, those of all namespaces; without a config, those of all threads.
+        `filter` compares metadata by equality, `before` wants a lesser id, `limit` counts what is left: 0 gives
+        none, a negative one raises InvalidInputError. May be left half-read and interleaved with puts.
+        """
+        if limit is not None and limit < 0:
+            raise InvalidInputError(f"limit={limit} is negative; None means no limit")
+        return self._list(config, filter or {}, get_checkpoint_id(before) if before else None, limit)
+
+    def _list(
+        self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None, limit: int | None
+    ) -> Iterator[CheckpointTuple]:
+        left = limit
+        size = 1
+        batch: list[StoredCheckpoint] = []
+        for stored in self._candidates(config, before):
+            if left is not None and left <= 0:
+                break
+            if wanted and not matches(self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted):
+                continue
+            batch.append(stored)
+            if left is not None:
+                left -= 1
+            if len(batch) >= size or left == 0:
+                yield from self._tuples(batch)
+                batch, size = [], min(4 * size, _PAGE_MAX)
+        yield from self._tuples(batch)
+
+    def _metadata(self, stored: StoredCheckpoint) -> bytes:
+        return self.repository.load([stored.commit.metadata])[0]
+
+    def _candidates(self, config: RunnableConfig | None, before: str | None) -> Iterator[StoredCheckpoint]:
+        if config is None:
+            threads = self.repository.thread_names()
+            rows = [row for name in threads for row in self.repository.read_all(name, None, before=before)]
+            yield from sorted(rows, key=lambda row: row.checkpoint_id, reverse=True)
+            return
+        configurable = config["configurable"]
+        thread, namespace = str(configurable["thread_id"]), configurable.get("checkpoint_ns")
+        checkpoint_id = get_checkpoint_id(config)
+        if checkpoint_id is None or namespace is None:
+            for row in self.repository.read_all(thread, namespace, before=before):
+                if checkpoint_id is None or row.checkpoint_id == checkpoint_id:
+                    yield row
+        elif before is None or checkpoint_id < before:
+            found = self.repository.read(thread, namespace, checkpoint_id)
+            if found is not None:
+                yield found
+
+    def _tuples(self, batch: Sequence[StoredCheckpoint], thread_id: object = None) -> list[CheckpointTuple]:
+        values: list[StoredValue] = []
+        for stored in batch:
+            values += [stored.commit.header, stored.commit.metadata, *stored.commit.channels.values()]
+            values += [StoredValue(write.type, write.rope) for write in stored.writes]
+        loaded = iter(zip(values, self.repository.load(values), strict=True)) if values else iter(())
+        return [self._tuple(stored, loaded, thread_id) for stored in batch]
+
+    def _tuple(
+        self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]], thread_id: object
+    ) -> CheckpointTuple:
+        loads = self.serde.loads_typed
+        header, data = next(loaded)
+        checkpoint = loads((header.type, data))
+        metadata = self._load_metadata(*next(loaded))
+        checkpoint["id"] = stored.checkpoint_id
+        if stored.commit.timestamp is not None:
+            checkpoint["ts"] = stored.commit.timestamp
+        checkpoint["channel_values"] = {}
+        for name in stored.commit.channels:
+            value, data = next(loaded)
+            checkpoint["channel_values"][name] = loads((value.type, data))
+        writes = []
+        for write in stored.writes:
+            value, data = next(loaded)
+            writes.append((write.task_id, write.channel, loads((value.type, data))))
+        thread = stored.thread if thread_id is None else thread_id
+        parents = stored.commit.parents
+        return CheckpointTuple(
+            _config(thread, stored.namespace, stored.checkpoint_id),
+            cast(Checkpoint, checkpoint),
+            metadata,
+            _config(thread, stored.namespace, parents[0].checkpoint_id) if parents else None,
+            writes,
+        )
+
+    def get_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
+        thread, namespace = _place(config)
+        return delta_history(self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels)
+
+    # -- threads --------------------------------------------------------------------------------------
+
+    def delete_thread(self, thread_id: str) -> None:
+        """Delete a thread; late writes of a run that still goes on are refused. Unknown threads are ignored."""
+        self.repository.delete_thread(str(thread_id))
+
+    def delete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Delete the checkpoints that the given runs made, in all threads and namespaces, with their writes.
+
+        What another fork or a DeltaChannel of a checkpoint that stays needs is kept out of sight. Reads every
+        checkpoint's metadata.
+        """
+        wanted = {str(run_id) for run_id in _several(run_ids, "run_ids")}
+        if not wanted:
+            return
+        for name in self.repository.thread_names():
+            self.repository.prune_thread(name, lambda namespace, rows, head: [
+                found.checkpoint_id for found, commit in rows if self._run_id(commit) not in wanted
+            ])
+
+    def _run_id(self, commit: Commit) -> object:
+        metadata = self._load_metadata(commit.metadata, self.repository.load([commit.metadata])[0])
+        return str(metadata.get("run_id"))
+
+    def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copy a thread whole, in constant time and space. Raises ThreadNotFoundError, AlreadyExistsError."""
+        self.repository.copy_thread(str(source_thread_id), str(target_thread_id))
+
+    def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Prune threads: `keep_latest` keeps the head of every namespace, `delete` (or `delete_all`) nothing.
+
+        An interrupted thread stays resumable and DeltaChannels of what is kept still rebuild. Raises
+        InvalidInputError for another strategy or a plain string instead of a list.
+        """
+        names = [str(thread_id) for thread_id in _several(thread_ids, "thread_ids")]
+        if strategy not in _STRATEGIES:
+            raise InvalidInputError(f"strategy={strategy!r} is not one of {', '.join(sorted(_STRATEGIES))}")
+        for name in names:
+            if strategy == "keep_latest":
+                self.repository.prune_thread(name, keep_last(1))
+            else:
+                self.repository.delete_thread(name)
+
+    # -- versions and configs ---------------------------------------------------------------------------
+
+    def get_next_version(self, current: Any, channel: None) -> str:
+        """Return the version after `current`: a zero-padded string, so that versions sort by age.
+
+        `current` may be None or any int, float or string version, those of other savers included.
+        """
+        text = "0" if current is None else str(current)
+        number = int(text.split(".", 1)[0] or 0)
+        return f"{number + 1:032}"
+
+    # -- async ------------------------------------------------------------------------------------------
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """Do what `get_tuple` does, off the event loop."""
+        return await self._run(lambda: self.get_tuple(config))
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Do what `list` does, off the event loop."""
+        rows = self.list(config, filter=filter, before=before, limit=limit)
+        while (row := await self._run(lambda: next(rows, None))) is not None:
+            yield row
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Do what `put` does, off the event loop."""
+        return await self._run(lambda: self.put(config, checkpoint, metadata, new_versions))
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Do what `put_writes` does, off the event loop."""
+        await self._run(lambda: self.put_writes(config, writes, task_id, task_path))
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """Do what `get_delta_channel_history` does, off the event loop."""
+        return await self._run(lambda: self.get_delta_channel_history(config=config, channels=channels))
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Do what `delete_thread` does, off the event loop."""
+        await self._run(lambda: self.delete_thread(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Do what `delete_for_runs` does, off the event loop."""
+        await self._run(lambda: self.delete_for_runs(run_ids))
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Do what `copy_thread` does, off the event loop."""
+        await self._run(lambda: self.copy_thread(source_thread_id, target_thread_id))
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Do what `prune` does, off the event loop."""
+        await self._run(lambda: self.prune(thread_ids, strategy=strategy))
+
+
+class _Done:
+    """What `setup` returns: nothing to wait for, though it may be awaited."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def _place(config: RunnableConfig) -> tuple[str, str]:
+    configurable = config["configurable"]
+    return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
+
+
+def _config(thread_id: object, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    return {
+        "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
+    }
+
+
+def _several(ids: Sequence[str], what: str) -> Sequence[str]:
+    if isinstance(ids, str | bytes):
+        raise InvalidInputError(f"{what} takes a list of ids, not one string", hints=[f"write [{ids!r}]"])
+    return ids
+
+
+def _warn_encrypted() -> None:
+    global _warned_encrypted
+    if not _warned_encrypted:
+        _warned_encrypted = True
+        logger.warning(
+            "EncryptedSerializer encrypts each value with a random nonce, so no two are equal and nothing is "
+            "stored only once. Values stay readable; the store grows as with other savers."
+        )

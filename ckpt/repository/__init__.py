@@ -1,0 +1,1 @@
+"""The repository: everything about a store that has meaning. Re-exports what users of the engine need."""

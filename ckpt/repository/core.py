@@ -1,0 +1,125 @@
+"""What all parts of a repository share: the store, its objects, decoded commits and values, locks and the epoch.
+
+Nothing here knows threads. Caches hold immutable things only, within stated bounds; records are cached by the
+writer alone, where every use is checked against the store in the transaction that relies on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock, RLock
+from typing import TypeVar
+
+from ckpt.errors import IntegrityError
+from ckpt.history.commits import Commit, StoredValue, decode_commit
+from ckpt.objects.ids import ObjectId
+from ckpt.objects.store import Cache, ObjectStore
+from ckpt.storage.base import Storage
+from ckpt.values.rope import assemble
+
+DEFAULT_MAX_CHECKPOINT_SIZE = 256 << 20
+_VALUE_CACHE_SIZE = 64 << 20
+_COMMIT_CACHE_SIZE = 16 << 20
+_LOCKS = 64
+
+_T = TypeVar("_T")
+
+
+class Core:
+    """The shared state of one open repository. Safe for many threads."""
+
+    def __init__(self, storage: Storage, *, max_checkpoint_size: int) -> None:
+        self.storage = storage
+        self.max_checkpoint_size = max_checkpoint_size
+        self.epoch = storage.epoch()
+        self.objects = ObjectStore(storage)
+        self._values: Cache[bytes, bytes] = Cache(_VALUE_CACHE_SIZE)
+        self._commits: Cache[ObjectId, Commit] = Cache(_COMMIT_CACHE_SIZE)
+        self._locks = [RLock() for _ in range(_LOCKS)]
+        self._epoch_lock = Lock()
+        self._listeners: list[Callable[[], None]] = []
+
+    # -- locks and the epoch ------------------------------------------------------------------------
+
+    @contextmanager
+    def locked(self, *names: str) -> Iterator[None]:
+        """Keep other threads of this process from writing to these threads. Others are kept out by the store."""
+        slots = sorted({hash(name) % _LOCKS for name in names})
+        held = []
+        try:
+            for slot in slots:
+                self._locks[slot].acquire()
+                held.append(slot)
+            yield
+        finally:
+            for slot in reversed(held):
+                self._locks[slot].release()
+
+    def on_removal(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called when something was removed from the store behind our back."""
+        self._listeners.append(forget)
+
+    def removed(self) -> None:
+        """Take note that the epoch changed: what was believed to be stored may be gone."""
+        with self._epoch_lock:
+            # The epoch is read first, so that whatever is learned from here on is at least as new.
+            self.epoch = self.storage.epoch()
+            self.objects.forget()
+            for forget in self._listeners:
+                forget()
+
+    def consistently(self, read: Callable[[], _T]) -> _T:
+        """Run a read of several steps; when it stumbles over something just removed, run it again.
+
+        Damage is not hidden: the error is raised as soon as the epoch stood still during an attempt.
+        """
+        while True:
+            before = self.storage.epoch()
+            try:
+                return read()
+            except IntegrityError:
+                if self.storage.epoch() == before:
+                    raise
+
+    # -- commits and values -------------------------------------------------------------------------
+
+    def commits(self, ids: Iterable[ObjectId]) -> dict[ObjectId, Commit]:
+        """Return decoded commits, loading those that are not cached in one batch."""
+        found: dict[ObjectId, Commit] = {}
+        wanted: list[ObjectId] = []
+        for oid in ids:
+            commit = self._commits.get(oid)
+            if commit is None:
+                wanted.append(oid)
+            else:
+                found[oid] = commit
+        if wanted:
+            for oid, data in self.objects.load(wanted).items():
+                found[oid] = decode_commit(data)
+                self._commits.put(oid, found[oid], 3 * len(data))
+        return found
+
+    def commit(self, oid: ObjectId) -> Commit:
+        """Return one decoded commit."""
+        return self.commits([oid])[oid]
+
+    def remember_commit(self, oid: ObjectId, commit: Commit, size: int) -> None:
+        """Spare the next reader loading a commit just stored."""
+        self._commits.put(oid, commit, 3 * size)
+
+    def value_bytes(self, values: Sequence[StoredValue]) -> list[bytes]:
+        """Return the bytes of values, with a number of round trips that does not depend on how many there are."""
+        found: list[bytes | None] = [self._values.get(value.rope) for value in values]
+        wanted = [i for i, data in enumerate(found) if data is None]
+        if wanted:
+            loaded = assemble([values[i].rope for i in wanted], self.objects.load)
+            for i, data in zip(wanted, loaded, strict=True):
+                found[i] = data
+                self.remember_value(values[i].rope, data)
+        return [data for data in found if data is not None]
+
+    def remember_value(self, rope: bytes, data: bytes) -> None:
+        """Spare the next reader putting a value together that was just stored."""
+        if len(data) > len(rope):
+            self._values.put(rope, data, len(data) + len(rope) + 100)

@@ -1,0 +1,146 @@
+"""The directory of threads: from a name to a thread, with proof when there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from ckpt.history import keys
+from ckpt.history.records import (
+    Base,
+    Line,
+    NameRecord,
+    ThreadRecord,
+    decode_census,
+    encode_census,
+)
+from ckpt.history.seal import Census, census, missing, seal, unseal
+from ckpt.repository.core import Core
+from ckpt.storage.base import Reading
+
+GHOSTS_MAX = 4096
+_GHOST_SIZE = 8
+_PAGE = 512
+
+
+class Change(NamedTuple):
+    """Part of a batch: what records must be, and what they become."""
+
+    expected: dict[bytes, bytes | None]
+    records: dict[bytes, bytes | None]
+
+
+class Directory:
+    """Finds, lists, and prepares to create or remove threads."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def name_record(self, name: str, reading: Reading | None = None) -> tuple[NameRecord | None, bytes | None]:
+        """Return the record of a thread name and its bytes; (None, None) when it was never used.
+
+        Raises DamagedRecordError when the directory says that a record of this name must exist.
+        """
+        reading = reading or self._core.storage
+        key = keys.name_key(name)
+        raw = reading.read([key])[0]
+        if raw is None:
+            self._prove_absent(name, reading)
+            return None, None
+        return NameRecord.decode(key, raw), raw
+
+    def _prove_absent(self, name: str, reading: Reading) -> None:
+        bucket = keys.name_bucket(name)
+        key = keys.directory_key(bucket)
+        while True:
+            before = reading.read([key])[0]
+            found = census(found for found, _ in reading.scan(*keys.bucket_range(bucket)))
+            if found == decode_census(key, before):
+                return
+            if reading.read([key])[0] == before:
+                raise missing(f"a thread in the same part of the directory as {name!r}")
+
+    def find(self, name: str, reading: Reading | None = None) -> tuple[ThreadRecord, bytes] | None:
+        """Return the thread that has this name now, and its record's bytes; None when there is none."""
+        reading = reading or self._core.storage
+        record, _ = self.name_record(name, reading)
+        if record is None or record.thread is None:
+            return None
+        return self.by_number(record.thread, reading)
+
+    def by_number(self, number: int, reading: Reading | None = None) -> tuple[ThreadRecord, bytes]:
+        """Return a thread that must exist, deleted ones with forks included."""
+        raw = (reading or self._core.storage).read([keys.thread_key(number)])[0]
+        if raw is None:
+            raise missing(f"thread number {number}")
+        return ThreadRecord.decode(number, raw), raw
+
+    def names(self) -> Iterator[NameRecord]:
+        """Yield the record of every name, deleted ones included, in no useful order."""
+        for bucket in range(keys.BUCKETS):
+            key = keys.directory_key(bucket)
+            rows = self._core.storage.scan(*keys.bucket_range(bucket))
+            raw = self._core.storage.read([key])[0]
+            if census(found for found, _ in rows) != decode_census(key, raw):
+                rows = self._core.storage.scan(*keys.bucket_range(bucket))
+                if census(found for found, _ in rows) != decode_census(key, self._core.storage.read([key])[0]):
+                    raise missing("a thread in the directory")
+            for found, record in rows:
+                yield NameRecord.decode(found, record)
+
+    def create(self, name: str, *, base: Base | None = None, root: Line | None = None, greatest: str = "") -> tuple[ThreadRecord, Change]:
+        """Return a new thread of this name, and the change that creates it (its own record left out)."""
+        storage = self._core.storage
+        record, raw = self.name_record(name)
+        counter_raw = storage.read([keys.COUNTERS])[0]
+        number = unseal(keys.COUNTERS, counter_raw, "the thread counter") if counter_raw else 1
+        thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base)
+        expected: dict[bytes, bytes | None] = {keys.COUNTERS: counter_raw, keys.name_key(name): raw}
+        named = replace(record, thread=number) if record else NameRecord(name, number)
+        records: dict[bytes, bytes | None] = {
+            keys.COUNTERS: seal(keys.COUNTERS, number + 1),
+            keys.name_key(name): named.encode(),
+        }
+        if record is None:
+            self._count(name, 1, expected, records)
+        return thread, Change(expected, records)
+
+    def release(self, thread: ThreadRecord) -> Change:
+        """Return the change that frees a thread's name and marks the thread as deleted."""
+        record, raw = self.name_record(thread.name)
+        if record is None or record.thread != thread.number:
+            raise missing(f"the name of thread {thread.name!r}")
+        freed = replace(record, thread=None, former=(*record.former, thread.number))
+        key = keys.name_key(thread.name)
+        return Change({key: raw}, {key: freed.encode()})
+
+    def _count(
+        self, name: str, by: int, expected: dict[bytes, bytes | None], records: dict[bytes, bytes | None]
+    ) -> None:
+        key = keys.directory_key(keys.name_bucket(name))
+        raw = self._core.storage.read([key])[0]
+        expected[key] = raw
+        found: Census = decode_census(key, raw).toggled(keys.name_key(name), by)
+        records[key] = encode_census(key, found)
+
+    def is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
+        """Return whether this checkpoint belonged to a deleted thread of that name."""
+        if ghost_hash(checkpoint_id) in ghost_hashes(record.ghosts):
+            return True
+        wanted = [keys.checkpoint_key(number, namespace, checkpoint_id) for number in record.former]
+        return any(raw is not None for raw in self._core.storage.read(wanted)) if wanted else False
+
+
+def ghost_hash(checkpoint_id: str) -> bytes:
+    """Return the hash by which a collected checkpoint id is remembered."""
+    return blake3(keys.encode_text(checkpoint_id)).digest(_GHOST_SIZE)
+
+
+def ghost_hashes(packed: bytes) -> set[bytes]:
+    """Return the hashes that a name record remembers."""
+    return {packed[i : i + _GHOST_SIZE] for i in range(0, len(packed), _GHOST_SIZE)}
+
+

@@ -1,0 +1,209 @@
+"""Removing checkpoints from a thread without breaking what stays.
+
+A checkpoint that goes is hidden instead of removed as long as a fork still sees its row, or a DeltaChannel of
+a checkpoint that stays is rebuilt from the writes on it. Hidden rows are not listed and cannot be loaded; a
+later prune removes those that nothing needs any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from ckpt.history import keys
+from ckpt.history.checkpoints import Hidden, decode_events, encode_events
+from ckpt.history.commits import Commit
+from ckpt.history.records import Line, ThreadRecord, encode_line
+from ckpt.history.seal import census
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.timeline import Found, Timeline
+from ckpt.storage.base import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class PruneReport:
+    """What a prune did, or would do: (namespace, checkpoint id) pairs, newest first in each namespace."""
+
+    thread: str
+    kept: tuple[tuple[str, str], ...]
+    removed: tuple[tuple[str, str], ...]
+
+
+Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Collection[str]]
+"""Given a namespace, its visible checkpoints newest first and its head, returns the ids to keep."""
+
+
+def keep_last(count: int) -> Keep:
+    """Keep the head and the newest checkpoints of every namespace, `count` together at least."""
+
+    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+        ids = [found.checkpoint_id for found, _ in rows]
+        kept = [head] if head in ids else []
+        kept += [each for each in ids if each != head][: max(count - len(kept), 0)]
+        return kept
+
+    return keep
+
+
+class Pruner:
+    """Removes checkpoints of one thread at a time, each in one transaction."""
+
+    def __init__(self, core: Core, directory: Directory, admin: ThreadAdmin) -> None:
+        self._core = core
+        self._directory = directory
+        self._admin = admin
+
+    def prune(
+        self,
+        name: str,
+        keep: Keep,
+        *,
+        protected: Callable[[ThreadRecord], Collection[tuple[str, str]]] = lambda thread: (),
+        record: Mapping[bytes, bytes | None] | None = None,
+        dry_run: bool = False,
+    ) -> PruneReport:
+        """Remove every checkpoint of a thread that `keep` and `protected` do not name.
+
+        A namespace whose head goes continues from the head's nearest ancestor that stays, else from the greatest
+        id that stays. A thread that does not exist has nothing to remove. Costs time in proportion to the
+        thread's checkpoints.
+        """
+
+        def act() -> tuple[Batch, PruneReport]:
+            found = self._directory.find(name)
+            if found is None:
+                return Batch(), PruneReport(name, (), ())
+            thread, raw = found
+            plan = _Plan(self._core, thread, keep, set(protected(thread)))
+            report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
+            if dry_run or not (plan.removed or plan.droppable):
+                return Batch(), report
+            expected, records = plan.records(raw)
+            return Batch(expected, {**records, **(record or {})}), report
+
+        return self._admin.atomically((name,), act)
+
+
+class _Plan:
+    """What goes and what stays of one thread, and the records that follow."""
+
+    def __init__(self, core: Core, thread: ThreadRecord, keep: Keep, protected: set[tuple[str, str]]) -> None:
+        self._core = core
+        self._thread = thread
+        self._timeline = Timeline(core, thread)
+        self.kept: list[tuple[str, str]] = []
+        self.removed: list[tuple[str, str]] = []
+        self.droppable: list[tuple[str, str]] = []
+        self._hide: list[tuple[str, str]] = []
+        self._heads: dict[str, str | None] = {}
+        for namespace in self._timeline.namespaces():
+            self._namespace(namespace, keep, {cid for ns, cid in protected if ns == namespace})
+
+    def _namespace(self, namespace: str, keep: Keep, protected: set[str]) -> None:
+        rows = list(self._timeline.newest_first(namespace, hidden=True))
+        commits = self._core.commits(found.put.commit for found in rows if found.put is not None)
+        pairs = [(found, commits[found.put.commit]) for found in rows if found.put is not None]
+        visible = [(found, commit) for found, commit in pairs if not found.hidden]
+        head = self._timeline.head(namespace)
+        kept = set(keep(namespace, visible, head)) | protected
+        needed = _needed_by_deltas(self._timeline, {found.checkpoint_id: (found, commit) for found, commit in pairs}, kept)
+        for found, _ in pairs:
+            slot = (namespace, found.checkpoint_id)
+            if found.checkpoint_id in kept and not found.hidden:
+                self.kept.append(slot)
+                continue
+            shared = self._thread.forks > 0 or self._thread.base is not None
+            if shared or found.checkpoint_id in needed:
+                if not found.hidden:
+                    self._hide.append(slot)
+            else:
+                self.droppable.append(slot)
+            if not found.hidden:
+                self.removed.append(slot)
+        self._heads[namespace] = self._new_head(head, kept, dict(zip((f.checkpoint_id for f, _ in pairs), (c for _, c in pairs), strict=True)))
+
+    @staticmethod
+    def _new_head(head: str | None, kept: set[str], commits: Mapping[str, Commit]) -> str | None:
+        seen: set[str] = set()
+        cursor = head
+        while cursor is not None and cursor not in kept and cursor not in seen:
+            seen.add(cursor)
+            parents = commits[cursor].parents if cursor in commits else ()
+            cursor = parents[0].checkpoint_id if parents else None
+        return cursor if cursor in kept else max(kept, default=None)
+
+    def records(self, raw: bytes) -> tuple[dict[bytes, bytes | None], dict[bytes, bytes | None]]:
+        """Return what must be and what becomes of the thread's records."""
+        thread, storage = self._thread, self._core.storage
+        expected: dict[bytes, bytes | None] = {keys.thread_key(thread.number): raw}
+        records: dict[bytes, bytes | None] = {}
+        sequence = thread.sequence + 1
+        lines = {ns: self._timeline.own_line(ns) or Line(ns) for ns in self._heads}
+        for namespace, checkpoint_id in self._hide:
+            key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
+            expected[key] = old = storage.read([key])[0]
+            events = decode_events(key, old) if old is not None else []
+            records[key] = encode_events(key, [*events, Hidden(sequence)])
+            if old is None:
+                lines[namespace] = replace(lines[namespace], census=lines[namespace].census.toggled(key, 1))
+        gone: dict[str, list[bytes]] = {}
+        for namespace, checkpoint_id in self.droppable:
+            key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
+            expected[key] = storage.read([key])[0]
+            records[key] = None
+            gone.setdefault(namespace, []).append(key)
+        for namespace, line in lines.items():
+            removed = census(gone.get(namespace, ()))
+            counted = line.census._replace(
+                count=line.census.count - removed.count, digest=line.census.digest ^ removed.digest
+            )
+            head = self._heads[namespace]
+            moved = line.moved if head == self._timeline.head(namespace) else sequence
+            changed = replace(line, census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved)
+            if changed == line:
+                continue
+            if not namespace:
+                thread = replace(thread, root=changed)
+                continue
+            key = keys.line_key(thread.number, namespace)
+            expected[key] = storage.read([key])[0]
+            records[key] = encode_line(thread.number, changed)
+            if expected[key] is None:
+                thread = replace(thread, lines=thread.lines.toggled(key, 1))
+        records[keys.thread_key(thread.number)] = replace(thread, sequence=sequence).encode()
+        return expected, records
+
+
+def _needed_by_deltas(
+    timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]
+) -> set[str]:
+    """Return the checkpoints from whose writes a channel of a kept checkpoint is rebuilt.
+
+    Such a channel has no value in the checkpoint; its value is that of the nearest ancestor with one, plus all
+    writes on the ancestors since. A channel with a value on the way before any write to it needs nothing.
+    """
+    needed: set[str] = set()
+    for checkpoint_id in kept:
+        if checkpoint_id not in rows:
+            continue
+        _, commit = rows[checkpoint_id]
+        settled = set(commit.channels)
+        open_since: dict[str, set[str]] = {}
+        seen = {checkpoint_id}
+        cursor = commit.parents[0].checkpoint_id if commit.parents else None
+        while cursor is not None and cursor in rows and cursor not in seen:
+            seen.add(cursor)
+            found, commit = rows[cursor]
+            for write in timeline.writes(found):
+                if write.channel not in settled and not write.channel.startswith("__"):
+                    open_since.setdefault(write.channel, set()).add(cursor)
+            for channel in commit.channels.keys() - settled:
+                settled.add(channel)
+                if channel in open_since:
+                    needed |= open_since.pop(channel) | {cursor}
+            cursor = commit.parents[0].checkpoint_id if commit.parents else None
+        for ids in open_since.values():
+            needed |= ids
+    return needed - set(kept)

@@ -1,0 +1,158 @@
+"""Administration of threads: fork, copy, checkout, delete, and what undoing them takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
+from ckpt.history import keys
+from ckpt.history.checkpoints import as_of, current_put, decode_events
+from ckpt.history.records import Base, Line, NameRecord, ThreadRecord, encode_line
+from ckpt.history.seal import census
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Change, Directory
+from ckpt.repository.timeline import Timeline
+from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
+
+_ATTEMPTS = 1000
+_T = TypeVar("_T")
+
+
+class ThreadAdmin:
+    """Creates, rewinds and removes threads. Every act is one transaction, whatever the length of the history."""
+
+    def __init__(self, core: Core, directory: Directory) -> None:
+        self._core = core
+        self._directory = directory
+
+    def require(self, name: str) -> tuple[ThreadRecord, bytes]:
+        """Return a thread, or raise ThreadNotFoundError."""
+        found = self._directory.find(name)
+        if found is None:
+            raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists all"])
+        return found
+
+    def atomically(self, names: tuple[str, ...], act: Callable[[], tuple[Batch, _T]]) -> _T:
+        """Run `act` to make a batch and publish it, again from the start when somebody else was faster."""
+        with self._core.locked(*names):
+            for attempts in range(_ATTEMPTS):
+                batch, result = act()
+                try:
+                    self._core.storage.publish(batch)
+                except RecordChangedError:
+                    time.sleep(0.0005 * min(attempts, 20))
+                except EpochChangedError:
+                    self._core.removed()
+                else:
+                    return result
+        raise ConflictError("the store is changed by other writers all the time", hints=["try again later"])
+
+    def fork(
+        self, source: str, target: str, checkpoint_id: str | None, record: Mapping[bytes, bytes | None] | None = None
+    ) -> ThreadRecord:
+        """Create the thread `target` as a fork of `source`; no rows are copied.
+
+        At the head (checkpoint_id None or the head's id) it takes everything along, pending writes included. At
+        an older checkpoint of the root namespace it leaves out what was written after it. Raises
+        ThreadNotFoundError, RevisionNotFoundError, or AlreadyExistsError when `target` is taken.
+        """
+
+        def act() -> tuple[Batch, ThreadRecord]:
+            thread, raw = self.require(source)
+            if self._directory.find(target) is not None:
+                raise AlreadyExistsError(
+                    f"there is a thread {target!r} already", hints=["choose another name, or delete it first"]
+                )
+            timeline = Timeline(self._core, thread)
+            base, left, left_raw = Base(thread.number, thread.sequence), thread, raw
+            head = timeline.head()
+            if checkpoint_id is not None and checkpoint_id != head:
+                left, base = self._moment(timeline, checkpoint_id)
+                left_raw, head = left.encode(), checkpoint_id
+            root = Line("", head=head, greatest=max(thread.root.greatest, head or ""))
+            created, change = self._directory.create(
+                target, base=base, root=root, greatest=thread.greatest
+            )
+            source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
+            expected = {**change.expected, source_key: left_raw, target_key: None}
+            records = {
+                **change.records,
+                source_key: replace(left, forks=left.forks + 1).encode(),
+                target_key: created.encode(),
+                **(record or {}),
+            }
+            return Batch(expected, records, epoch=self._core.epoch), created
+
+        return self.atomically((source, target), act)
+
+    def _moment(self, timeline: Timeline, checkpoint_id: str) -> tuple[ThreadRecord, Base]:
+        """Return the thread whose row a root checkpoint is, and the base of a fork that leaves there."""
+        for segment in timeline.segments:
+            key = keys.checkpoint_key(segment.thread.number, "", checkpoint_id)
+            raw = self._core.storage.read([key])[0]
+            put = current_put(as_of(decode_events(key, raw), segment.moment)) if raw is not None else None
+            if put is not None:
+                return segment.thread, Base(segment.thread.number, put.sequence, checkpoint_id)
+        raise RevisionNotFoundError(
+            f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}", hints=["ckpt log lists them"]
+        )
+
+    def delete(self, name: str, *, record: Mapping[bytes, bytes | None] | None = None) -> bool:
+        """Free a thread's name and hide its rows; `gc` frees the space. False when there is no such thread."""
+
+        def act() -> tuple[Batch, bool]:
+            found = self._directory.find(name)
+            if found is None:
+                return Batch(), False
+            thread, raw = found
+            change: Change = self._directory.release(thread)
+            key = keys.thread_key(thread.number)
+            expected = {**change.expected, key: raw}
+            records = {**change.records, key: replace(thread, deleted=True).encode(), **(record or {})}
+            return Batch(expected, records), True
+
+        return self.atomically((name,), act)
+
+    def restore(self, number: int, *, record: Mapping[bytes, bytes | None] | None = None) -> ThreadRecord:
+        """Undo `delete`, or raise AlreadyExistsError when the name was given away meanwhile."""
+        name = self._directory.by_number(number)[0].name
+
+        def act() -> tuple[Batch, ThreadRecord]:
+            thread, raw = self._directory.by_number(number)
+            named, named_raw = self._directory.name_record(name)
+            if named is None or named.thread is not None:
+                raise AlreadyExistsError(
+                    f"there is another thread {name!r} now", hints=["delete or fork it first, then undo again"]
+                )
+            restored = replace(thread, deleted=False)
+            key, name_key = keys.thread_key(number), keys.name_key(name)
+            former = tuple(other for other in named.former if other != number)
+            names = NameRecord(name, number, former, named.ghosts)
+            records = {key: restored.encode(), name_key: names.encode(), **(record or {})}
+            return Batch({key: raw, name_key: named_raw}, records), restored
+
+        return self.atomically((name,), act)
+
+    def remove_rows(self, thread: ThreadRecord, wanted: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes | None], ThreadRecord]:
+        """Return the records that change when checkpoint rows go: the rows, their lines, and the thread."""
+        records: dict[bytes, bytes | None] = dict.fromkeys(wanted)
+        timeline = Timeline(self._core, thread)
+        for namespace in timeline.namespaces():
+            start, end = keys.checkpoints_range(thread.number, namespace)
+            gone = census(key for key in wanted if start <= key < end)
+            line = timeline.own_line(namespace)
+            if not gone.count or line is None:
+                continue
+            kept = line.census._replace(
+                count=line.census.count - gone.count, digest=line.census.digest ^ gone.digest
+            )
+            if namespace:
+                records[keys.line_key(thread.number, namespace)] = encode_line(thread.number, replace(line, census=kept))
+            else:
+                thread = replace(thread, root=replace(line, census=kept))
+        return records, thread
+
+

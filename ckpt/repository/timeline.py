@@ -1,0 +1,303 @@
+"""Timelines: reading what hangs on a thread, its bases included, as of the moments at which forks left.
+
+A thread sees its own rows and, for each base, the rows up to the moment it left there. All questions about a
+thread are answered through this view, so that no reader can see what is not in its own line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple
+
+from ckpt.history import keys
+from ckpt.history.checkpoints import (
+    Event,
+    PendingWrite,
+    Put,
+    Spill,
+    Writes,
+    as_of,
+    current_put,
+    decode_events,
+    is_hidden,
+    pending_writes,
+)
+from ckpt.history.commits import Commit
+from ckpt.history.records import Line, ThreadRecord, decode_line
+from ckpt.history.seal import census, missing
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.spill import open_spills
+from ckpt.storage.base import Reading
+
+_PAGE = 256
+
+
+class Segment(NamedTuple):
+    """A stretch of a timeline: the rows of one thread up to a moment (None: all)."""
+
+    thread: ThreadRecord
+    moment: int | None
+    bare: str | None
+
+
+class Found(NamedTuple):
+    """A checkpoint as a timeline sees it."""
+
+    namespace: str
+    checkpoint_id: str
+    events: tuple[Event, ...]
+
+    @property
+    def put(self) -> Put | None:
+        """The put that counts; None while only pending writes have arrived."""
+        return current_put(self.events)
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it was pruned: it is kept for others, and not shown."""
+        return is_hidden(self.events)
+
+
+class Timeline:
+    """The view of one thread as it was when this object was made; rows added since may or may not appear."""
+
+    def __init__(self, core: Core, thread: ThreadRecord, reading: Reading | None = None) -> None:
+        self._core = core
+        self._reading = reading or core.storage
+        self.thread = thread
+        self._segments: list[Segment] | None = None
+        self._lines: dict[tuple[int, str], Line | None] = {}
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The stretches of this timeline, newest first."""
+        if self._segments is None:
+            segments = [Segment(self.thread, None, None)]
+            directory = Directory(self._core)
+            while (base := segments[-1].thread.base) is not None:
+                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare))
+            self._segments = segments
+        return self._segments
+
+    # -- lines and heads ----------------------------------------------------------------------------
+
+    def own_line(self, namespace: str) -> Line | None:
+        """Return the thread's own line, or None when this thread itself has no row in the namespace."""
+        return self._line(self.thread, namespace)
+
+    def _line(self, thread: ThreadRecord, namespace: str) -> Line | None:
+        if not namespace:
+            return thread.root
+        slot = (thread.number, namespace)
+        if slot not in self._lines:
+            key = keys.line_key(thread.number, namespace)
+            raw = self._reading.read([key])[0]
+            if raw is None:
+                self._prove_lines(thread)
+            self._lines[slot] = decode_line(key, raw) if raw is not None else None
+        return self._lines[slot]
+
+    def _prove_lines(self, thread: ThreadRecord) -> None:
+        if not thread.lines.count:
+            return
+        found = census(key for key, _ in self._reading.scan(*keys.lines_range(thread.number)))
+        if found != thread.lines and self._unmoved(thread):
+            raise missing(f"a namespace of thread {thread.name!r}")
+
+    def _unmoved(self, thread: ThreadRecord) -> bool:
+        """Whether the thread is still as we read it, so that what is missing cannot be explained by a change."""
+        key = keys.thread_key(thread.number)
+        return self._reading.read([key])[0] == thread.encode()
+
+    def head(self, namespace: str = "") -> str | None:
+        """Return the id of the checkpoint that the next run continues from, or None."""
+        if not namespace:
+            return self.thread.root.head
+        return self._head(0, namespace, None)
+
+    def _head(self, depth: int, namespace: str, moment: int | None) -> str | None:
+        thread = self.segments[depth].thread
+        line = self._line(thread, namespace)
+        resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
+        changed = line.moved if line is not None else 0
+        if resets and resets[-1].at > changed:
+            return self._head(depth, namespace, resets[-1].moment)
+        if line is None or not line.moved:
+            if depth + 1 < len(self.segments):
+                return self._head(depth + 1, namespace, self.segments[depth + 1].moment)
+            return None
+        if moment is None or line.moved <= moment:
+            return line.head
+        return self._replayed_head(depth, namespace, moment)
+
+    def _replayed_head(self, depth: int, namespace: str, moment: int) -> str | None:
+        """Return the head of a namespace at a moment after which it moved, by replaying the moves before it."""
+        segment = self.segments[depth]
+        rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
+        puts: list[tuple[int, str, ObjectId]] = []
+        for key, raw in rows:
+            checkpoint_id = keys.checkpoint_id_of(key, segment.thread.number)
+            for event in as_of(decode_events(key, raw), moment):
+                if isinstance(event, Put):
+                    puts.append((event.sequence, checkpoint_id, event.commit))
+                    break
+        base = None
+        if depth + 1 < len(self.segments):
+            base = self._head(depth + 1, namespace, self.segments[depth + 1].moment)
+        line = Line(namespace, head=base, greatest=base or "")
+        commits = self._core.commits({commit for _, _, commit in puts})
+        for _, checkpoint_id, oid in sorted(puts):
+            parents = commits[oid].parents
+            line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
+        return line.head
+
+    # -- checkpoints --------------------------------------------------------------------------------
+
+    def find(self, namespace: str, checkpoint_id: str) -> Found | None:
+        """Return one checkpoint, hidden ones included, or None when this timeline has nothing under that id."""
+        return self.find_many(namespace, [checkpoint_id])[0]
+
+    def find_many(self, namespace: str, checkpoint_ids: list[str]) -> list[Found | None]:
+        """Return checkpoints in the order asked for, in one round trip for all."""
+        wanted = [
+            keys.checkpoint_key(segment.thread.number, namespace, checkpoint_id)
+            for checkpoint_id in checkpoint_ids
+            for segment in self.segments
+        ]
+        values = self._reading.read(wanted)
+        found: list[Found | None] = []
+        width = len(self.segments)
+        for i, checkpoint_id in enumerate(checkpoint_ids):
+            rows = zip(wanted[i * width : (i + 1) * width], values[i * width : (i + 1) * width], strict=True)
+            parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
+            found.append(self._joined(namespace, checkpoint_id, parts))
+        if any(each is None for each in found):
+            self.prove(namespace)
+        return found
+
+    def _events(self, segment: Segment, key: bytes, raw: bytes | None) -> list[Event]:
+        if raw is None:
+            return []
+        events = decode_events(key, raw)
+        if any(isinstance(event, Spill) for event in events):
+            events = open_spills(events, self._core.objects.load)
+        events = as_of(events, segment.moment)
+        if segment.bare is not None and key == keys.checkpoint_key(segment.thread.number, "", segment.bare):
+            events = [event for event in events if isinstance(event, Put)]
+        return events
+
+    @staticmethod
+    def _joined(namespace: str, checkpoint_id: str, parts: list[list[Event]]) -> Found | None:
+        events = [event for part in reversed(parts) for event in part]
+        return Found(namespace, checkpoint_id, tuple(events)) if events else None
+
+    def prove(self, namespace: str) -> None:
+        """Raise DamagedRecordError unless every checkpoint that was ever put in this namespace is there."""
+        for segment in self.segments:
+            line = self._line(segment.thread, namespace)
+            expected = line.census if line is not None else None
+            rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
+            found = census(key for key, _ in rows)
+            if (found != expected if expected is not None else found.count) and self._unmoved(segment.thread):
+                raise missing(f"a checkpoint of thread {segment.thread.name!r}")
+
+    def namespaces(self) -> list[str]:
+        """Return every namespace that has a row, the root first."""
+        names: dict[str, None] = {"": None}
+        for segment in self.segments:
+            self._prove_lines(segment.thread)
+            for key, raw in self._reading.scan(*keys.lines_range(segment.thread.number)):
+                names[decode_line(key, raw).namespace] = None
+        return list(names)
+
+    def newest_first(
+        self, namespace: str, *, before: str | None = None, hidden: bool = False
+    ) -> Iterator[Found]:
+        """Yield the checkpoints of a namespace by id, greatest first, with ids less than `before`.
+
+        Hidden ones only if asked for. Those that only have pending writes so far are left out. Rows are read in pages, so writers and other
+        readers are not held up, and rows added meanwhile with smaller ids may appear.
+        """
+        self.prove(namespace)
+        sources = [self._rows(segment, namespace, before) for segment in self.segments]
+        heads = [next(source, None) for source in sources]
+        while True:
+            ids = [head[0] for head in heads if head is not None]
+            if not ids:
+                return
+            greatest = max(ids)
+            parts: list[list[Event]] = []
+            for i, head in enumerate(heads):
+                if head is not None and head[0] == greatest:
+                    parts.append(head[1])
+                    heads[i] = next(sources[i], None)
+            found = self._joined(namespace, greatest, parts)
+            if found is not None and found.put is not None and (hidden or not found.hidden):
+                yield found
+
+    def ancestors(self, namespace: str, checkpoint_id: str | None) -> Iterator[tuple[Found, Commit]]:
+        """Yield a checkpoint and its ancestors by first parent, hidden ones included.
+
+        Ends where a parent was never stored or where the line runs in a circle. Rows are read in pages, since
+        a parent mostly has the next smaller id.
+        """
+        page: dict[str, Found] = {}
+        commits: dict[ObjectId, Commit] = {}
+        seen: set[str] = set()
+        size = 1
+        while checkpoint_id is not None and checkpoint_id not in seen:
+            seen.add(checkpoint_id)
+            if checkpoint_id not in page:
+                first = self.find(namespace, checkpoint_id)
+                if first is None:
+                    return
+                page = {checkpoint_id: first}
+                if size > 1:
+                    older = self.newest_first(namespace, before=checkpoint_id, hidden=True)
+                    page.update((found.checkpoint_id, found) for found in islice(older, size))
+                size = min(4 * size, _PAGE)
+                commits = self._core.commits(found.put.commit for found in page.values() if found.put is not None)
+            found = page[checkpoint_id]
+            if found.put is None:
+                return
+            commit = commits[found.put.commit]
+            yield found, commit
+            checkpoint_id = commit.parents[0].checkpoint_id if commit.parents else None
+
+    def _rows(self, segment: Segment, namespace: str, before: str | None) -> Iterator[tuple[str, list[Event]]]:
+        number = segment.thread.number
+        start, end = keys.checkpoints_range(number, namespace)
+        if before is not None:
+            end = min(end, keys.checkpoint_key(number, namespace, before))
+        while start < end:
+            page = self._reading.scan(start, end, limit=_PAGE, reverse=True)
+            for key, raw in page:
+                events = self._events(segment, key, raw)
+                if events:
+                    yield keys.checkpoint_id_of(key, number), events
+            if len(page) < _PAGE:
+                return
+            end = page[-1][0]
+
+    def writes(self, found: Found) -> list[PendingWrite]:
+        """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
+        return pending_writes(found.events)
+
+    def added(self, found: Found) -> int:
+        """Return how many bytes of frames the checkpoint and its pending writes took when they were stored."""
+        put = found.put
+        return (put.added if put else 0) + sum(event.added for event in found.events if isinstance(event, Writes))
+
+
+def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
+    """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id."""
+    greatest = max(line.greatest, checkpoint_id)
+    follows = line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
+    if not follows or line.head == checkpoint_id:
+        return replace(line, greatest=greatest)
+    return replace(line, head=checkpoint_id, greatest=greatest, moved=sequence)
+

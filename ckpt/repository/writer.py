@@ -1,0 +1,367 @@
+"""Writing: one put, or one batch of pending writes, is one transaction.
+
+The writer remembers the records it wrote last, so that a put in a running thread reads nothing; every record it
+relied on is compared inside the transaction, and a lost race is read again and retried. Nothing here takes the
+time: order is the thread's sequence number, given out in the transaction.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, ThreadDeletedError
+from ckpt.history import keys
+from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, decode_events, encode_events
+from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
+from ckpt.history.records import Line, NameRecord, ThreadRecord, decode_line, encode_line
+from ckpt.objects.ids import Kind, ObjectId
+from ckpt.objects.store import Cache, Draft
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.spill import SPILL_ABOVE, spill
+from ckpt.repository.timeline import Timeline, moved
+from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
+from ckpt.values.cut import INLINE_MAX, MSGPACK_TYPES, Cut, Cutter
+from ckpt.values.rope import encode_items, inline, rope_length
+
+_MEMO_SIZE = 64 << 20
+_RECORDS_SIZE = 8 << 20
+_HEADER_INLINE_MAX = 4096
+_ATTEMPTS = 1000
+
+
+class Typed(NamedTuple):
+    """A value as a serializer gave it."""
+
+    type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel to be stored. `typed` serializes it, and is not called when the parent's value can be kept."""
+
+    typed: Callable[[], Typed]
+    unchanged: Callable[[Commit], bool] = lambda parent: False
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """A checkpoint to be stored."""
+
+    thread: str
+    namespace: str
+    checkpoint_id: str
+    parent_id: str | None
+    timestamp: str | None
+    header: Typed
+    metadata: Typed
+    channels: Mapping[str, Channel] = field(default_factory=dict)
+    expect_head: bool = False
+    """Refuse with HeadMovedError when the parent is not the head."""
+
+
+class Stored(NamedTuple):
+    """What was stored: the commit's id, the commit, and whether it is the head now."""
+
+    oid: ObjectId
+    commit: Commit
+    is_head: bool
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one try to write collects."""
+
+    thread: ThreadRecord
+    line: Line
+    events: list[Event]
+    batch: Batch
+    draft: Draft
+    memos: dict[tuple[int, str, str], Cut]
+
+
+class Writer:
+    """Puts checkpoints and pending writes into threads."""
+
+    def __init__(self, core: Core, directory: Directory) -> None:
+        self._core = core
+        self._directory = directory
+        self._threads: Cache[str, tuple[ThreadRecord, bytes]] = Cache(_RECORDS_SIZE)
+        self._records: Cache[bytes, bytes] = Cache(_RECORDS_SIZE)
+        self._memos: Cache[tuple[int, str, str], Cut] = Cache(_MEMO_SIZE)
+        core.on_removal(self._forget)
+
+    def _forget(self) -> None:
+        self._threads.clear()
+        self._records.clear()
+        self._memos.clear()
+
+    # -- the two ways to write ----------------------------------------------------------------------
+
+    def put(self, new: NewCheckpoint) -> Stored:
+        """Store a checkpoint, durably on return.
+
+        Putting an id again replaces what it holds and keeps its pending writes. Raises StateTooLargeError,
+        ThreadDeletedError, HeadMovedError if asked for; nothing is written then.
+        """
+        result: list[Stored] = []
+
+        def prepare(attempt: _Attempt) -> None:
+            parents = self._parents(attempt, new.namespace, new.parent_id)
+            head = Timeline(self._core, attempt.thread).head(new.namespace)
+            if new.expect_head and head != new.parent_id:
+                raise HeadMovedError(
+                    f"the head of thread {new.thread!r} is {head}, not {new.parent_id}",
+                    hints=["another run is active on this thread: load the state again, then retry"],
+                )
+            commit = self._commit(attempt, new, parents)
+            data = encode_commit(commit)
+            oid = attempt.draft.add(Kind.COMMIT, data)
+            added = self._lay_down(attempt)
+            attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
+            attempt.line = moved(
+                replace(attempt.line, head=head), new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1
+            )
+            self._core.remember_commit(oid, commit, len(data))
+            result[:] = [Stored(oid, commit, attempt.line.head == new.checkpoint_id)]
+
+        self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare)
+        return result[0]
+
+    def put_writes(
+        self,
+        thread: str,
+        namespace: str,
+        checkpoint_id: str,
+        task_id: str,
+        task_path: str,
+        writes: Sequence[tuple[int, str, Typed]],
+    ) -> None:
+        """Attach what a task wrote to a checkpoint, which may come later. Durable on return.
+
+        Decided write by write: an index >= 0 keeps the value it has, below 0 the new one replaces it.
+        """
+        self._check_size({channel: len(typed.data) for _, channel, typed in writes})
+
+        def prepare(attempt: _Attempt) -> None:
+            cutter = Cutter(attempt.draft.add)
+            stored = []
+            for index, channel, (type_, data) in writes:
+                rope, _ = cutter.cut(type_, data)
+                stored.append(Write(index, channel, type_, rope))
+                self._core.remember_value(rope, data)
+            added = self._lay_down(attempt)
+            sequence = attempt.thread.sequence + 1
+            attempt.events.append(Writes(sequence, task_id, task_path, tuple(stored), added))
+
+        self._write(thread, namespace, checkpoint_id, checkpoint_id, prepare)
+
+    # -- one transaction ----------------------------------------------------------------------------
+
+    def _write(
+        self,
+        name: str,
+        namespace: str,
+        checkpoint_id: str,
+        named: str | None,
+        prepare: Callable[[_Attempt], None],
+    ) -> None:
+        with self._core.locked(name):
+            for attempts in range(_ATTEMPTS):
+                epoch = self._core.epoch
+                attempt = self._begin(name, namespace, checkpoint_id, named, epoch)
+                line = (attempt.thread.number, namespace)
+                try:
+                    prepare(attempt)
+                    self._finish(attempt, checkpoint_id)
+                    numbers = self._core.storage.publish(attempt.batch)
+                except RecordChangedError as lost:
+                    self._core.objects.abandon(line)
+                    self._learn(name, lost.current)
+                    time.sleep(random.random() * 0.001 * min(attempts, 20))
+                except EpochChangedError:
+                    self._core.removed()
+                except BaseException:
+                    self._core.objects.abandon(line)
+                    self._threads.drop(name)
+                    raise
+                else:
+                    self._core.objects.stored(line, attempt.draft, numbers)
+                    self._remember(name, attempt)
+                    return
+        raise ConflictError(
+            f"thread {name!r} is changed by other writers all the time", hints=["try again later"]
+        )
+
+    def _begin(
+        self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int
+    ) -> _Attempt:
+        expected: dict[bytes, bytes | None] = {}
+        records: dict[bytes, bytes | None] = {}
+        known = self._threads.get(name) or self._directory.find(name)
+        if known is None:
+            self._refuse_ghost(name, namespace, named)
+            thread, change = self._directory.create(name)
+            expected |= change.expected | {keys.thread_key(thread.number): None}
+            records |= change.records
+        else:
+            thread, raw = known
+            expected[keys.thread_key(thread.number)] = raw
+        key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
+        record = self._records.get(key)
+        if record is None and known is not None:
+            record = self._core.storage.read([key])[0]
+        expected[key] = record
+        line = thread.root if not namespace else self._line(thread, namespace, expected)
+        events = decode_events(key, record) if record is not None else []
+        return _Attempt(thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
+
+    def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
+        key = keys.line_key(thread.number, namespace)
+        raw = self._records.get(key)
+        if raw is None:
+            raw = self._core.storage.read([key])[0]
+        expected[key] = raw
+        if raw is not None:
+            return decode_line(key, raw)
+        timeline = Timeline(self._core, thread)
+        timeline.own_line(namespace)
+        return Line(namespace, head=timeline.head(namespace), greatest=timeline.head(namespace) or "")
+
+    def _finish(self, attempt: _Attempt, checkpoint_id: str) -> None:
+        """Add the records that follow from the events: checkpoint, line and thread."""
+        thread, line, batch = attempt.thread, attempt.line, attempt.batch
+        key = keys.checkpoint_key(thread.number, line.namespace, checkpoint_id)
+        records = dict(batch.records)
+        if batch.expected[key] is None:
+            line = replace(line, census=line.census.toggled(key, 1))
+        if line.namespace:
+            line_key = keys.line_key(thread.number, line.namespace)
+            records[line_key] = encode_line(thread.number, line)
+            if batch.expected[line_key] is None:
+                thread = replace(thread, lines=thread.lines.toggled(line_key, 1))
+        attempt.line = line
+        attempt.thread = thread.advanced(line, checkpoint_id)
+        records[key] = encode_events(key, attempt.events)
+        records[keys.thread_key(thread.number)] = attempt.thread.encode()
+        batch.records = records
+
+    def _lay_down(self, attempt: _Attempt) -> int:
+        """Turn what is not stored yet into frames, and return their size in bytes."""
+        key_count = len(attempt.events)
+        if key_count > 2 and _record_size(attempt.events) > SPILL_ABOVE:
+            attempt.events = spill(attempt.events, attempt.draft)
+        draft = attempt.draft
+        absent = self._core.objects.unstored(draft.objects)
+        line = (attempt.thread.number, attempt.line.namespace)
+        attempt.batch.frames = self._core.objects.frames(line, draft, absent)
+        return sum(len(frame.data) for frame in attempt.batch.frames)
+
+    def _remember(self, name: str, attempt: _Attempt) -> None:
+        for key, value in attempt.batch.records.items():
+            if key.startswith(b"t") and value is not None:
+                self._records.put(key, value, len(key) + len(value) + 100)
+        raw = attempt.batch.records[keys.thread_key(attempt.thread.number)]
+        assert raw is not None
+        self._threads.put(name, (attempt.thread, raw), 2 * len(raw) + 200)
+        for slot, memo in attempt.memos.items():
+            self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
+
+    def _learn(self, name: str, current: Mapping[bytes, bytes | None]) -> None:
+        self._threads.drop(name)
+        for key, value in current.items():
+            if value is None:
+                self._records.drop(key)
+            elif key.startswith(b"t"):
+                self._records.put(key, value, len(key) + len(value) + 100)
+
+    def _refuse_ghost(self, name: str, namespace: str, checkpoint_id: str | None) -> None:
+        """Refuse a late write to a thread that was deleted while its run went on."""
+        if checkpoint_id is None:
+            return
+        record, _ = self._directory.name_record(name)
+        if record is not None and self._is_ghost(record, namespace, checkpoint_id):
+            raise ThreadDeletedError(
+                f"thread {name!r} was deleted, and checkpoint {checkpoint_id} with it",
+                hints=["start a new run on this name without a checkpoint_id"],
+            )
+
+    def _is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
+        return bool(record.former or record.ghosts) and self._directory.is_ghost(record, namespace, checkpoint_id)
+
+    # -- building a commit ----------------------------------------------------------------------------
+
+    def _parents(self, attempt: _Attempt, namespace: str, parent_id: str | None) -> tuple[Parent, ...]:
+        if parent_id is None:
+            return ()
+        key = keys.checkpoint_key(attempt.thread.number, namespace, parent_id)
+        raw = self._records.get(key)
+        put = current_put(decode_events(key, raw)) if raw is not None else None
+        if put is None:
+            found = Timeline(self._core, attempt.thread).find(namespace, parent_id)
+            put = found.put if found is not None else None
+            if found is None:
+                self._refuse_ghost(attempt.thread.name, namespace, parent_id)
+        return (Parent(parent_id, put.commit if put is not None else b""),)
+
+    def _commit(self, attempt: _Attempt, new: NewCheckpoint, parents: tuple[Parent, ...]) -> Commit:
+        parent = self._core.commit(ObjectId(parents[0].commit)) if parents and parents[0].commit else None
+        cutter = Cutter(attempt.draft.add)
+        channels: dict[str, StoredValue] = {}
+        sizes: dict[str, int] = {}
+        total = len(new.header.data) + len(new.metadata.data)
+        for name, channel in new.channels.items():
+            if parent is not None and name in parent.channels and channel.unchanged(parent):
+                channels[name] = parent.channels[name]
+                sizes[name] = rope_length(channels[name].rope)
+                total += sizes[name]
+            else:
+                type_, data = channel.typed()
+                sizes[name] = len(data)
+                total += sizes[name]
+                self._check_size(sizes, total)
+                channels[name] = self._value(attempt, cutter, new.namespace, name, type_, data)
+        self._check_size(sizes, total)
+        header = StoredValue(new.header.type, _small(cutter, new.header))
+        metadata = StoredValue(new.metadata.type, _small(cutter, new.metadata))
+        return Commit(
+            new.namespace, new.checkpoint_id, new.timestamp, parents, header, metadata, channels
+        )
+
+    def _value(
+        self, attempt: _Attempt, cutter: Cutter, namespace: str, name: str, type_: str, data: bytes
+    ) -> StoredValue:
+        if len(data) < INLINE_MAX or type_ not in MSGPACK_TYPES:
+            return StoredValue(type_, cutter.cut(type_, data)[0])
+        slot = (attempt.thread.number, namespace, name)
+        rope, memo = cutter.cut(type_, data, self._memos.get(slot))
+        if memo is not None:
+            attempt.memos[slot] = memo
+        self._core.remember_value(rope, data)
+        return StoredValue(type_, rope)
+
+    def _check_size(self, sizes: Mapping[str, int], total: int | None = None) -> None:
+        total = sum(sizes.values()) if total is None else total
+        limit = self._core.max_checkpoint_size
+        if total > limit:
+            largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
+            raise StateTooLargeError(size=total, limit=limit, channels=dict(largest))
+
+
+def _small(cutter: Cutter, typed: Typed) -> bytes:
+    """Return the rope of a header or metadata: one inline item unless it is long.
+
+    It differs in every commit; cutting it would cost more in references than the pack's dictionary saves.
+    """
+    if len(typed.data) <= _HEADER_INLINE_MAX:
+        return encode_items([inline(typed.data, 1)])
+    return cutter.cut(typed.type, typed.data)[0]
+
+
+def _record_size(events: Sequence[Event]) -> int:
+    return len(encode_events(b"", events))

@@ -1,0 +1,168 @@
+"""The storage seam: what a backend promises, and the little it may decide.
+
+A store holds two kinds of things, split by mutability:
+
+- **records**: an ordered map from short keys to small values, changed in place (threads, checkpoints, tags);
+- **objects**: immutable bytes inside *frames*. A frame names the frame before it in its pack, and an index
+  maps the first 16 bytes of an object's id to the frame that holds it and its place in there.
+
+A backend never looks into a value or a frame. Hashing, encoding, sealing and the meaning of keys live above,
+once. `publish` is the only way to write besides `exclusive`, which collectors use; both are atomic and durable
+on return. Whoever relies on an object without storing it again passes the epoch at which it was known to be
+there: every removal raises the epoch, so that a stale belief is refused instead of believed.
+
+Each promise below is a test of `ckpt.testing.StorageContract`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from ckpt.errors import ConflictError
+
+RECORD_KEY_MAX = 1100
+"""Bytes that a record's key may have; every backend can index that much."""
+
+FRAME_OBJECTS_MAX = 1 << 16
+"""Objects that one frame may hold."""
+
+CHAINED = -1
+"""As `Frame.previous`: the frame before this one in the same batch."""
+
+
+class Place(NamedTuple):
+    """Where an object lies: the number of its frame, and its position among the frame's objects."""
+
+    frame: int
+    position: int
+
+
+class StoredFrame(NamedTuple):
+    """A frame as read: the number of the frame before it in its pack (0 for none), and its bytes."""
+
+    previous: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame to be written. `keys` are the index keys of its objects, in order."""
+
+    previous: int
+    data: bytes
+    keys: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one `publish` writes, all or nothing.
+
+    `expected` maps keys of records to the value they must have now (None: there is no such record).
+    `records` maps keys to their new value (None: remove it). `epoch` is checked when it is not None.
+    """
+
+    expected: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    records: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    frames: Sequence[Frame] = ()
+    epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Sizes of a store in bytes; `frames` counts the compressed frames alone, `disk` all that it occupies."""
+
+    disk: int
+    frames: int
+    records: int
+    free: int
+    objects: int
+
+
+class RecordChangedError(ConflictError):
+    """A record did not have the expected value; `current` holds the values found for all expected keys."""
+
+    def __init__(self, current: Mapping[bytes, bytes | None]) -> None:
+        super().__init__("a record was changed by another writer", hints=["read it again and retry"])
+        self.current = dict(current)
+
+
+class EpochChangedError(ConflictError):
+    """Something was removed since `Batch.epoch`: what the writer believed to be stored may be gone."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__("objects were collected meanwhile", hints=["look again for what is stored and retry"])
+        self.epoch = epoch
+
+
+class Reading(Protocol):
+    """The reading half of a store. Each call is one round trip, however many keys it is given."""
+
+    def epoch(self) -> int:
+        """Return a number that grows whenever something is removed from the store."""
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the value of each key, in the order given, all as of one moment; None where there is none."""
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """Return up to `limit` records with start <= key < end, ordered by key as bytes (or backwards)."""
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        """Return where the objects with these index keys lie; a key that is not stored is left out."""
+
+    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+        """Return the frames asked for and all that come before them in their packs; unknown numbers are left out."""
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        """Return up to `limit` index entries with a key greater than `after`, ordered by key."""
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        """Return up to `limit` (number, previous, bytes) of frames numbered above `after`, in order."""
+
+    def usage(self) -> Usage:
+        """Return the sizes of the store."""
+
+
+class Exclusive(Reading, Protocol):
+    """A store while no one else can publish. What is written appears at once when the context ends well."""
+
+    def write(self, batch: Batch) -> list[int]:
+        """Apply a batch as `publish` does. Index entries of its frames replace those with the same keys."""
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        """Remove objects from the index."""
+
+    def drop(self, frames: Collection[int]) -> None:
+        """Remove frames."""
+
+
+class Storage(Reading, Protocol):
+    """One store. Safe for use from many threads, and with other processes on the same store."""
+
+    @property
+    def url(self) -> str:
+        """The URL that opens this store, without secrets."""
+
+    def publish(self, batch: Batch) -> list[int]:
+        """Apply a batch, durably on return, and return the numbers of its frames.
+
+        All conditions are checked before anything is written: RecordChangedError when an expected value
+        differs, EpochChangedError when the epoch does. A record removed raises the epoch. An object whose key
+        is in the index already keeps its place.
+        """
+
+    def exclusive(self) -> AbstractContextManager[Exclusive]:
+        """Return a context in which nobody else publishes; readers go on. Raises the epoch if it wrote.
+
+        Keep it short: writers wait. Nothing is applied when the context ends with an exception.
+        """
+
+    def compact(self) -> None:
+        """Give free space back to the file system, as far as the backend can."""
+
+    def close(self) -> None:
+        """Release connections. A second call does nothing."""

@@ -1,0 +1,193 @@
+"""The store that lives in this process and ends with it; also the simplest statement of the seam."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from threading import RLock
+
+from ckpt.errors import StoreUnavailableError
+from ckpt.storage.base import (
+    CHAINED,
+    Batch,
+    EpochChangedError,
+    Exclusive,
+    Place,
+    RecordChangedError,
+    StoredFrame,
+    Usage,
+)
+
+
+class _Tables:
+    """The state of a memory store, without locking. A copy is what an exclusive session works on."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._keys: list[bytes] = []
+        self._records: dict[bytes, bytes] = {}
+        self._index_keys: list[bytes] = []
+        self._index: dict[bytes, Place] = {}
+        self._frames: dict[int, StoredFrame] = {}
+        self._next_frame = 1
+
+    def __copy__(self) -> _Tables:
+        twin = _Tables()
+        twin._epoch, twin._next_frame = self._epoch, self._next_frame
+        twin._keys, twin._index_keys = self._keys.copy(), self._index_keys.copy()
+        twin._records, twin._index, twin._frames = self._records.copy(), self._index.copy(), self._frames.copy()
+        return twin
+
+    def epoch(self) -> int:
+        return self._epoch
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._records.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        keys = self._keys[bisect_left(self._keys, start) : bisect_left(self._keys, end)]
+        if reverse:
+            keys.reverse()
+        return [(key, self._records[key]) for key in keys[:limit]]
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        return {key: self._index[key] for key in keys if key in self._index}
+
+    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+        found: dict[int, StoredFrame] = {}
+        for number in frames:
+            while number and number not in found and number in self._frames:
+                found[number] = self._frames[number]
+                number = found[number].previous
+        return found
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        start = bisect_right(self._index_keys, after)
+        return [(key, self._index[key]) for key in self._index_keys[start : start + limit]]
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        numbers = sorted(number for number in self._frames if number > after)[:limit]
+        return [(number, self._frames[number].previous, len(self._frames[number].data)) for number in numbers]
+
+    def usage(self) -> Usage:
+        frames = sum(len(frame.data) for frame in self._frames.values())
+        records = sum(len(key) + len(value) for key, value in self._records.items())
+        index = sum(len(key) + 8 for key in self._index)
+        return Usage(frames + records + index, frames, records, 0, len(self._index))
+
+    def check(self, batch: Batch) -> None:
+        current = {key: self._records.get(key) for key in batch.expected}
+        if current != dict(batch.expected):
+            raise RecordChangedError(current)
+        if batch.epoch is not None and batch.epoch != self._epoch:
+            raise EpochChangedError(self._epoch)
+
+    def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
+        for key, value in batch.records.items():
+            if value is not None:
+                if key not in self._records:
+                    insort(self._keys, key)
+                self._records[key] = value
+            elif self._records.pop(key, None) is not None:
+                del self._keys[bisect_left(self._keys, key)]
+                self._epoch += 1
+        numbers: list[int] = []
+        for frame in batch.frames:
+            previous = numbers[-1] if frame.previous == CHAINED else frame.previous
+            number = self._next_frame
+            self._next_frame += 1
+            self._frames[number] = StoredFrame(previous, frame.data)
+            numbers.append(number)
+            for position, key in enumerate(frame.keys):
+                if key not in self._index:
+                    insort(self._index_keys, key)
+                elif not replace:
+                    continue
+                self._index[key] = Place(number, position)
+        return numbers
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        for key in keys:
+            if self._index.pop(key, None) is not None:
+                del self._index_keys[bisect_left(self._index_keys, key)]
+
+    def drop(self, frames: Collection[int]) -> None:
+        for number in frames:
+            self._frames.pop(number, None)
+
+
+class MemoryStorage:
+    """A store in memory. Every call takes one lock; nothing survives `close`."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._state: _Tables | None = _Tables()
+
+    @property
+    def url(self) -> str:
+        return "memory://"
+
+    @contextmanager
+    def _tables(self) -> Iterator[_Tables]:
+        with self._lock:
+            if self._state is None:
+                raise StoreUnavailableError("the store has been closed", hints=["open it again"])
+            yield self._state
+
+    def epoch(self) -> int:
+        with self._tables() as tables:
+            return tables.epoch()
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._tables() as tables:
+            return tables.read(keys)
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        with self._tables() as tables:
+            return tables.scan(start, end, limit=limit, reverse=reverse)
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        with self._tables() as tables:
+            return tables.locate(keys)
+
+    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+        with self._tables() as tables:
+            return tables.load(frames)
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        with self._tables() as tables:
+            return tables.scan_index(after, limit)
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        with self._tables() as tables:
+            return tables.scan_frames(after, limit)
+
+    def usage(self) -> Usage:
+        with self._tables() as tables:
+            return tables.usage()
+
+    def publish(self, batch: Batch) -> list[int]:
+        with self._tables() as tables:
+            tables.check(batch)
+            return tables.write(batch, replace=False)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Exclusive]:
+        with self._tables() as tables:
+            session = copy(tables)
+            session._epoch += 1
+            yield session
+            self._state = session
+
+    def compact(self) -> None:
+        pass
+
+    def close(self) -> None:
+        with self._lock:
+            self._state = None

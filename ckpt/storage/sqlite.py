@@ -1,0 +1,334 @@
+"""A store in one SQLite file, shared by any number of threads and processes.
+
+WAL mode, `BEGIN IMMEDIATE` for every write, `synchronous=FULL` unless the URL says otherwise. Writers of one
+process that arrive while another commits are committed together by whichever of them gets the lock next, so
+that waiting costs one fsync for all and an uncontended write costs no handover.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ckpt.errors import CkptError, StoreUnavailableError
+from ckpt.storage import sqlite_file
+from ckpt.storage.base import (
+    CHAINED,
+    Batch,
+    EpochChangedError,
+    Exclusive,
+    Place,
+    RecordChangedError,
+    StoredFrame,
+    Usage,
+)
+
+_PLACE_BITS = 16
+_VARIABLES = 500
+_CHAIN = """
+    WITH RECURSIVE chain(number) AS (
+        SELECT number FROM frame WHERE number IN ({})
+        UNION SELECT frame.previous FROM frame JOIN chain ON frame.number = chain.number WHERE frame.previous > 0
+    )
+    SELECT frame.number, frame.previous, frame.data FROM frame JOIN chain ON frame.number = chain.number
+"""
+_INSERT_FRAME = "INSERT INTO frame (previous, data) VALUES (?, ?)"
+_PUT_RECORD = "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_INDEX_KEEP = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
+_INDEX_REPLACE = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
+
+
+def _chunks(keys: Sequence[object]) -> Iterator[Sequence[object]]:
+    for start in range(0, len(keys), _VARIABLES):
+        yield keys[start : start + _VARIABLES]
+
+
+def _marks(count: int) -> str:
+    return ",".join("?" * count)
+
+
+class _Session:
+    """One connection, and the statements of the seam on it. Not for two threads at once."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.execute = connection.execute
+
+    def epoch(self) -> int:
+        return int(self.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()[0])
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if len(keys) == 1:
+            row = self.execute("SELECT value FROM record WHERE key = ?", keys).fetchone()
+            return [row and row[0]]
+        found: dict[bytes, bytes] = {}
+        for part in _chunks(keys):
+            found.update(self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part))
+        return [found.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        order = "DESC" if reverse else "ASC"
+        return self.execute(
+            f"SELECT key, value FROM record WHERE key >= ? AND key < ? ORDER BY key {order} LIMIT ?",
+            (start, end, -1 if limit is None else limit),
+        ).fetchall()
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        found: dict[bytes, Place] = {}
+        for part in _chunks(list(keys)):
+            rows = self.execute(f"SELECT key, place FROM object WHERE key IN ({_marks(len(part))})", part)
+            found.update((key, _place(place)) for key, place in rows)
+        return found
+
+    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+        found: dict[int, StoredFrame] = {}
+        for part in _chunks(list(frames)):
+            rows = self.execute(_CHAIN.format(_marks(len(part))), part)
+            found.update((number, StoredFrame(previous, data)) for number, previous, data in rows)
+        return found
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        rows = self.execute("SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit))
+        return [(key, _place(place)) for key, place in rows]
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        return self.execute(
+            "SELECT number, previous, length(data) FROM frame WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+        ).fetchall()
+
+    def usage(self) -> Usage:
+        def number(query: str) -> int:
+            return int(self.execute(query).fetchone()[0] or 0)
+
+        page = number("PRAGMA page_size")
+        return Usage(
+            disk=page * number("PRAGMA page_count"),
+            frames=number("SELECT sum(length(data)) FROM frame"),
+            records=number("SELECT sum(length(key) + length(value)) FROM record"),
+            free=page * number("PRAGMA freelist_count"),
+            objects=number("SELECT count(*) FROM object"),
+        )
+
+    def check(self, batch: Batch) -> None:
+        if batch.expected:
+            keys = list(batch.expected)
+            current = dict(zip(keys, self.read(keys), strict=True))
+            if current != dict(batch.expected):
+                raise RecordChangedError(current)
+        if batch.epoch is not None and batch.epoch != (epoch := self.epoch()):
+            raise EpochChangedError(epoch)
+
+    def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
+        numbers: list[int] = []
+        for frame in batch.frames:
+            previous = numbers[-1] if frame.previous == CHAINED else frame.previous
+            number = self.execute(_INSERT_FRAME, (previous, frame.data)).lastrowid
+            assert number is not None
+            numbers.append(number)
+            self.connection.executemany(
+                _INDEX_REPLACE if replace else _INDEX_KEEP,
+                [(key, number << _PLACE_BITS | position) for position, key in enumerate(frame.keys)],
+            )
+        removed = 0
+        for key, value in batch.records.items():
+            if value is not None:
+                self.execute(_PUT_RECORD, (key, value))
+            else:
+                removed += self.execute("DELETE FROM record WHERE key = ?", (key,)).rowcount
+        if removed:
+            self.raise_epoch()
+        return numbers
+
+    def raise_epoch(self) -> None:
+        self.execute("UPDATE counter SET value = value + 1 WHERE name = 'epoch'")
+
+    def forget(self, keys: Collection[bytes]) -> None:
+        self.connection.executemany("DELETE FROM object WHERE key = ?", [(key,) for key in keys])
+
+    def drop(self, frames: Collection[int]) -> None:
+        self.connection.executemany("DELETE FROM frame WHERE number = ?", [(number,) for number in frames])
+
+
+def _place(packed: int) -> Place:
+    return Place(packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1))
+
+
+class _Waiter:
+    """A batch in the queue of one process, and what became of it."""
+
+    __slots__ = ("batch", "done", "error", "numbers")
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+        self.done = False
+        self.numbers: list[int] = []
+        self.error: BaseException | None = None
+
+
+class SqliteStorage:
+    """A store in the SQLite file at `path`; see `ckpt.storage.sqlite_file` for what `options` may say."""
+
+    def __init__(
+        self, path: Path, *, create: bool = True, readonly: bool = False, options: sqlite_file.Options | None = None
+    ) -> None:
+        self._path = path
+        self._readonly = readonly
+        self._options = options or sqlite_file.Options()
+        self._write_lock = threading.Lock()
+        self._queue: list[_Waiter] = []
+        self._pool: list[_Session] = []
+        self._writer: _Session | None = None
+        self._process = os.getpid()
+        self._closed = False
+        sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+
+    @property
+    def url(self) -> str:
+        return f"sqlite:///{quote(str(self._path))}"
+
+    # -- connections --------------------------------------------------------------------------------
+
+    def _connect(self) -> _Session:
+        return _Session(sqlite_file.connect(self._path, readonly=self._readonly, options=self._options))
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError(f"the store {self._path} has been closed", hints=["open it again"])
+        if self._process != os.getpid():
+            # SQLite connections must not be carried into a forked process, not even to be closed there.
+            self._pool, self._writer = [], None
+            self._write_lock, self._queue = threading.Lock(), []
+            self._process = os.getpid()
+
+    @contextmanager
+    def _reader(self) -> Iterator[_Session]:
+        self._check_usable()
+        try:
+            session = self._pool.pop()
+        except IndexError:
+            session = self._connect()
+        try:
+            with sqlite_file.translated(self._path):
+                yield session
+        finally:
+            if self._closed:
+                session.connection.close()
+            else:
+                self._pool.append(session)
+
+    def epoch(self) -> int:
+        with self._reader() as session:
+            return session.epoch()
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._reader() as session:
+            return session.read(keys)
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        with self._reader() as session:
+            return session.scan(start, end, limit=limit, reverse=reverse)
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        with self._reader() as session:
+            return session.locate(keys)
+
+    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+        with self._reader() as session:
+            return session.load(frames)
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        with self._reader() as session:
+            return session.scan_index(after, limit)
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        with self._reader() as session:
+            return session.scan_frames(after, limit)
+
+    def usage(self) -> Usage:
+        with self._reader() as session:
+            return session.usage()
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def publish(self, batch: Batch) -> list[int]:
+        self._check_usable()
+        waiter = _Waiter(batch)
+        self._queue.append(waiter)
+        with self._write_lock:
+            # Whoever holds the lock commits all that queued up while the holder before it did.
+            if not waiter.done:
+                group, self._queue = self._queue, []
+                self._commit(group)
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.numbers
+
+    def _commit(self, group: list[_Waiter]) -> None:
+        try:
+            with self._transaction() as session:
+                for waiter in group:
+                    try:
+                        session.check(waiter.batch)
+                    except CkptError as error:
+                        waiter.error = error
+                    else:
+                        waiter.numbers = session.write(waiter.batch, replace=False)
+        except BaseException as error:
+            for waiter in group:
+                waiter.error = waiter.error or error
+            if not isinstance(error, CkptError):
+                raise
+        finally:
+            for waiter in group:
+                waiter.done = True
+
+    @contextmanager
+    def _transaction(self) -> Iterator[_Session]:
+        with sqlite_file.translated(self._path):
+            if self._writer is None:
+                self._writer = self._connect()
+            session = self._writer
+            session.execute("BEGIN IMMEDIATE")
+            try:
+                yield session
+                session.execute("COMMIT")
+            except BaseException:
+                if session.connection.in_transaction:
+                    session.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Exclusive]:
+        self._check_usable()
+        with self._write_lock, self._transaction() as session:
+            before = session.connection.total_changes
+            yield session
+            if session.connection.total_changes != before:
+                session.raise_epoch()
+
+    def compact(self) -> None:
+        self._check_usable()
+        with self._write_lock, sqlite_file.translated(self._path):
+            if self._writer is None:
+                self._writer = self._connect()
+            sqlite_file.compact(self._writer.connection)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._process != os.getpid():
+            return
+        with self._write_lock:
+            if self._writer is not None:
+                self._writer.connection.close()
+                self._writer = None
+        while self._pool:
+            self._pool.pop().connection.close()

@@ -1,0 +1,206 @@
+"""The file behind a SQLite store: creating it, recognising it, opening connections to it.
+
+A file that is something else is refused with an error that says what it is, and is never written to.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckpt.errors import (
+    CkptError,
+    FormatTooNewError,
+    IntegrityError,
+    InvalidInputError,
+    NotAStoreError,
+    StoreNotFoundError,
+    StoreUnavailableError,
+)
+
+APPLICATION_ID = 0x636B7074
+"""`ckpt` in ASCII, in the header of every store file."""
+
+FORMAT = 1
+"""The newest format this version reads and the one it writes; kept in SQLite's `user_version`."""
+
+_MAGIC = b"SQLite format 3\x00"
+_BUSY_SECONDS = 60.0
+_SCHEMA = (
+    "CREATE TABLE frame (number INTEGER PRIMARY KEY, previous INTEGER NOT NULL, data BLOB NOT NULL)",
+    "CREATE TABLE object (key BLOB PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE record (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+    "INSERT INTO counter (name, value) VALUES ('epoch', 1)",
+)
+_SYNCHRONOUS = frozenset({"off", "normal", "full", "extra"})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the query part of a `sqlite://` URL may set.
+
+    `synchronous`: `full` (the default: a checkpoint survives a power cut once `put` returned), `normal` (it
+    survives a crash of the process, and the newest may be lost in a power cut), `extra`, or `off` (for data that
+    can be made again). `cache_kb`: page cache per connection. `busy_timeout`: seconds to wait for a lock.
+    """
+
+    synchronous: str = "full"
+    cache_kb: int = 8192
+    busy_timeout: float = _BUSY_SECONDS
+
+    def __post_init__(self) -> None:
+        if self.synchronous not in _SYNCHRONOUS:
+            raise InvalidInputError(
+                f"synchronous={self.synchronous!r} is not one of {', '.join(sorted(_SYNCHRONOUS))}"
+            )
+        if self.cache_kb < 0 or self.busy_timeout < 0:
+            raise InvalidInputError("cache_kb and busy_timeout cannot be negative")
+
+
+def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> None:
+    """Make sure that `path` is a store of a format known here, creating it if asked.
+
+    A new file is created with mode 0600, whatever the umask, before SQLite opens it. Several processes may do
+    this at once. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError or StoreUnavailableError.
+    """
+    if path.is_dir():
+        raise NotAStoreError(
+            f"{path} is a directory, not a store", hints=[f"name a file in it, such as {path / 'store.db'}"]
+        )
+    try:
+        if not path.exists():
+            if not create:
+                raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
+            if not path.parent.is_dir():
+                raise StoreNotFoundError(
+                    f"there is no directory {path.parent} to create a store in", hints=["create it first"]
+                )
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with open(path, "rb") as file:
+            head = file.read(100)
+    except PermissionError as error:
+        raise StoreUnavailableError(f"no permission to open {path}", hints=["check its owner and mode"]) from error
+    except OSError as error:
+        raise StoreUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
+    if head and not (len(head) == 100 and head.startswith(_MAGIC)):
+        raise NotAStoreError(f"{path} is not a database; it was left untouched", hints=["name another file"])
+    if head and int.from_bytes(head[68:72], "big") == APPLICATION_ID:
+        _check_format(path, int.from_bytes(head[60:64], "big"))
+        if head[18:20] == b"\x02\x02":
+            return
+    with translated(path), closing(connect(path, readonly=readonly, options=options)) as connection:
+        _initialise(connection, path, create=create, options=options)
+
+
+def _check_format(path: Path, version: int) -> None:
+    if version > FORMAT:
+        raise FormatTooNewError(
+            f"{path} has store format {version}; this ckpt reads up to {FORMAT}",
+            hints=["update ckpt: pip install -U ckpt-store"],
+        )
+
+
+def _initialise(connection: sqlite3.Connection, path: Path, *, create: bool, options: Options) -> None:
+    def pragma(name: str) -> int:
+        return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if pragma("application_id") != APPLICATION_ID and (tables or pragma("application_id")):
+        if {"checkpoints", "writes"} <= tables:
+            raise NotAStoreError(
+                f"{path} is a database of LangGraph's SqliteSaver, not a store; it was left untouched",
+                hints=["give ckpt a new file; both can live side by side"],
+            )
+        raise NotAStoreError(
+            f"{path} is a SQLite database of another program; it was left untouched", hints=["name another file"]
+        )
+    if not tables and not create:
+        raise StoreNotFoundError(f"there is no store at {path} yet", hints=["create one with: ckpt init"])
+    if not tables:
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been first: what counts is what stands here under the lock.
+        if not pragma("application_id"):
+            for statement in _SCHEMA:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+    _check_format(path, pragma("user_version"))
+    if create:
+        _switch_to_wal(connection, options.busy_timeout)
+
+
+def _switch_to_wal(connection: sqlite3.Connection, seconds: float) -> None:
+    # SQLite does not wait for a lock in this one statement, so the waiting is done here.
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "wal":
+                return
+        except sqlite3.OperationalError as error:
+            if time.monotonic() > deadline or "locked" not in str(error):
+                raise
+        if time.monotonic() > deadline:
+            raise sqlite3.OperationalError("database is locked: it cannot be switched to WAL mode")
+        time.sleep(0.01)
+
+
+def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connection:
+    """Open a connection in autocommit mode, usable from any thread, one at a time."""
+    mode = "ro" if readonly else "rw"
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=options.busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute(f"PRAGMA synchronous = {options.synchronous}")
+    connection.execute(f"PRAGMA cache_size = -{options.cache_kb}")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
+
+
+def compact(connection: sqlite3.Connection) -> None:
+    """Rewrite the file without its free pages and empty the write-ahead log."""
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite raises into errors that say what to do."""
+    try:
+        yield
+    except CkptError:
+        raise
+    except sqlite3.OperationalError as error:
+        text = str(error)
+        if "locked" in text or "busy" in text:
+            raise StoreUnavailableError(
+                f"{path} is locked by another process", hints=["wait for it to finish, then try again"]
+            ) from error
+        if "full" in text:
+            raise StoreUnavailableError(
+                f"there is no space left to write to {path}", hints=["free some space; nothing was written"]
+            ) from error
+        if "readonly" in text:
+            raise StoreUnavailableError(f"{path} cannot be written to", hints=["check its owner and mode"]) from error
+        if "malformed" in text or "no such table" in text:
+            raise _damaged(path, error) from error
+        raise StoreUnavailableError(f"{path} cannot be used: {text}") from error
+    except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(
+        f"the database file {path} is damaged: {error}",
+        hints=["stop writing to it, keep a copy, and look at it with: ckpt fsck"],
+    )

@@ -1,0 +1,55 @@
+"""From a URL or a path to a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from ckpt.errors import InvalidInputError
+from ckpt.storage.base import Storage
+from ckpt.storage.memory import MemoryStorage
+from ckpt.storage.sqlite import SqliteStorage
+from ckpt.storage.sqlite_file import Options
+
+_FORMS = "write memory://, sqlite:///relative/path, sqlite:////absolute/path, or a plain path"
+
+
+def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False) -> Storage:
+    """Open the store that a URL or a path names.
+
+    `memory://` is a new, empty store of its own at each call. `sqlite:///x` is relative to the working
+    directory, `sqlite:////x` absolute; percent-encoding is decoded and the query sets `Options` of
+    `ckpt.storage.sqlite_file`. Anything without `://` is a path. Raises InvalidInputError for a URL that
+    cannot be read and the errors of `sqlite_file.prepare`.
+    """
+    text = str(url)
+    if isinstance(url, Path) or "://" not in text:
+        if text in ("", ":memory:"):
+            raise InvalidInputError(f"{text!r} names no store", hints=[_FORMS])
+        return SqliteStorage(Path(text), create=create, readonly=readonly)
+    scheme, _, rest = text.partition("://")
+    if scheme == "memory":
+        if rest:
+            raise InvalidInputError(f"{text!r}: memory:// takes nothing behind it", hints=[_FORMS])
+        return MemoryStorage()
+    if scheme != "sqlite":
+        raise InvalidInputError(f"a store of kind {scheme!r} is not known", hints=[_FORMS])
+    parts = urlsplit(text)
+    if parts.netloc or len(parts.path) < 2 or parts.fragment:
+        raise InvalidInputError(f"{text!r} is not a sqlite URL", hints=[_FORMS])
+    return SqliteStorage(
+        Path(unquote(parts.path[1:])), create=create, readonly=readonly, options=_options(text, parts.query)
+    )
+
+
+def _options(url: str, query: str) -> Options:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    known = {"synchronous": str.lower, "cache_kb": int, "busy_timeout": float}
+    if unknown := given.keys() - known.keys():
+        raise InvalidInputError(
+            f"{url!r} sets {sorted(unknown)[0]!r}, which is not known", hints=[f"known are {', '.join(known)}"]
+        )
+    try:
+        return Options(**{name: known[name](value) for name, value in given.items()})  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{url!r} cannot be read: {error}") from error

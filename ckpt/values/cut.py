@@ -1,0 +1,330 @@
+"""Cutting: from the bytes of a value to the pieces of its rope.
+
+msgpack bytes are cut along their own structure: array elements, map keys and values, and the document nested
+inside an extension value. What is small stays inline or joins its neighbours in a run; what is large is cut
+again. Long text is cut behind line ends whose hash says so. All else stays whole, up to a bound.
+
+The result depends on the bytes alone, never on what was cut before, so that equal values get equal ropes in
+every process. `Cutter.cut` may be shown the previous version of the value: it then takes over the pieces of
+the common beginning and end, and cuts only what lies between, with the same result.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from zlib import crc32
+
+import msgpack
+from ckpt.objects.ids import Kind
+from ckpt.values.rope import BLOB, ROPE, Emit, Item, Levels, encode_items, fold, inline
+
+INLINE_MAX = 128
+"""Below this many bytes a piece is not worth an object of its own."""
+
+LEAF_MAX = 4096
+"""Up to this many bytes a value is one piece; above, it is cut along its structure."""
+
+SPINE_MAX = 2048
+"""A rope encoded in more bytes than this becomes an object itself."""
+
+CHUNK_MAX = 4 << 20
+"""What has no structure is cut at this length, so that no object outgrows what a database takes well."""
+
+_TEXT_PIECE_MIN = 512
+_TEXT_MASK = 15
+_RUN_MASK = 31
+_RUN_MAX = 4096
+_NESTING_MAX = 64
+
+MSGPACK_TYPES = frozenset({"msgpack", "ckpt"})
+"""The type tags whose bytes are one msgpack document."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What is remembered of a value's last version, so that the next is cut only where it differs."""
+
+    data: bytes
+    body: int
+    """Offset of the first element when the value is one array or map, else 0."""
+    form: int
+    """`_ARRAY` or `_MAP`, or `_OTHER` when nothing can be taken over."""
+    ends: list[int]
+    """For each item of `items`, the offset of its end in `data`."""
+    items: list[Item]
+    levels: Levels
+    """The groups of the items, as `fold` made them."""
+
+
+_OTHER, _ARRAY, _MAP, _EXT, _TEXT = range(5)
+
+
+def _header(data: bytes) -> tuple[int, int, int]:
+    """Return (form, length of the header, number of children or length of the payload)."""
+    first = data[0]
+    if 0x90 <= first <= 0x9F:
+        return _ARRAY, 1, first & 0x0F
+    if 0x80 <= first <= 0x8F:
+        return _MAP, 1, first & 0x0F
+    if first in (0xDC, 0xDD):
+        size = 2 << (first - 0xDC)
+        return _ARRAY, 1 + size, int.from_bytes(data[1 : 1 + size], "big")
+    if first in (0xDE, 0xDF):
+        size = 2 << (first - 0xDE)
+        return _MAP, 1 + size, int.from_bytes(data[1 : 1 + size], "big")
+    if 0xC7 <= first <= 0xC9:
+        size = 1 << (first - 0xC7)
+        return _EXT, 2 + size, int.from_bytes(data[1 : 1 + size], "big")
+    if 0xD9 <= first <= 0xDB:
+        size = 1 << (first - 0xD9)
+        return _TEXT, 1 + size, int.from_bytes(data[1 : 1 + size], "big")
+    return _OTHER, 0, 0
+
+
+def _element_ends(data: bytes, start: int, count: int) -> list[int] | None:
+    """Return the end offset of each of `count` values that fill data[start:] exactly, or None."""
+    if count > len(data) - start:
+        return None
+    body = data[start:] if start else data
+    unpacker = msgpack.Unpacker(max_buffer_size=max(len(body), 1))
+    unpacker.feed(body)
+    ends: list[int] = []
+    skip, tell, add = unpacker.skip, unpacker.tell, ends.append
+    try:
+        for _ in range(count):
+            skip()
+            add(tell() + start)
+    except (msgpack.UnpackException, ValueError, RecursionError):
+        return None
+    if (ends[-1] if ends else start) != len(data):
+        return None
+    return ends
+
+
+class Cutter:
+    """Cuts values; each object made is handed to `emit`, children before the rope that names them."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+
+    def cut(self, type_: str, data: bytes, previous: Cut | None = None) -> tuple[bytes, Cut | None]:
+        """Return the encoded rope of a value, and what to show to the next call for its next version.
+
+        `previous` must be the cut of a version whose objects are all stored: they are not emitted again.
+        Costs time in proportion to the part that differs, plus one comparison of the bytes and a pass over
+        the list of pieces.
+        """
+        if len(data) < INLINE_MAX:
+            return encode_items([inline(data, 1)]), None
+        if type_ not in MSGPACK_TYPES:
+            return self._finish(
+                len(data), self._chunks(data, 0) if len(data) > CHUNK_MAX else [self._blob(data, 1)]
+            ), None
+        if len(data) <= LEAF_MAX:
+            return encode_items([self._blob(data, 1)]), None
+        form, body, count = _header(data)
+        if form in (_ARRAY, _MAP):
+            folded, cut = self._container(data, form, body, count, previous)
+            if cut is not None:
+                return self._finish(len(data), [inline(data[:body], 0), *folded]), cut
+        return self._finish(len(data), self._document(data, 0)), None
+
+    def _finish(self, length: int, items: list[Item]) -> bytes:
+        encoded = encode_items(items)
+        if len(encoded) > SPINE_MAX:
+            return encode_items([Item(ROPE, length, 1, self._emit(Kind.ROPE, encoded))])
+        return encoded
+
+    # -- one level -----------------------------------------------------------------------------------
+
+    def _blob(self, data: bytes, count: int) -> Item:
+        return Item(BLOB, len(data), count, self._emit(Kind.BLOB, data))
+
+    def _value(self, data: bytes, depth: int) -> Item:
+        """Return one item for one complete msgpack value."""
+        if len(data) < INLINE_MAX:
+            return inline(data, 1)
+        if len(data) <= LEAF_MAX or depth > _NESTING_MAX:
+            return self._blob(data, 1)
+        items = self._document(data, depth)
+        if len(items) == 1:
+            return items[0]
+        return Item(ROPE, len(data), 1, self._emit(Kind.ROPE, encode_items(items)))
+
+    def _document(self, data: bytes, depth: int) -> list[Item]:
+        """Return the items of one complete msgpack value of more than LEAF_MAX bytes."""
+        form, body, count = _header(data)
+        if form in (_ARRAY, _MAP):
+            ends = _element_ends(data, body, count * (1 if form == _ARRAY else 2))
+            if ends is not None:
+                items, _ = self._elements(data, body, ends, depth)
+                return [inline(data[:body], 0), *fold(items, self._emit)[0]]
+        elif form == _EXT and body + count == len(data):
+            nested = data[body:]
+            if _element_ends(nested, 0, 1) is not None:
+                return [inline(data[:body], 0), *self._document(nested, depth + 1)]
+        elif form == _TEXT and body + count == len(data):
+            return [inline(data[:body], 0), *fold(self._text(data, body), self._emit)[0]]
+        if len(data) > CHUNK_MAX:
+            return self._chunks(data, 0)
+        return [self._blob(data, 1)]
+
+    def _elements(self, data: bytes, start: int, ends: list[int], depth: int) -> tuple[list[Item], list[int]]:
+        """Return items for consecutive values, and each item's end: large values alone, small ones in runs."""
+        items: list[Item] = []
+        item_ends: list[int] = []
+        run, run_count, position = start, 0, start
+        for end in ends:
+            size = end - position
+            if size >= INLINE_MAX:
+                if run_count:
+                    items.append(self._run(data[run:position], run_count))
+                    item_ends.append(position)
+                items.append(self._value(data[position:end], depth + 1))
+                item_ends.append(end)
+                run, run_count = end, 0
+            else:
+                run_count += 1
+                if not crc32(data[position:end]) & _RUN_MASK or end - run > _RUN_MAX:
+                    items.append(self._run(data[run:end], run_count))
+                    item_ends.append(end)
+                    run, run_count = end, 0
+            position = end
+        if run_count:
+            items.append(self._run(data[run:position], run_count))
+            item_ends.append(position)
+        return items, item_ends
+
+    def _run(self, data: bytes, count: int) -> Item:
+        return inline(data, count) if len(data) < INLINE_MAX else self._blob(data, count)
+
+    def _text(self, data: bytes, start: int) -> list[Item]:
+        items: list[Item] = []
+        line = start
+        find = data.find
+        while (newline := find(b"\n", line)) >= 0:
+            end = newline + 1
+            if end - start >= _TEXT_PIECE_MIN and not crc32(data[line:end]) & _TEXT_MASK:
+                items += self._chunks(data[start:end], 0)
+                start = end
+            line = end
+        if start < len(data):
+            items += self._chunks(data[start:], 0)
+        return items
+
+    def _chunks(self, data: bytes, count: int) -> list[Item]:
+        pieces = (
+            [data[i : i + CHUNK_MAX] for i in range(0, len(data), CHUNK_MAX)]
+            if len(data) > CHUNK_MAX
+            else [data]
+        )
+        return [
+            self._blob(piece, count) if len(piece) >= INLINE_MAX else inline(piece, count) for piece in pieces
+        ]
+
+    # -- taking over what the previous version had ------------------------------------------------------
+
+    def _container(
+        self, data: bytes, form: int, body: int, count: int, previous: Cut | None
+    ) -> tuple[list[Item], Cut | None]:
+        values = count * (1 if form == _ARRAY else 2)
+        pieces = None
+        same, levels = 0, None
+        if previous is not None and previous.form == form:
+            pieces = self._continue(data, body, values, previous)
+            levels = previous.levels
+        if pieces is None:
+            ends = _element_ends(data, body, values)
+            if ends is None:
+                return [], None
+            items, item_ends = self._elements(data, body, ends, 0)
+        else:
+            items, item_ends, same = pieces
+        folded, levels = fold(items, self._emit, same, levels)
+        return folded, Cut(data, body, form, item_ends, items, levels)
+
+    def _continue(
+        self, data: bytes, body: int, values: int, old: Cut
+    ) -> tuple[list[Item], list[int], int] | None:
+        """Return (items, their ends, how many leading ones are the old ones), or None when that cannot be."""
+        first = _reusable_before(old, old.body + _common_prefix(old.data, old.body, data, body))
+        old_start = old.ends[first - 1] if first else old.body
+        start = old_start - old.body + body
+        same_end = _common_suffix(old.data, data, min(len(old.data) - old_start, len(data) - start))
+        last = _reusable_from(old, len(old.data) - same_end, first)
+        end = len(data) - (len(old.data) - (old.ends[last - 1] if last else old.body))
+        kept = sum([item[2] for item in old.items[:first]]) + sum([item[2] for item in old.items[last:]])
+        if values < kept or end < start:
+            return None
+        middle = data[start:end]
+        ends = _element_ends(middle, 0, values - kept)
+        if ends is None:
+            return None
+        items, item_ends = self._elements(middle, 0, ends, 0)
+        shift, shift_end = body - old.body, len(data) - len(old.data)
+        ends_before = [e + shift for e in old.ends[:first]] if shift else old.ends[:first]
+        ends_after = [e + shift_end for e in old.ends[last:]]
+        return (
+            old.items[:first] + items + old.items[last:],
+            ends_before + [e + start for e in item_ends] + ends_after,
+            first,
+        )
+
+
+def _reusable_before(old: Cut, limit: int) -> int:
+    """Return how many leading items lie before `limit` and cannot be changed by what follows them."""
+    first = bisect_right(old.ends, limit)
+    # The last of them may be a run that ended only because of what came next.
+    if first and not _stands_alone(old.items[first - 1]):
+        first -= 1
+    return first
+
+
+def _reusable_from(old: Cut, limit: int, first: int) -> int:
+    """Return the index of the first trailing item that lies behind `limit` and cannot join a run before it."""
+    if limit <= old.body:
+        last = 0
+    else:
+        last = bisect_left(old.ends, limit) + 1
+    last = max(last, first)
+    while last < len(old.items) and not _stands_alone(old.items[last]):
+        last += 1
+    return min(last, len(old.items))
+
+
+def _stands_alone(item: Item) -> bool:
+    """Whether an item is one large value, never part of a run of small ones."""
+    return item.kind == ROPE or (item.kind == BLOB and item.siblings == 1)
+
+
+_COMPARE_SIZE = 1 << 16
+
+
+def _common_prefix(a: bytes, a_start: int, b: bytes, b_start: int) -> int:
+    """Return how many bytes from the two offsets on are equal."""
+    length = min(len(a) - a_start, len(b) - b_start)
+    same = 0
+    # Slices of bytes are compared as memory, memoryviews one byte at a time; small ones stay in the cache.
+    step = _COMPARE_SIZE
+    while step and same < length:
+        size = min(step, length - same)
+        if a[a_start + same : a_start + same + size] == b[b_start + same : b_start + same + size]:
+            same += size
+        else:
+            step = size // 2
+    return same
+
+
+def _common_suffix(a: bytes, b: bytes, length: int) -> int:
+    """Return how many bytes at the end are equal, `length` at most."""
+    a_end, b_end = len(a), len(b)
+    same = 0
+    step = _COMPARE_SIZE
+    while step and same < length:
+        size = min(step, length - same)
+        if a[a_end - same - size : a_end - same] == b[b_end - same - size : b_end - same]:
+            same += size
+        else:
+            step = size // 2
+    return same

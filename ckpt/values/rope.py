@@ -1,0 +1,195 @@
+"""Ropes: a value as an ordered list of inline bytes and references to objects.
+
+The encoding of a rope is a sequence of items, each
+
+    varint(length << 2 | kind)   kind 0 inline, 1 blob, 2 rope; length of the raw bytes that the item stands for
+    varint(count)                how many whole sibling values those bytes are; 0 for a fragment of one
+    the bytes themselves (inline), or the 32-byte id of the object
+
+A value is the plain concatenation of its items' bytes, so a cut at an odd place can cost space but never
+correctness. The count lets a reader skip pieces without loading them and still know their position in a list.
+How bytes are cut is not decided here but in `ckpt.values.cut`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from ckpt.errors import DamagedObjectError
+from ckpt.objects.ids import Kind, ObjectId
+from ckpt.objects.varint import decode_varint, encode_varint
+
+INLINE, BLOB, ROPE = 0, 1, 2
+
+ID_SIZE = 32
+_DEPTH_MAX = 10_000
+
+
+class Item(NamedTuple):
+    """One item of a rope; `payload` is the bytes when inline, else the object's id."""
+
+    kind: int
+    length: int
+    siblings: int
+    payload: bytes
+
+
+Emit = Callable[[int, bytes], ObjectId]
+"""Takes an object (kind, bytes), returns its id, and remembers that it must be stored."""
+
+Load = Callable[[Collection[ObjectId]], Mapping[ObjectId, bytes]]
+"""Returns the verified bytes of every id asked for, in one batch."""
+
+
+def inline(data: bytes, count: int) -> Item:
+    """Return an item that holds its bytes itself."""
+    return Item(INLINE, len(data), count, data)
+
+
+def encode_items(items: Iterable[Item]) -> bytes:
+    """Return the encoding of a rope."""
+    out = bytearray()
+    for kind, length, count, payload in items:
+        head = length << 2 | kind
+        # The two commonest shapes spelled out: this loop runs for every piece of every value.
+        if head < 0x80 and count < 0x80:
+            out += bytes((head, count))
+        elif head < 0x4000 and count < 0x80:
+            out += bytes((head & 0x7F | 0x80, head >> 7, count))
+        else:
+            out += encode_varint(head) + encode_varint(count)
+        out += payload
+    return bytes(out)
+
+
+def decode_items(rope: bytes) -> list[Item]:
+    """Return the items of an encoded rope, or raise DamagedObjectError."""
+    items = []
+    offset, end = 0, len(rope)
+    while offset < end:
+        head, offset = decode_varint(rope, offset)
+        count, offset = decode_varint(rope, offset)
+        kind, length = head & 3, head >> 2
+        size = length if kind == INLINE else ID_SIZE
+        if kind > ROPE or offset + size > end:
+            raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
+        items.append(Item(kind, length, count, rope[offset : offset + size]))
+        offset += size
+    return items
+
+
+# Group ends are chosen by the pieces' own ids, one byte per level, so that a change moves only the ends
+# near it and the same run of pieces forms the same group wherever it occurs.
+_GROUP_MASK = 7
+_GROUP_MAX = 64
+_FOLD_ABOVE = 12
+
+
+Levels = list[tuple[list[int], list[Item]]]
+"""Per level of a fold: the end position of each complete group among that level's items, and the groups."""
+
+
+def fold(
+    items: list[Item], emit: Emit, same: int = 0, previous: Levels | None = None
+) -> tuple[list[Item], Levels]:
+    """Group a long list of items into ropes of ropes, and return the short list that stands for it.
+
+    Complete groups become objects; the open end of each level stays in the list returned, so that appending
+    one item to n changes O(log n) of it and usually creates no new group at all. The result depends on the
+    items only. When the first `same` items are those of an earlier fold whose objects are all stored, its
+    `previous` levels spare making their groups again.
+    """
+    tails: list[Item] = []
+    levels: Levels = []
+    while len(items) > _FOLD_ABOVE and len(levels) < ID_SIZE:
+        level = len(levels)
+        ends: list[int] = []
+        groups: list[Item] = []
+        if previous is not None and level < len(previous):
+            kept = bisect_right(previous[level][0], same)
+            ends, groups = previous[level][0][:kept], previous[level][1][:kept]
+            same = kept
+        start = ends[-1] if ends else 0
+        for position in range(start, len(items)):
+            item = items[position]
+            if (item[0] and not item[3][level] & _GROUP_MASK) or position - start + 1 >= _GROUP_MAX:
+                groups.append(_group(items[start : position + 1], emit))
+                start = position + 1
+                ends.append(start)
+        if not groups:
+            break
+        levels.append((ends, groups))
+        tails = items[start:] + tails
+        items = groups
+    return items + tails, levels
+
+
+def _group(items: list[Item], emit: Emit) -> Item:
+    if len(items) == 1:
+        return items[0]
+    oid = emit(Kind.ROPE, encode_items(items))
+    return Item(ROPE, sum(item.length for item in items), sum(item.siblings for item in items), oid)
+
+
+def rope_length(rope: bytes) -> int:
+    """Return how many bytes the value has; nothing is loaded."""
+    return sum(item.length for item in decode_items(rope))
+
+
+def references(rope: bytes) -> list[tuple[int, ObjectId]]:
+    """Return the objects that a rope names directly, as (item kind, id)."""
+    return [(item.kind, ObjectId(item.payload)) for item in decode_items(rope) if item.kind != INLINE]
+
+
+def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
+    """Return the raw bytes of each rope.
+
+    `load` is called once per level of nesting, for all ropes together. Raises DamagedObjectError when a
+    rope's pieces are not as long as it says, and whatever `load` raises.
+    """
+    columns: list[list[Item]] = [decode_items(rope) for rope in ropes]
+    lengths = [sum(item.length for item in column) for column in columns]
+    blobs: dict[ObjectId, bytes] = {}
+    for _ in range(_DEPTH_MAX):
+        wanted_ropes = {ObjectId(item.payload) for column in columns for item in column if item.kind == ROPE}
+        wanted_blobs = {
+            ObjectId(item.payload) for column in columns for item in column if item.kind == BLOB
+        } - blobs.keys()
+        if not wanted_ropes and not wanted_blobs:
+            break
+        loaded = load(wanted_ropes | wanted_blobs)
+        blobs.update((oid, loaded[oid]) for oid in wanted_blobs)
+        if wanted_ropes:
+            opened = {oid: _open(oid, loaded) for oid in wanted_ropes}
+            columns = [_expand(column, opened) for column in columns]
+    else:
+        raise DamagedObjectError("a rope is nested without end")
+    values = []
+    for column, length in zip(columns, lengths, strict=True):
+        value = b"".join(
+            [item.payload if item.kind == INLINE else blobs[ObjectId(item.payload)] for item in column]
+        )
+        if len(value) != length:
+            raise DamagedObjectError(f"a value is {len(value)} bytes long where its rope says {length}")
+        values.append(value)
+    return values
+
+
+def _open(oid: ObjectId, loaded: Mapping[ObjectId, bytes]) -> tuple[list[Item], int]:
+    items = decode_items(loaded[oid])
+    return items, sum(item.length for item in items)
+
+
+def _expand(column: list[Item], opened: Mapping[ObjectId, tuple[list[Item], int]]) -> list[Item]:
+    expanded: list[Item] = []
+    for item in column:
+        if item.kind == ROPE:
+            items, length = opened[ObjectId(item.payload)]
+            if length != item.length:
+                raise DamagedObjectError("a rope is not as long as the reference to it says")
+            expanded += items
+        else:
+            expanded.append(item)
+    return expanded

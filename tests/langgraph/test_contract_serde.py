@@ -1,0 +1,190 @@
+"""Which serializer is used: the one `saver.serde` names when the call comes, also in copies of the saver."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from saver_kit import Calls, config, put, values
+
+from ckpt.errors import StateTooLargeError
+
+
+@dataclass
+class Point:
+    x: int
+    y: int
+
+
+class Marking(JsonPlusSerializer):
+    """Stores under a type of its own, not msgpack, and counts what passes."""
+
+    def __init__(self, mark: bytes) -> None:
+        super().__init__()
+        self.mark = mark
+        self.dumped: list[Any] = []
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        self.dumped.append(obj)
+        kind, data = super().dumps_typed(obj)
+        return f"marked:{kind}", self.mark + data
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        kind, body = data
+        assert kind.startswith("marked:")
+        assert body.startswith(self.mark)
+        return super().loads_typed((kind.removeprefix("marked:"), body[len(self.mark) :]))
+
+
+class Untyped:
+    """A serializer of the older protocol: bytes without a type."""
+
+    def dumps(self, obj: Any) -> bytes:
+        return repr(obj).encode()
+
+    def loads(self, data: bytes) -> Any:
+        return eval(data.decode(), {"__builtins__": {}})
+
+
+class NonceCipher:
+    """A toy cipher with LangGraph's protocol: a random nonce, so equal values never look equal."""
+
+    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+        nonce = os.urandom(8)
+        return "toy", nonce + self._stream(nonce, plaintext)
+
+    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+        assert ciphername == "toy"
+        return self._stream(ciphertext[:8], ciphertext[8:])
+
+    @staticmethod
+    def _stream(nonce: bytes, data: bytes) -> bytes:
+        return bytes(byte ^ nonce[position % 8] for position, byte in enumerate(data))
+
+
+def test_a_custom_serializer_stores_and_loads_channels_and_writes(make_saver: Any) -> None:
+    serde = Marking(b"!")
+    saver = make_saver(serde=serde)
+    put(saver, "t", "1", {"a": [1, 2], "b": "text"})
+    saver.put_writes(config("t", "1"), [("ch", {"k": 1})], "task")
+    found = make_saver(serde=Marking(b"!")).get_tuple(config("t"))
+    assert found.checkpoint["channel_values"] == {"a": [1, 2], "b": "text"}
+    assert found.pending_writes == [("task", "ch", {"k": 1})]
+    for value in ([1, 2], "text", {"k": 1}):
+        assert value in serde.dumped
+
+
+def test_an_untyped_serializer_works(make_saver: Any) -> None:
+    saver = make_saver(serde=Untyped())
+    put(saver, "t", "1", {"a": (1, {2, 3}), "b": None})
+    saver.put_writes(config("t", "1"), [("ch", (4,))], "task")
+    found = make_saver(serde=Untyped()).get_tuple(config("t"))
+    assert found.checkpoint["channel_values"] == {"a": (1, {2, 3}), "b": None}
+    assert found.pending_writes == [("task", "ch", (4,))]
+
+
+def test_the_serializer_is_looked_up_when_called(api: Calls) -> None:
+    put(api, "t", "1", {"a": "default"})
+    ours = Marking(b"?")
+    api.saver.serde = ours
+    put(api, "t", "2", {"a": "marked"}, parent="1")
+    api.put_writes(config("t", "2"), [("ch", "marked write")], "task")
+    assert values(api, "t", "2") == {"a": "marked"}
+    assert {"marked", "marked write"} <= {each for each in ours.dumped if isinstance(each, str)}
+    api.saver.serde = JsonPlusSerializer()
+    assert values(api, "t", "1") == {"a": "default"}
+
+
+def test_a_copy_of_the_saver_shares_the_store_and_not_the_serializer(api: Calls) -> None:
+    twin = Calls(copy.copy(api.saver), api.asynchronous)
+    twin.saver.serde = Marking(b"#")
+    put(api, "t", "1", {"a": 1})
+    put(twin, "u", "1", {"a": 2})
+    assert values(twin, "u") == {"a": 2}
+    assert not isinstance(api.saver.serde, Marking)
+    assert values(api, "t") == {"a": 1}
+
+
+def test_with_allowlist_gives_a_saver_on_the_same_store(make_saver: Any) -> None:
+    saver = make_saver(serde=JsonPlusSerializer(allowed_msgpack_modules=()))
+    allowed = saver.with_allowlist([(Point.__module__, Point.__name__)])
+    assert type(allowed) is type(saver)
+    assert allowed is not saver
+    put(allowed, "t", "1", {"p": Point(1, 2)})
+    assert values(allowed, "t") == {"p": Point(1, 2)}
+    assert values(saver, "t") != {"p": Point(1, 2)}
+    put(saver, "t", "2", {"p": 3}, parent="1")
+    assert values(allowed, "t") == {"p": 3}
+    assert allowed.repository is saver.repository
+
+
+def test_an_encrypting_serializer_works_and_warns_once(
+    make_saver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.WARNING):
+        warnings.simplefilter("always")
+        saver = make_saver(serde=EncryptedSerializer(NonceCipher()))
+        for name, parent in (("1", None), ("2", "1"), ("3", "2")):
+            put(saver, "t", name, {"a": ["secret", name]}, parent=parent)
+            saver.put_writes(config("t", name), [("ch", ("w", name))], "task")
+    told = [str(each.message) for each in caught] + [record.getMessage() for record in caplog.records]
+    assert len([message for message in told if "crypt" in message.lower()]) == 1, told
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        again = make_saver(serde=EncryptedSerializer(NonceCipher()))
+        for name in ("1", "2", "3"):
+            found = again.get_tuple(config("t", name))
+            assert found.checkpoint["channel_values"] == {"a": ["secret", name]}
+            assert [(task, channel, list(value)) for task, channel, value in found.pending_writes] == [
+                ("task", "ch", ["w", name])
+            ]
+
+
+def test_values_come_back_as_the_serializer_alone_would_return_them(api: Calls) -> None:
+    serde = api.saver.serde
+    odd: dict[str, Any] = {
+        "none": None,
+        "empty": [],
+        "bytes": bytes(range(256)) * 40,
+        "bytearray": bytearray(b"xyz"),
+        "set": {1, 2},
+        "tuple": (1, (2, "three")),
+        "big text": "line of text\n" * 5000,
+        "many": [{"id": n, "text": f"message {n}"} for n in range(2000)],
+        "float": [1.5, float("inf"), -0.0],
+        "deep": [[[[[[{"k": {"k": {"k": [None]}}}]]]]]],
+    }
+    put(api, "t", "1", odd)
+    expected = {name: serde.loads_typed(serde.dumps_typed(value)) for name, value in odd.items()}
+    found = values(api, "t")
+    assert found == expected
+    assert {name: type(value) for name, value in found.items()} == {
+        name: type(value) for name, value in expected.items()
+    }
+
+
+def test_a_checkpoint_above_the_limit_is_refused_with_nothing_written(make_saver: Any) -> None:
+    saver = make_saver(max_checkpoint_size=100_000)
+    put(saver, "t", "1", {"small": "x"})
+    with pytest.raises(StateTooLargeError) as caught:
+        put(
+            saver,
+            "t",
+            "2",
+            {"small": "x", "huge": os.urandom(200_000), "large": os.urandom(50_000)},
+            parent="1",
+        )
+    assert "huge" in str(caught.value)
+    assert caught.value.channels["huge"] >= 200_000
+    assert caught.value.size > caught.value.limit == 100_000
+    assert values(saver, "t") == {"small": "x"}
+    assert saver.get_tuple(config("t", "2")) is None
+    put(saver, "t", "2", {"small": "y"}, parent="1")
+    assert values(saver, "t") == {"small": "y"}

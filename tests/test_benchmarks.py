@@ -1,0 +1,173 @@
+"""The benchmarks run, both savers say the same, and ours is the smaller. Nothing here is judged by the
+clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from benchmarks.__main__ import main
+from benchmarks.bars import BARS, HISTORY, judge
+from benchmarks.contenders import SqliteContender
+from benchmarks.figures import METRICS
+from benchmarks.floors import SerializerFloor, zstd_floor
+from benchmarks.history import measure_history
+from benchmarks.measure import MINIATURE, DifferentStateError, measure
+from benchmarks.record import RecordingSaver, record
+from benchmarks.replay import replay
+from benchmarks.report import amount, replace_between, table
+from benchmarks.text import Writer
+from benchmarks.trace import CopyThread, GetTuple, Put, PutWrites
+from benchmarks.workloads import WORKLOADS, count_up
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_a_workload_in_miniature(name: str, tmp_path: Path) -> None:
+    """`measure` itself raises if a head differs between the savers."""
+    workload = WORKLOADS[name]
+    figures = measure(workload, workload.miniature, tmp_path, MINIATURE)
+    assert figures["bytes"]["ckpt"] < figures["bytes"]["sqlite"]
+    assert set(figures) <= set(METRICS)
+    for metric, values in figures.items():
+        assert all(value > 0 for value in values.values()), metric
+        assert {"ckpt", "sqlite"} <= set(values), metric
+    assert table(figures, judge({name: figures})).count("\n") == len(figures) + 1
+
+
+def test_history_in_miniature(tmp_path: Path) -> None:
+    figures = measure_history(tmp_path, 0.002)
+    assert all(values["ckpt"] >= 0 for values in figures.values())
+    assert set(figures) <= set(METRICS)
+
+
+def test_every_bar_has_a_metric_and_a_workload() -> None:
+    for bar in BARS:
+        assert bar.metric in METRICS
+        assert set(bar.workloads) <= {*WORKLOADS, HISTORY}
+
+
+def test_a_bar_is_judged_against_the_same_run() -> None:
+    figures = {"bytes": {"ckpt": 10.0, "sqlite": 2_999.0, "zstd": 4.0}}
+    judged = {verdict.bar.reference: verdict.met for verdict in judge({"chat": figures})}
+    assert judged == {"sqlite": False, "zstd": True}  # and no verdict on a DeltaChannel that was not run
+
+
+def test_a_trace_gives_back_what_the_saver_was_given(tmp_path: Path) -> None:
+    workload = WORKLOADS["fanout"]
+    kept: list[InMemorySaver] = []
+
+    def run(saver: RecordingSaver) -> None:
+        kept.append(saver)
+        workload.run(saver, workload.miniature)
+
+    trace = record(run, tmp_path / "trace")
+    again = InMemorySaver()
+    for call in trace:
+        match call:
+            case Put(config, checkpoint, metadata, new_versions):
+                again.put(config, checkpoint, metadata, new_versions)
+            case PutWrites(config, writes, task_id, task_path):
+                again.put_writes(config, writes, task_id, task_path)
+    assert again.blobs == kept[0].blobs
+    assert again.writes == kept[0].writes
+    assert again.storage == kept[0].storage
+
+
+def test_a_trace_can_be_read_twice_with_objects_of_its_own(tmp_path: Path) -> None:
+    trace = record(lambda saver: WORKLOADS["chat"].run(saver, 0.01), tmp_path / "trace")
+    for one, other in zip(trace, trace, strict=True):
+        assert one == other
+        assert one is not other
+    kinds = Counter(type(call) for call in trace)
+    assert kinds[Put] > kinds[GetTuple] > 0
+    assert kinds[PutWrites] > 0
+
+
+def test_the_same_seed_writes_the_same_words() -> None:
+    assert Writer("x").prose(5_000) == Writer("x").prose(5_000)
+    assert Writer("x").prose(5_000) != Writer("y").prose(5_000)
+
+
+def test_forks_of_the_peer_hold_the_whole_history(tmp_path: Path) -> None:
+    contender = SqliteContender(tmp_path)
+    count_up(contender.saver, "base", 5)
+    contender.copy_thread("base", "copy")
+    base, copy = ([*contender.saver.list({"configurable": {"thread_id": name}})] for name in ("base", "copy"))
+    contender.close()
+    assert [found.checkpoint for found in copy] == [found.checkpoint for found in base]
+    assert [found.pending_writes for found in copy] == [found.pending_writes for found in base]
+
+
+def test_a_recorded_copy_is_a_thread_that_continues(tmp_path: Path) -> None:
+    def run(saver: RecordingSaver) -> None:
+        count_up(saver, "base", 3)
+        saver.copy_thread("base", "copy")
+        count_up(saver, "copy", 5)
+        found = saver.get_tuple({"configurable": {"thread_id": "copy"}})
+        assert found is not None
+        assert found.checkpoint["channel_values"]["count"] == 5
+        assert len([*saver.list({"configurable": {"thread_id": "base"}})]) == 5
+
+    assert any(isinstance(call, CopyThread) for call in record(run, tmp_path / "trace"))
+
+
+def test_different_answers_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SqliteContender, "copy_thread", lambda *_: None)
+    with pytest.raises(DifferentStateError, match="fork-0"):
+        measure(WORKLOADS["forks"], 0.02, tmp_path, MINIATURE)
+
+
+def test_the_serializer_floor_is_what_changed(tmp_path: Path) -> None:
+    value = ["x" * 1_000]
+    config = {"configurable": {"thread_id": "1", "checkpoint_ns": ""}, "metadata": {}}
+    checkpoint = {"id": "1", "channel_values": {"new": value, "old": value}}
+    put = Put(config, checkpoint, {}, {"new": "2", "gone": "2"})
+    assert SerializerFloor().perform(put) == len(JsonPlusSerializer().dumps_typed(value)[1])
+    written, compressed = zstd_floor([put])
+    assert written > 2_000 > compressed
+
+
+def test_a_replay_times_every_call(tmp_path: Path) -> None:
+    contender = SqliteContender(tmp_path)
+    trace = record(lambda saver: count_up(saver, "1", 5), tmp_path / "trace")
+    times = replay(trace, [contender])
+    contender.close()
+    kinds = Counter(type(call).__name__ for call in trace)
+    assert {kind: len(elapsed["sqlite"]) for kind, elapsed in times.elapsed.items()} == kinds
+    assert times.main_thread == "1"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "text"),
+    [
+        (0.1234, "ms", "0.123 ms"),
+        (1234.5, "ms", "1,234 ms"),
+        (999, "bytes", "999 B"),
+        (1_400_000, "bytes", "1.4 MB"),
+    ],
+)
+def test_amounts(value: float, unit: str, text: str) -> None:
+    assert amount(value, unit) == text
+
+
+def test_documents_are_updated_between_markers() -> None:
+    text = "a\n<!-- begin x -->\nold\n<!-- end x -->\nb"
+    assert replace_between(text, "x", "new") == "a\n<!-- begin x -->\nnew\n<!-- end x -->\nb"
+    with pytest.raises(ValueError, match="y"):
+        replace_between(text, "y", "new")
+
+
+def test_the_command_prints_tables_and_writes_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.__main__.Effort", lambda **_: MINIATURE)
+    figures = tmp_path / "figures.json"
+    options = ["--workload", "tiny", "--scale", "0.05", "--json", str(figures), "--directory", str(tmp_path)]
+    assert main(options) == 0
+    assert "bytes on disk" in capsys.readouterr().out
+    assert '"tiny"' in figures.read_text()
