@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bars import HISTORY, Verdict, judge
+from benchmarks.bars import HISTORY, judge
 from benchmarks.figures import Figures
 from benchmarks.history import measure_history
 from benchmarks.measure import Effort, measure
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Figures] = {}
     for name in options.workload or [*WORKLOADS, HISTORY]:
         results[name] = _run(name, options)
-        print(f"\n## {title(name)}\n\n{table(results[name], _verdicts(results, name))}", flush=True)
+        print(f"\n## {title(name)}\n\n{table(results[name], judge({name: results[name]}))}", flush=True)
     verdicts = judge(results)
     failures = missed(verdicts)
     print(f"\n{machine()}\n{len(verdicts) - len(failures)} of {len(verdicts)} bars met")
@@ -72,15 +72,11 @@ def _run(name: str, options: argparse.Namespace) -> Figures:
         return measure(WORKLOADS[name], options.scale, Path(directory), effort, progress)
 
 
-def _verdicts(results: dict[str, Figures], name: str) -> list[Verdict]:
-    return judge({name: results[name]})
-
-
 def _update_docs(results: dict[str, Figures]) -> None:
     text = _DOCS.read_text()
     text = replace_between(text, "machine", machine() + ".")
-    for name in results:
-        text = replace_between(text, name, table(results[name], _verdicts(results, name)))
+    for name, figures in results.items():
+        text = replace_between(text, name, table(figures, judge({name: figures})))
     _DOCS.write_text(text)
 
 

@@ -94,7 +94,8 @@ class Search(Model):
         hits: list[str] = []
         while sum(map(len, hits)) < characters:
             title = " ".join(self.writer.words(5))
-            address = f"https://example.org/{'/'.join(self.writer.words(3))}/{self.writer.random.randint(1, 99_999)}"
+            path = "/".join([*self.writer.words(3), str(self.writer.random.randint(1, 99_999))])
+            address = f"https://example.org/{path}"
             hits.append(f"{len(hits) + 1}. {title}\n   {address}\n   {self.writer.prose(300)}\n")
         return "\n".join(hits)
 

@@ -11,10 +11,13 @@ from __future__ import annotations
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, ChannelVersions, Checkpoint, CheckpointTuple
+
+from benchmarks.trace import Call, Put
 
 Saver = BaseCheckpointSaver[str]
 
@@ -47,6 +50,18 @@ class Contender(ABC):
         """
         return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
 
+    def own(self, call: Call) -> Call:
+        """Return a recorded call as LangGraph would have made it on this saver.
+
+        Channel versions are the saver's own business, and part of what it stores. The recorded ones are those
+        of SqliteSaver.
+        """
+        return call
+
+    def own_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
+        """Return a recorded checkpoint with this saver's versions in it."""
+        return checkpoint
+
     def copy_thread(self, source: str, target: str) -> None:
         """Make `target` a copy of the thread `source`, in the cheapest way this saver offers."""
         self.saver.copy_thread(source, target)
@@ -71,6 +86,31 @@ class CkptContender(Contender):
 
     def _close(self, saver: Any) -> None:
         saver.close()
+
+    def own(self, call: Call) -> Call:
+        if not isinstance(call, Put):
+            return call
+        return replace(
+            call,
+            checkpoint=self.own_checkpoint(call.checkpoint),
+            new_versions=self._versions(call.new_versions),
+        )
+
+    def own_checkpoint(self, checkpoint: Checkpoint) -> Checkpoint:
+        seen = {node: self._versions(versions) for node, versions in checkpoint["versions_seen"].items()}
+        return {
+            **checkpoint,
+            "channel_versions": self._versions(checkpoint["channel_versions"]),
+            "versions_seen": seen,
+        }
+
+    def _versions(self, recorded: ChannelVersions) -> ChannelVersions:
+        return {
+            channel: self._version(int(str(version).split(".")[0])) for channel, version in recorded.items()
+        }
+
+    def _version(self, number: int) -> str:
+        return self.saver.get_next_version(f"{number - 1:032}" if number > 1 else None, None)
 
     def gc(self) -> None:
         """Collect and repack everything that can be, without waiting for the grace period."""
@@ -98,7 +138,8 @@ class SqliteContender(Contender):
         saver.conn.close()
 
     def copy_thread(self, source: str, target: str) -> None:
-        # Read through a second saver: the first holds its lock while a list is open, and a put would wait for ever.
+        # Read through a second saver: the first holds its lock while a list is open, so that a put would wait
+        # for ever.
         saver, reader = self.saver, self._open()
         for found in reader.list({"configurable": {"thread_id": source}}):
             put_again(saver, found, target)

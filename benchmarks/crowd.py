@@ -29,7 +29,10 @@ def crowd(trace: Trace, directory: Path, attempts: int) -> dict[str, float]:
         place = directory / f"crowd-{attempt}"
         place.mkdir()
         for contender in (CkptContender(place), SqliteContender(place)):
-            work = [_renamed(trace, f"crowd-{number}") for number in range(_THREADS)]
+            work = [
+                [contender.own(call) for call in _renamed(trace, f"crowd-{number}")]
+                for number in range(_THREADS)
+            ]
             calls = sum(map(len, work))
             elapsed.setdefault(contender.name, []).append(_all_at_once(contender, work) // calls)
             contender.close()

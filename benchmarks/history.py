@@ -25,27 +25,21 @@ _TIMES = 50
 def measure_history(
     directory: Path, scale: float, progress: Callable[[str], None] = lambda _: None
 ) -> Figures:
-    """Return the figures of fork, rewind and diff; `scale` shortens the long thread only."""
-    long = max(_SHORT * 2, round(10_000 * scale))
+    """Return the figures of fork, rewind and diff; `scale` shortens the long threads only."""
     figures: Figures = {}
-    for named, checkpoints in ((10, _SHORT), (10_000, long)):
+    for named, checkpoints in ((10, _SHORT), (10_000, max(2 * _SHORT, round(10_000 * scale)))):
         progress(f"fork and rewind, {checkpoints} checkpoints")
-        place = directory / f"history-{named}"
-        place.mkdir(parents=True)
+        place = directory / f"counter-{named}"
+        place.mkdir()
         contender = CkptContender(place)
         count_up(contender.saver, "counter", checkpoints)
-        repository = _repository(contender)
-        for operation, work in (
-            ("fork", lambda number: repository.fork("@", f"fork-{number}", thread="counter")),
-            ("rewind", lambda number: repository.rewind("counter", 1)),
-        ):
+        for operation, work in (("fork", _fork), ("rewind", _rewind)):
             milliseconds, size = _cost(contender, work)
             figures[f"{operation}_{named}"] = {"ckpt": milliseconds}
             figures[f"{operation}_{named}_bytes"] = {"ckpt": size}
-        contender.close()
-    for named, turns in ((10, 10), (1_000, max(20, round(1_000 * scale)))):
+    for named, turns in ((10, _SHORT), (1_000, max(2 * _SHORT, round(1_000 * scale)))):
         progress(f"diff after {turns} turns")
-        place = directory / f"diff-{named}"
+        place = directory / f"chat-{named}"
         place.mkdir()
         contender = CkptContender(place)
         converse(contender.saver, "chat", Search("diff"), turns=turns)
@@ -54,18 +48,26 @@ def measure_history(
     return figures
 
 
+def _fork(repository: Any, number: int) -> None:
+    repository.fork("@", f"fork-{number}", thread="counter")
+
+
+def _rewind(repository: Any, number: int) -> None:
+    repository.rewind("counter", 1)
+
+
 def _repository(contender: CkptContender) -> Any:
     saver: Any = contender.saver
     return saver.repository
 
 
-def _cost(contender: CkptContender, work: Callable[[int], object]) -> tuple[float, float]:
+def _cost(contender: CkptContender, work: Callable[[Any, int], object]) -> tuple[float, float]:
     """Return (median milliseconds, mean bytes added to the closed store) of an operation."""
     contender.close()
     before = contender.bytes_on_disk()
-    _ = contender.saver
+    repository = _repository(contender)
     with collector_off():
-        elapsed = [clock(lambda number=number: work(number)) for number in range(_TIMES)]  # type: ignore[misc]
+        elapsed = [clock(work, repository, number) for number in range(_TIMES)]
     contender.close()
     return median(elapsed), (contender.bytes_on_disk() - before) / _TIMES
 
@@ -75,4 +77,4 @@ def _diff(contender: CkptContender) -> float:
     new = repository.resolve("@", thread="chat")
     old = repository.resolve("@~5", thread="chat")
     with collector_off():
-        return median([clock(lambda: repository.diff(old, new)) for _ in range(11)])
+        return median([clock(repository.diff, old, new) for _ in range(11)])

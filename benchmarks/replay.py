@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from benchmarks.contenders import Contender
 from benchmarks.floors import SerializerFloor
@@ -65,10 +66,10 @@ def perform(contender: Contender, call: Call) -> None:
             contender.copy_thread(source, target)
 
 
-def clock(work: Callable[[], object]) -> int:
-    """Return the nanoseconds that `work` took."""
+def clock(work: Callable[..., object], *arguments: object) -> int:
+    """Return the nanoseconds that `work`, called with these arguments, took."""
     started = time.perf_counter_ns()
-    work()
+    work(*arguments)
     return time.perf_counter_ns() - started
 
 
@@ -82,18 +83,17 @@ def replay(calls: Iterable[Call], contenders: Sequence[Contender]) -> Times:
         contender.saver.get_tuple(
             {"configurable": {"thread_id": "nobody"}}
         )  # opening is not part of the first call
+    runners: list[tuple[str, Callable[[Call], Call], Callable[[Call], object]]] = [
+        (floor.name, lambda call: call, floor.perform),
+        *((each.name, each.own, partial(perform, each)) for each in contenders),
+    ]
     with collector_off():
         for number, call in enumerate(calls):
             kind = type(call).__name__
             times.changed[kind].append(floor.perform(call))
-            runners: list[tuple[str, Callable[[], object]]] = [
-                (contender.name, lambda contender=contender: perform(contender, call))  # type: ignore[misc]
-                for contender in contenders
-            ]
-            runners.append((floor.name, lambda: floor.perform(call)))  # noqa: B023 - used up within the iteration
             for place in range(len(runners)):
-                name, work = runners[(number + place) % len(runners)]
-                times.elapsed[kind][name].append(clock(work))
+                name, own, run = runners[(number + place) % len(runners)]
+                times.elapsed[kind][name].append(clock(run, own(call)))
             if isinstance(call, Put):
                 times.threads[call.config["configurable"]["thread_id"]] += 1
             elif isinstance(call, CopyThread):

@@ -10,22 +10,23 @@ trace.
 from __future__ import annotations
 
 import base64
+import math
 import random
 from itertools import accumulate
 
-_COMMON = (
-    "the of and to in a is that for it as was with be by on not he this are or his from at which but have an had "
-    "they you were their one all we can her has there been if more when will would who so no out up into do time "
-    "than only some could them other its then two may these any like over such our after new also made must "
-    "before through years where much your way well should because each just those people how too little state "
-    "good very make world still see own work long get here between both life being under never day same another "
-    "know while last might us great old year off come since against go came right used take three"
-).split()
-_ONSETS = ("b", "bl", "br", "c", "ch", "cl", "cr", "d", "dr", "f", "fl", "g", "gr", "h", "j", "l", "m", "n", "p",
-           "pl", "pr", "qu", "r", "s", "sh", "sl", "sp", "st", "str", "t", "th", "tr", "v", "w", "")  # fmt: skip
-_VOWELS = ("a", "e", "i", "o", "u", "ai", "ea", "ee", "io", "ou", "oa", "ie")
-_CODAS = ("", "", "n", "r", "s", "t", "l", "nd", "st", "ng", "ck", "m", "nt", "rd", "ll", "x", "ct", "rm")
-_ENDINGS = ("", "", "", "s", "ed", "ing", "er", "ly", "tion", "ment", "al", "able", "ness")
+_COMMON = """
+    the of and to in a is that for it as was with be by on not he this are or his from at which but have
+    an had they you were their one all we can her has there been if more when will would who so no out
+    up into do time than only some could them other its then two may these any like over such our after
+    new also made must before through years where much your way well should because each just those
+    people how too little state good very make world still see own work long get here between both life
+    being under never day same another know while last might us great old year off come since against go
+    came right used take three
+"""
+_ONSETS = "b bl br c ch cl cr d dr f fl g gr h j l m n p pl pr qu r s sh sl sp st str t th tr v w"
+_VOWELS = "a e i o u ai ea ee io ou oa ie"
+_CODAS = "n r s t l nd st ng ck m nt rd ll x ct rm"
+_ENDINGS = "s ed ing er ly tion ment al able ness"
 _VOCABULARY_SIZE = 8_000
 _ZIPF_OFFSET = 2.7
 
@@ -33,13 +34,13 @@ _ZIPF_OFFSET = 2.7
 def _invent(count: int) -> list[str]:
     """Return `count` different pronounceable words; the same ones for every seed, as a language would."""
     rng = random.Random("vocabulary")
-    words: dict[str, None] = dict.fromkeys(_COMMON)
+    onsets, vowels = _ONSETS.split(), _VOWELS.split()
+    codas, endings = ["", "", *_CODAS.split()], ["", "", "", *_ENDINGS.split()]
+    words: dict[str, None] = dict.fromkeys(_COMMON.split())
     while len(words) < count:
-        syllables = rng.choices((1, 2, 3), (2, 5, 2))[0]
-        stem = "".join(
-            rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(syllables)
-        )
-        words.setdefault(stem + rng.choice(_ENDINGS))
+        syllables = range(rng.choices((1, 2, 3), (2, 5, 2))[0])
+        stem = "".join(rng.choice(onsets) + rng.choice(vowels) + rng.choice(codas) for _ in syllables)
+        words.setdefault(stem + rng.choice(endings))
     return list(words)
 
 
@@ -114,4 +115,4 @@ class Writer:
 
     def size(self, smallest: int, largest: int) -> int:
         """Return a size between the two, small ones more often (uniform in its logarithm)."""
-        return round(smallest * (largest / smallest) ** self.random.random())
+        return round(smallest * math.exp(math.log(largest / smallest) * self.random.random()))

@@ -66,7 +66,7 @@ class TraceWriter:
     """Appends calls to a new trace file."""
 
     def __init__(self, path: Path) -> None:
-        # Long-distance matching keeps the file at about the size of what is new, and level 1 keeps recording quick.
+        # Long-distance matching brings the file down to about what is new, and level 1 keeps recording quick.
         parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=WINDOW_LOG, enable_ldm=True)
         self._file = path.open("wb")
         self._stream = zstandard.ZstdCompressor(compression_params=parameters).stream_writer(self._file)
@@ -78,7 +78,7 @@ class TraceWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._stream.close()
+        self._stream.close()  # type: ignore[no-untyped-call]
         self._file.close()
 
     def append(self, call: Call) -> None:

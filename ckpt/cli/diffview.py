@@ -90,7 +90,7 @@ def _lines(out: Output, change: Change, *, words: bool, everything: bool, contex
                 out, f"{lead}{out.text(f'{new.type:<7}')} ", message_text(old), message_text(new),
                 words=words, context=context,
             )  # fmt: skip
-        elif isinstance(old, str) and isinstance(new, str):
+        elif isinstance(old, str) and isinstance(new, str) and (words or not _is_short(old, new, room)):
             yield from _text(out, lead, old, new, words=words, context=context)
         else:
             yield from _values(out, lead, old, new, room)
@@ -136,6 +136,10 @@ def _values(out: Output, lead: str, old: object, new: object, room: int) -> Iter
     yield lead.rstrip()
     yield "    " + out.style(f"- {left}", "remove")
     yield "    " + out.style(f"+ {right}", "add")
+
+
+def _is_short(old: str, new: str, room: int) -> bool:
+    return len(old) + len(new) + 10 <= room and "\n" not in old + new
 
 
 def _delta(old: object, new: object) -> str:

@@ -7,7 +7,6 @@ unless `--debug` is given.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -56,8 +55,8 @@ def report(error: BaseException, invocation: Invocation, arguments: Sequence[str
         _complain(out, as_json, INTERRUPTED, CODES[INTERRUPTED], "interrupted", (), {})
         return INTERRUPTED
     if invocation.settings.debug:
-        for line in traceback.format_exception(error):
-            out.complain(line.rstrip("\n"))
+        for line in "".join(traceback.format_exception(error)).rstrip("\n").split("\n"):
+            out.complain(escape(line))
     _complain(
         out,
         as_json,
@@ -74,8 +73,8 @@ def unknown_command(name: str, known: Sequence[str]) -> InvalidInputError:
     """Return the error for a command that does not exist, with the nearest ones as hints."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else "ckpt --help lists the commands"
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else "ckpt --help lists the commands"
     return InvalidInputError(f"there is no command {name}", hints=[hint])
 
 
@@ -119,10 +118,6 @@ def _lower_first(message: str) -> str:
 
 
 def _exit_code(error: SystemExit) -> int:
-    broken = error.__context__
-    if isinstance(broken, OSError) and broken.errno == errno.EPIPE:
-        _discard_stdout()
-        return BROKEN_PIPE
     return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
 
 

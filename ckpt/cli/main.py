@@ -15,6 +15,7 @@ import click
 
 from ckpt.cli.command import GlobalOption, global_options, short_help_option
 from ckpt.cli.context import Invocation
+from ckpt.cli.output import broken_pipe_ends
 
 # Every command with the line that `ckpt --help` shows; tests compare it with the command itself.
 COMMANDS: Final[dict[str, str]] = {
@@ -94,6 +95,16 @@ class Main(click.Group):
         """Write the table without importing any command."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse; a help text that nobody reads to its end is no failure."""
+        with broken_pipe_ends():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, as above."""
+        with broken_pipe_ends():
+            return super().invoke(ctx)
 
     def main(  # type: ignore[override]  # always ends the process, as a console script must
         self,

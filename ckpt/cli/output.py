@@ -10,7 +10,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Final, TextIO
@@ -41,6 +42,15 @@ _UNICODE_NEEDED: Final = "@○‖×◆│├─╯╮┼┴…·"
 
 class BrokenOutputError(Exception):
     """Whoever read our output has stopped reading."""
+
+
+@contextmanager
+def broken_pipe_ends() -> Iterator[None]:
+    """Turn a broken pipe into BrokenOutputError, which click does not take for an error of its own."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise BrokenOutputError from error
 
 
 @dataclass
@@ -162,12 +172,10 @@ class Output:
 
     def close(self) -> None:
         """Finish: let the user leave the pager, then flush."""
-        try:
+        with broken_pipe_ends():
             if self._pager is not None:
                 self._pager.close()
             self._out.flush()
-        except BrokenPipeError as error:
-            raise BrokenOutputError from error
 
     def _cell(self, cell: Cell, width: int) -> str:
         shown = cut(cell.text, width)
@@ -188,10 +196,8 @@ class Output:
     @staticmethod
     def _emit(stream: TextIO, text: str) -> None:
         encoding = stream.encoding or "utf-8"
-        try:
+        with broken_pipe_ends():
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        except BrokenPipeError as error:
-            raise BrokenOutputError from error
 
 
 def dump_json(document: object) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ckpt.cli.format import rfc3339
@@ -199,6 +199,19 @@ def gc(found: GcReport, *, dry_run: bool) -> Record:
     }
 
 
-def prune(found: PruneReport, *, dry_run: bool) -> Record:
-    """Return the record of what a retention policy removed."""
-    return {"dry_run": dry_run, "removed": found.removed, "kept": found.kept}
+def prune(found: Sequence[PruneReport], *, dry_run: bool) -> Record:
+    """Return the record of what a retention policy removed, by thread, and its totals."""
+    threads = [
+        {
+            "thread": each.thread,
+            "kept": [{"ns": namespace, "checkpoint_id": name} for namespace, name in each.kept],
+            "removed": [{"ns": namespace, "checkpoint_id": name} for namespace, name in each.removed],
+        }
+        for each in found
+    ]
+    return {
+        "dry_run": dry_run,
+        "kept": sum(len(each.kept) for each in found),
+        "removed": sum(len(each.removed) for each in found),
+        "threads": threads,
+    }

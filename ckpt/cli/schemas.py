@@ -149,6 +149,15 @@ def _gc() -> Schema:
     })  # fmt: skip
 
 
+def _prune() -> Schema:
+    names = {"type": "array", "items": fields({"ns": TEXT, "checkpoint_id": TEXT})}
+    thread = fields({"thread": TEXT, "kept": names, "removed": names})
+    return document("prune", {
+        "store": STORE, "dry_run": FLAG, "kept": COUNT, "removed": COUNT,
+        "threads": {"type": "array", "items": thread},
+    })  # fmt: skip
+
+
 def _error() -> Schema:
     return document(
         "error",
@@ -172,7 +181,7 @@ SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     "delete": lambda: document("delete", {"dry_run": FLAG, "thread": TEXT, "checkpoints": COUNT}),
     "undo": lambda: document("undo", {"dry_run": FLAG, "operation": OPERATION}),
     "op": lambda: listing("op", OPERATION),
-    "prune": lambda: document("prune", {"store": STORE, "dry_run": FLAG, "removed": COUNT, "kept": COUNT}),
+    "prune": _prune,
     "gc": _gc,
     "stats": _stats,
     "fsck": _fsck,

@@ -17,6 +17,7 @@ from ckpt.objects.ids import Kind
 from ckpt.objects.varint import decode_varint, encode_varint
 
 COMPRESSION_LEVEL = 6
+PACKED_LEVEL = 19
 WINDOW_LOG = 19
 """512 KB: a little more than a pack holds, so that a whole pack is its own dictionary."""
 
@@ -70,6 +71,15 @@ class PackStream:
         self.raw_size += len(raw)
         block = self._compressor.compress(raw)
         return block + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+def pack_frame(objects: Iterable[StoredObject]) -> bytes:
+    """Return a pack of one frame, compressed as well as it goes: for what is written once and kept."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        PACKED_LEVEL, window_log=WINDOW_LOG + 1, write_content_size=False, write_checksum=False
+    )
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return stream.compress(encode_frame(objects)) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
 
 
 def decompress_pack(frames: Sequence[bytes]) -> list[bytes]:

@@ -17,7 +17,7 @@ from ckpt.history.records import Line, ThreadRecord, encode_line
 from ckpt.history.seal import census
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.threads import Log, ThreadAdmin, silent
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.storage.base import Batch
 
@@ -61,7 +61,7 @@ class Pruner:
         keep: Keep,
         *,
         protected: Callable[[ThreadRecord], Collection[tuple[str, str]]] = lambda thread: (),
-        record: Mapping[bytes, bytes | None] | None = None,
+        log: Log = silent,
         dry_run: bool = False,
     ) -> PruneReport:
         """Remove every checkpoint of a thread that `keep` and `protected` do not name.
@@ -81,7 +81,8 @@ class Pruner:
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
             expected, records = plan.records(raw)
-            return Batch(expected, {**records, **(record or {})}), report
+            entry = log([thread.number, expected, records])
+            return Batch({**expected, **entry.expected}, {**records, **entry.records}), report
 
         return self._admin.atomically((name,), act)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,9 @@ from ckpt.history.checkpoints import PendingWrite
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.prune import Keep, Pruner, PruneReport, keep_last
+from ckpt.repository.gc import Collector, GcReport
+from ckpt.repository.operations import OperationLog
+from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.writer import NewCheckpoint, Stored, Typed, Writer
@@ -21,6 +24,8 @@ from ckpt.storage.base import Storage
 from ckpt.storage.urls import open_storage
 
 _PAGE_MAX = 64
+DEFAULT_GRACE = timedelta(days=14)
+"""How long what was deleted can be brought back."""
 
 
 class StoredCheckpoint(NamedTuple):
@@ -37,7 +42,9 @@ class StoredCheckpoint(NamedTuple):
 class Repository:
     """The engine over one store. Safe for many threads; several may be open on one store, in many processes."""
 
-    def __init__(self, storage: Storage, *, max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE) -> None:
+    def __init__(
+        self, storage: Storage, *, max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE, actor: str = ""
+    ) -> None:
         if max_checkpoint_size <= 0:
             raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
         self.storage = storage
@@ -46,6 +53,10 @@ class Repository:
         self._writer = Writer(self._core, self._directory)
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
+        self._operations = OperationLog(self._core, actor)
+        self._collector = Collector(
+            self._core, self._directory, self._admin, self._pruner, self._operations
+        )
 
     # -- what savers and adapters build on ------------------------------------------------------------
 
@@ -136,6 +147,10 @@ class Repository:
     def prune_thread(self, name: str, keep: Keep) -> PruneReport:
         """Remove the checkpoints of a thread that `keep` does not name; see `Pruner.prune`."""
         return self._pruner.prune(name, keep)
+
+    def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
+        """Free what was let go longer ago than `grace` and rewrite loose packs; see `Collector.collect`."""
+        return self._collector.collect(grace=grace, dry_run=dry_run)
 
     # -- life cycle -----------------------------------------------------------------------------------
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
 from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
 from ckpt.history import keys
 from ckpt.history.checkpoints import as_of, current_put, decode_events
-from ckpt.history.records import Base, Line, NameRecord, ThreadRecord, encode_line
-from ckpt.history.seal import census
+from ckpt.history.records import Base, Line, NameRecord, ThreadRecord
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.timeline import Timeline
@@ -19,6 +18,14 @@ from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 
 _ATTEMPTS = 1000
 _T = TypeVar("_T")
+
+Log = Callable[[list[object]], Change]
+"""Given the facts needed to undo an act, returns what writes it down; called once per attempt."""
+
+
+def silent(facts: list[object]) -> Change:
+    """Write nothing down."""
+    return Change({}, {})
 
 
 class ThreadAdmin:
@@ -51,7 +58,7 @@ class ThreadAdmin:
         raise ConflictError("the store is changed by other writers all the time", hints=["try again later"])
 
     def fork(
-        self, source: str, target: str, checkpoint_id: str | None, record: Mapping[bytes, bytes | None] | None = None
+        self, source: str, target: str, checkpoint_id: str | None, *, log: Log = silent
     ) -> ThreadRecord:
         """Create the thread `target` as a fork of `source`; no rows are copied.
 
@@ -77,12 +84,13 @@ class ThreadAdmin:
                 target, base=base, root=root, greatest=thread.greatest
             )
             source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
-            expected = {**change.expected, source_key: left_raw, target_key: None}
+            entry = log([created.number])
+            expected = {**change.expected, **entry.expected, source_key: left_raw, target_key: None}
             records = {
                 **change.records,
                 source_key: replace(left, forks=left.forks + 1).encode(),
                 target_key: created.encode(),
-                **(record or {}),
+                **entry.records,
             }
             return Batch(expected, records, epoch=self._core.epoch), created
 
@@ -100,7 +108,7 @@ class ThreadAdmin:
             f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}", hints=["ckpt log lists them"]
         )
 
-    def delete(self, name: str, *, record: Mapping[bytes, bytes | None] | None = None) -> bool:
+    def delete(self, name: str, *, log: Log = silent) -> bool:
         """Free a thread's name and hide its rows; `gc` frees the space. False when there is no such thread."""
 
         def act() -> tuple[Batch, bool]:
@@ -108,15 +116,15 @@ class ThreadAdmin:
             if found is None:
                 return Batch(), False
             thread, raw = found
-            change: Change = self._directory.release(thread)
+            change, entry = self._directory.release(thread), log([thread.number])
             key = keys.thread_key(thread.number)
-            expected = {**change.expected, key: raw}
-            records = {**change.records, key: replace(thread, deleted=True).encode(), **(record or {})}
+            expected = {**change.expected, **entry.expected, key: raw}
+            records = {**change.records, key: replace(thread, deleted=True).encode(), **entry.records}
             return Batch(expected, records), True
 
         return self.atomically((name,), act)
 
-    def restore(self, number: int, *, record: Mapping[bytes, bytes | None] | None = None) -> ThreadRecord:
+    def restore(self, number: int, *, log: Log = silent) -> ThreadRecord:
         """Undo `delete`, or raise AlreadyExistsError when the name was given away meanwhile."""
         name = self._directory.by_number(number)[0].name
 
@@ -131,28 +139,8 @@ class ThreadAdmin:
             key, name_key = keys.thread_key(number), keys.name_key(name)
             former = tuple(other for other in named.former if other != number)
             names = NameRecord(name, number, former, named.ghosts)
-            records = {key: restored.encode(), name_key: names.encode(), **(record or {})}
-            return Batch({key: raw, name_key: named_raw}, records), restored
+            entry = log([number])
+            records = {key: restored.encode(), name_key: names.encode(), **entry.records}
+            return Batch({key: raw, name_key: named_raw, **entry.expected}, records), restored
 
         return self.atomically((name,), act)
-
-    def remove_rows(self, thread: ThreadRecord, wanted: Mapping[bytes, bytes]) -> tuple[dict[bytes, bytes | None], ThreadRecord]:
-        """Return the records that change when checkpoint rows go: the rows, their lines, and the thread."""
-        records: dict[bytes, bytes | None] = dict.fromkeys(wanted)
-        timeline = Timeline(self._core, thread)
-        for namespace in timeline.namespaces():
-            start, end = keys.checkpoints_range(thread.number, namespace)
-            gone = census(key for key in wanted if start <= key < end)
-            line = timeline.own_line(namespace)
-            if not gone.count or line is None:
-                continue
-            kept = line.census._replace(
-                count=line.census.count - gone.count, digest=line.census.digest ^ gone.digest
-            )
-            if namespace:
-                records[keys.line_key(thread.number, namespace)] = encode_line(thread.number, replace(line, census=kept))
-            else:
-                thread = replace(thread, root=replace(line, census=kept))
-        return records, thread
-
-

@@ -123,6 +123,8 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, create: bool, opt
     if not tables and not create:
         raise StoreNotFoundError(f"there is no store at {path} yet", hints=["create one with: ckpt init"])
     if not tables:
+        # Takes effect on an empty file only: lets `compact` give pages back a few at a time.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have been first: what counts is what stands here under the lock.
         if not pragma("application_id"):
@@ -167,9 +169,22 @@ def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connecti
     return connection
 
 
+_VACUUM_BELOW = 64 << 20
+_PAGES_AT_ONCE = 1000
+
+
 def compact(connection: sqlite3.Connection) -> None:
-    """Rewrite the file without its free pages and empty the write-ahead log."""
-    connection.execute("VACUUM")
+    """Give free pages back to the file system and empty the write-ahead log.
+
+    A small file is rewritten, which also fills its pages; a large one gives its free pages back in many short
+    transactions, so that writers do not wait.
+    """
+    size, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+    if size * connection.execute("PRAGMA page_size").fetchone()[0] <= _VACUUM_BELOW:
+        connection.execute("VACUUM")
+    else:
+        for _ in range(0, free, _PAGES_AT_ONCE):
+            connection.execute(f"PRAGMA incremental_vacuum({_PAGES_AT_ONCE})").fetchall()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 

@@ -122,7 +122,7 @@ def test_many_awaited_at_once(saver: Any) -> None:
     asyncio.run(run())
 
 
-def test_threads_sharing_one_saver(saver: Any) -> None:
+def test_threads_sharing_one_saver(saver: Any, make_saver: Any) -> None:
     failures: list[BaseException] = []
 
     def work(thread: str) -> None:
@@ -140,7 +140,42 @@ def test_threads_sharing_one_saver(saver: Any) -> None:
     for worker in workers:
         worker.join(60)
     assert failures == []
-    assert len(list(saver.list(None))) == 96
+    cold = make_saver()
+    assert len(list(cold.list(None))) == 96
+    for thread in range(8):
+        assert values(cold, f"t{thread}") == {"n": [f"t{thread}"] * 12}
+
+
+def test_many_new_threads_at_one_moment(saver: Any, make_saver: Any) -> None:
+    """The moment of creation is the only time at which writers of different threads meet."""
+    for attempt in range(10):
+        meeting = threading.Barrier(8)
+        failures: list[BaseException] = []
+
+        def begin(
+            number: int, meeting: threading.Barrier, failures: list[BaseException], attempt: int
+        ) -> None:
+            try:
+                meeting.wait(30)
+                text = [f"text {number} {n} " * 30 for n in range(40)]
+                put(saver, f"{attempt}-{number}", "1", {"text": text})
+                saver.put_writes(config(f"{attempt}-{number}", "1"), [("ch", text[::-1])], "task")
+            except BaseException as error:
+                failures.append(error)
+
+        workers = [threading.Thread(target=begin, args=(n, meeting, failures, attempt)) for n in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join(60)
+        assert failures == []
+    cold = make_saver()
+    for attempt in range(10):
+        for number in range(8):
+            text = [f"text {number} {n} " * 30 for n in range(40)]
+            found = cold.get_tuple(config(f"{attempt}-{number}"))
+            assert found.checkpoint["channel_values"] == {"text": text}
+            assert found.pending_writes == [("task", "ch", text[::-1])]
 
 
 def test_an_async_list_may_be_left_and_interleaved(saver: Any) -> None:

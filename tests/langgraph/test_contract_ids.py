@@ -90,7 +90,7 @@ def test_hostile_namespaces_never_mix(api: Calls) -> None:
 
 
 def test_hostile_checkpoint_ids_never_mix(api: Calls) -> None:
-    names = [name for name in ENCODABLE if name]
+    names = [name for name in ENCODABLE if 0 < len(name) < 100]
     for n, name in enumerate(names):
         put(api, "t", name, {"n": n})
         api.put_writes(config("t", name), [("ch", n)], "task")

@@ -151,6 +151,13 @@ def test_a_checkpoint_comes_back_with_exactly_the_keys_it_was_given(api: Calls) 
     assert [found.checkpoint for found in api.list(config("t"))] == [bare, full]
 
 
+@pytest.mark.parametrize("timestamp", [None, "", "not a date", "2026-01-31T12:00:00+05:45"])
+def test_the_timestamp_is_not_interpreted(api: Calls, timestamp: object) -> None:
+    stored = checkpoint("1", {"a": 1}, ts=timestamp)
+    api.put(config("t"), stored, {}, stored["channel_versions"])
+    assert api.get_tuple(config("t")).checkpoint == stored
+
+
 @pytest.mark.parametrize("version", [7, 7.5, "00000000000000000000000000000007.0.25"])
 def test_versions_of_every_kind_come_back_as_they_were(api: Calls, version: object) -> None:
     put(api, "t", "1", {"a": 1}, versions={"a": version})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
+import subprocess
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,26 +127,50 @@ def test_with_allowlist_gives_a_saver_on_the_same_store(make_saver: Any) -> None
     assert allowed.repository is saver.repository
 
 
-def test_an_encrypting_serializer_works_and_warns_once(
-    make_saver: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    with warnings.catch_warnings(record=True) as caught, caplog.at_level(logging.WARNING):
-        warnings.simplefilter("always")
-        saver = make_saver(serde=EncryptedSerializer(NonceCipher()))
-        for name, parent in (("1", None), ("2", "1"), ("3", "2")):
-            put(saver, "t", name, {"a": ["secret", name]}, parent=parent)
-            saver.put_writes(config("t", name), [("ch", ("w", name))], "task")
-    told = [str(each.message) for each in caught] + [record.getMessage() for record in caplog.records]
-    assert len([message for message in told if "crypt" in message.lower()]) == 1, told
+def test_an_encrypting_serializer_works(make_saver: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        saver = make_saver(serde=EncryptedSerializer(NonceCipher()))
         again = make_saver(serde=EncryptedSerializer(NonceCipher()))
-        for name in ("1", "2", "3"):
-            found = again.get_tuple(config("t", name))
-            assert found.checkpoint["channel_values"] == {"a": ["secret", name]}
-            assert [(task, channel, list(value)) for task, channel, value in found.pending_writes] == [
-                ("task", "ch", ["w", name])
-            ]
+    for name, parent in (("1", None), ("2", "1"), ("3", "2")):
+        put(saver, "t", name, {"a": ["secret", name]}, parent=parent)
+        saver.put_writes(config("t", name), [("ch", ["w", name])], "task")
+    for name in ("1", "2", "3"):
+        found = again.get_tuple(config("t", name))
+        assert found.checkpoint["channel_values"] == {"a": ["secret", name]}
+        assert found.pending_writes == [("task", "ch", ["w", name])]
+
+
+WARNING_SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from saver_kit import put
+from test_contract_serde import NonceCipher
+from ckpt.langgraph import CkptSaver
+plain = CkptSaver("memory://")
+put(plain, "t", "1", {"a": 1})
+print("plain done", file=sys.stderr)
+for _ in range(2):
+    saver = CkptSaver("memory://", serde=EncryptedSerializer(NonceCipher()))
+    put(saver, "t", "1", {"a": 1})
+    put(saver, "t", "2", {"a": 2}, parent="1")
+"""
+
+
+def test_an_encrypting_serializer_warns_once_that_nothing_is_shared() -> None:
+    here = Path(__file__).resolve().parent
+    done = subprocess.run(
+        [sys.executable, "-c", WARNING_SCRIPT, str(here)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=here.parent.parent,
+    )
+    before, _, after = done.stderr.partition("plain done")
+    assert "crypt" not in before.lower()
+    assert after.count("EncryptedSerializer") == 1, done.stderr
 
 
 def test_values_come_back_as_the_serializer_alone_would_return_them(api: Calls) -> None:

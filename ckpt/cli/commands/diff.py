@@ -58,11 +58,10 @@ def command(
     Messages are compared by their id, mappings by key, texts by word or line. Signs: + added, - removed,
     ~ changed, > moved.
     """
+    at = invocation.revision(revision)
     repository = invocation.repository()
     wanted = [parse_path(path) for path in ctx.meta[PATHS]]
-    first = repository.resolve(
-        invocation.revision(revision), thread=invocation.thread, namespace=invocation.namespace
-    )
+    first = repository.resolve(at, thread=invocation.thread, namespace=invocation.namespace)
     if other is not None:
         before, after = (
             first,

@@ -52,15 +52,19 @@ def command(
     if not dry_run:
         which = "every thread" if everything else counted(len(names), "thread")
         invocation.confirm(f"Keep only the newest {keep_last} of {which}?", yes=yes)
-    report = repository.prune(names, keep_last=keep_last, dry_run=dry_run)
+    reports = repository.prune(names, keep_last=keep_last, dry_run=dry_run)
     out = invocation.out
     if invocation.json:
-        out.document(
-            "ckpt.prune/1", {"store": records.store(repository), **records.prune(report, dry_run=dry_run)}
-        )
+        document = {"store": records.store(repository), **records.prune(reports, dry_run=dry_run)}
+        out.document("ckpt.prune/1", document)
         return
-    removed = counted(report.removed, "checkpoint")
+    for report in reports:
+        if report.removed:
+            total = len(report.kept) + len(report.removed)
+            out.print(f"{out.text(report.thread)}   keep {len(report.kept):,} of {total:,}")
+    removed = counted(sum(len(report.removed) for report in reports), "checkpoint")
+    kept = sum(len(report.kept) for report in reports)
     if dry_run:
-        out.print(f"Would remove {removed} and keep {report.kept:,}. Nothing was changed.")
+        out.print(f"Would remove {removed} and keep {kept:,}. Nothing was changed.")
     else:
-        out.print(f"Removed {removed}, kept {report.kept:,}; ckpt gc frees the space")
+        out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space")

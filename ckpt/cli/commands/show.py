@@ -45,10 +45,9 @@ def command(
     as a JSON Pointer; what follows -- is always a path.
     """
     wanted = [parse_path(path) for path in (*paths, *ctx.meta[PATHS])]
+    at = invocation.revision(revision)
     repository = invocation.repository()
-    info = repository.resolve(
-        invocation.revision(revision), thread=invocation.thread, namespace=invocation.namespace
-    )
+    info = repository.resolve(at, thread=invocation.thread, namespace=invocation.namespace)
     if invocation.json:
         _document(invocation.out, repository, info, wanted, part, internal)
     elif wanted:

@@ -67,8 +67,8 @@ def _list(invocation: Invocation) -> None:
 def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bool) -> None:
     from ckpt.cli import records
 
-    repository = invocation.repository(write=not dry_run)
     wanted = invocation.revision(revision)
+    repository = invocation.repository(write=not dry_run)
     if dry_run:
         info = repository.resolve(wanted, thread=invocation.thread, namespace=invocation.namespace)
     else:

@@ -1,0 +1,300 @@
+"""Collecting: frees what nothing needs any more, and lays what is left down in full packs.
+
+Works in bounded steps while others write, and can be stopped between any two. Collector and writers agree
+through the store: a step that removes objects runs while nobody publishes, first catches up with what was
+published since the marking, and raises the epoch, so that a writer who still believes in a removed object is
+refused and looks again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from itertools import islice
+
+from ckpt.errors import InvalidInputError
+from ckpt.history import keys
+from ckpt.history.checkpoints import Hidden, as_of, decode_events, encode_events
+from ckpt.history.records import NameRecord, ThreadRecord, decode_line, encode_line
+from ckpt.history.seal import Census
+from ckpt.objects.frames import StoredObject, decode_frame, decompress_pack, pack_frame
+from ckpt.objects.ids import Kind, index_key, object_id
+from ckpt.repository.core import Core
+from ckpt.repository.directory import GHOSTS_MAX, Directory, ghost_hash
+from ckpt.repository.mark import Marker, rows, thread_records
+from ckpt.repository.operations import OperationLog
+from ckpt.repository.prune import Pruner
+from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.timeline import Timeline
+from ckpt.storage.base import Batch, Exclusive, Frame, Place
+
+PACKED_SIZE = 512 << 10
+"""Raw bytes of a pack that the collector lays down, in one frame."""
+
+_STEP_SIZE = 4 << 20
+_ROWS = 500
+_INDEX_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What a collection did. Sizes are bytes of the whole store before and after."""
+
+    threads_removed: int
+    objects_removed: int
+    packs_rewritten: int
+    bytes_before: int
+    bytes_after: int
+
+
+class Collector:
+    """Runs collections on one repository."""
+
+    def __init__(
+        self, core: Core, directory: Directory, admin: ThreadAdmin, pruner: Pruner, operations: OperationLog
+    ) -> None:
+        self._core = core
+        self._directory = directory
+        self._admin = admin
+        self._pruner = pruner
+        self._operations = operations
+
+    def collect(self, *, grace: timedelta, dry_run: bool = False) -> GcReport:
+        """Remove what was let go longer ago than `grace`, then rewrite loose and half-dead packs.
+
+        Operations older than `grace` can no longer be undone. With `dry_run` only counts. Costs time in
+        proportion to the store's records and ropes, plus what is rewritten.
+        """
+        if grace < timedelta(0):
+            raise InvalidInputError("grace cannot be negative")
+        before = self._core.storage.usage().disk
+        kept = self._undoable(time.time() - grace.total_seconds(), dry_run)
+        doomed = [thread for thread in self._threads() if thread.deleted and thread.number not in kept]
+        if not dry_run:
+            self._remove_threads(doomed)
+            self._remove_hidden()
+        marker = Marker(self._core)
+        marker.mark_all()
+        removed = rewritten = 0
+        packs = list(self._packs_to_rewrite(marker))
+        for step in _steps(packs):
+            dead, count = self._rewrite(step, marker, dry_run)
+            removed += dead
+            rewritten += count
+        if not dry_run:
+            self._core.storage.compact()
+        after = self._core.storage.usage().disk
+        return GcReport(len(doomed), removed, rewritten, before, after)
+
+    def _threads(self) -> Iterator[ThreadRecord]:
+        for number, raw in thread_records(self._core.storage):
+            yield ThreadRecord.decode(number, raw)
+
+    # -- threads and rows -----------------------------------------------------------------------------
+
+    def _undoable(self, until: float, dry_run: bool) -> set[int]:
+        """Forget operations older than `until`; return the deleted threads that a younger one can restore."""
+        kept: set[int] = set()
+        old: list[bytes] = []
+        for operation in self._operations.newest_first():
+            if operation.time > until:
+                if operation.kind == "delete" and not operation.undone:
+                    kept.update(number for number in operation.facts if isinstance(number, int))
+            elif operation.facts:
+                old.append(keys.operation_key(operation.number))
+        if not dry_run:
+            for key in old:
+                self._admin.atomically((), lambda key=key: (self._operations.settled(key), None))
+        return kept
+
+    def _remove_threads(self, doomed: list[ThreadRecord]) -> None:
+        """Remove deleted threads without forks; of those with forks, keep what a fork still sees."""
+        waiting = {thread.number: thread for thread in doomed}
+        progress = True
+        while waiting and progress:
+            progress = False
+            for number in list(waiting):
+                thread = self._directory.by_number(number)[0]
+                if thread.forks:
+                    continue
+                self._remove_thread(thread)
+                del waiting[number]
+                progress = True
+        moments: dict[int, int] = {}
+        for thread in self._threads():
+            if thread.base is not None:
+                moments[thread.base.thread] = max(moments.get(thread.base.thread, 0), thread.base.moment)
+        for number in waiting:
+            if number in moments:
+                self._trim(number, moments[number])
+
+    def _remove_thread(self, thread: ThreadRecord) -> None:
+        ghosts: list[bytes] = []
+        key = keys.thread_key(thread.number)
+        page: list[bytes] = []
+        for row in rows(self._core.storage, keys.thread_range(thread.number)):
+            if row.part == "c":
+                ghosts.append(ghost_hash(keys.checkpoint_id_of(row.key, thread.number)))
+            if row.part:
+                page.append(row.key)
+            if len(page) >= _ROWS:
+                self._core.storage.publish(Batch(records=dict.fromkeys(page)))
+                page = []
+        self._core.storage.publish(Batch(records=dict.fromkeys(page)))
+
+        def act() -> tuple[Batch, None]:
+            named, raw = self._directory.name_record(thread.name)
+            assert named is not None
+            former = tuple(number for number in named.former if number != thread.number)
+            remembered = (named.ghosts + b"".join(ghosts))[-8 * GHOSTS_MAX :]
+            records: dict[bytes, bytes | None] = {
+                key: None,
+                keys.name_key(thread.name): NameRecord(thread.name, named.thread, former, remembered).encode(),
+            }
+            expected: dict[bytes, bytes | None] = {keys.name_key(thread.name): raw}
+            if thread.base is not None:
+                base, base_raw = self._directory.by_number(thread.base.thread)
+                expected[keys.thread_key(base.number)] = base_raw
+                records[keys.thread_key(base.number)] = replace(base, forks=base.forks - 1).encode()
+            return Batch(expected, records), None
+
+        self._admin.atomically((thread.name,), act)
+
+    def _trim(self, number: int, moment: int) -> None:
+        """Remove from a deleted thread what happened after the last moment that a fork sees."""
+
+        def act() -> tuple[Batch, None]:
+            thread, raw = self._directory.by_number(number)
+            expected: dict[bytes, bytes | None] = {keys.thread_key(number): raw}
+            records: dict[bytes, bytes | None] = {}
+            gone: list[bytes] = []
+            for row in rows(self._core.storage, keys.thread_range(number)):
+                if row.part != "c":
+                    continue
+                events = decode_events(row.key, row.value)
+                kept = as_of(events, moment)
+                if len(kept) != len(events):
+                    expected[row.key] = row.value
+                    records[row.key] = encode_events(row.key, kept) if kept else None
+                    gone += [] if kept else [row.key]
+            if not records:
+                return Batch(), None
+            for row in rows(self._core.storage, keys.thread_range(number)):
+                if row.part == "l":
+                    line = decode_line(row.key, row.value)
+                    counted = _without(line.census, gone, keys.checkpoints_range(number, line.namespace))
+                    if counted != line.census:
+                        expected[row.key] = row.value
+                        records[row.key] = encode_line(number, replace(line, census=counted))
+            root = replace(thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
+            records[keys.thread_key(number)] = replace(thread, root=root).encode()
+            return Batch(expected, records), None
+
+        self._admin.atomically((), act)
+
+    def _remove_hidden(self) -> None:
+        """Remove pruned rows that no fork and no DeltaChannel needs any more."""
+        for thread in self._threads():
+            if thread.deleted or thread.forks or thread.base is not None:
+                continue
+            found = Timeline(self._core, thread)
+            if any(
+                isinstance(event, Hidden)
+                for row in rows(self._core.storage, keys.thread_range(thread.number))
+                if row.part == "c"
+                for event in decode_events(row.key, row.value)
+            ):
+                self._pruner.prune(
+                    found.thread.name, lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible]
+                )
+
+    # -- packs ------------------------------------------------------------------------------------------
+
+    def _packs_to_rewrite(self, marker: Marker) -> Iterator[list[int]]:
+        """Yield packs as lists of frame numbers: those with dead objects, and those of more than one frame."""
+        chains: dict[int, list[int]] = {}
+        first: dict[int, int] = {}
+        after = 0
+        while page := self._core.storage.scan_frames(after, _INDEX_PAGE):
+            for number, previous, _ in page:
+                first[number] = first.get(previous, number) if previous else number
+                chains.setdefault(first[number], []).append(number)
+            after = page[-1][0]
+        selected = {root for root, chain in chains.items() if len(chain) > 1}
+        referenced: set[int] = set()
+        cursor = b""
+        while entries := self._core.storage.scan_index(cursor, _INDEX_PAGE):
+            for key, place in entries:
+                root = first.get(place.frame, 0)
+                referenced.add(root)
+                if key not in marker.live:
+                    selected.add(root)
+            cursor = entries[-1][0]
+        for root, chain in chains.items():
+            small = len(chain) == 1 and root in referenced
+            if root in selected or not small:
+                yield chain
+
+    def _rewrite(self, packs: list[list[int]], marker: Marker, dry_run: bool) -> tuple[int, int]:
+        """Rewrite some packs; return how many dead objects went, and how many packs."""
+        numbers = [number for chain in packs for number in chain]
+        stored = self._core.storage.load(numbers)
+        found: dict[bytes, tuple[Place, StoredObject]] = {}
+        for chain in packs:
+            raw = decompress_pack([stored[number].data for number in chain])
+            for number, frame in zip(chain, raw, strict=True):
+                for position, obj in enumerate(decode_frame(frame)):
+                    found[index_key(object_id(*obj))] = (Place(number, position), obj)
+        places = self._core.storage.locate(found)
+        here = {key: obj for key, (place, obj) in found.items() if places.get(key) == place}
+        kept = {key: obj for key, obj in here.items() if key in marker.live}
+        dead = here.keys() - kept.keys()
+        if dry_run:
+            return len(dead), len(packs)
+        frames = list(_packed(kept))
+        with self._core.storage.exclusive() as session:
+            marker.catch_up(session)
+            if not dead.isdisjoint(marker.live) or not _still(session, here, found):
+                return 0, 0
+            session.write(Batch(frames=frames))
+            session.forget(dead)
+            session.drop(numbers)
+        return len(dead), len(packs)
+
+
+def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:
+    places = session.locate(here)
+    return all(places.get(key) == found[key][0] for key in here)
+
+
+def _packed(objects: dict[bytes, StoredObject]) -> Iterator[Frame]:
+    """Lay objects down in full packs of one frame each, those of one kind together, in the order they came."""
+    order = sorted(objects.items(), key=lambda entry: (entry[1].kind != Kind.BLOB, entry[1].kind))
+    queue = iter(order)
+    while True:
+        part: list[tuple[bytes, StoredObject]] = []
+        size = 0
+        while size < PACKED_SIZE and (taken := list(islice(queue, 1))):
+            part += taken
+            size += len(taken[0][1].data)
+        if not part:
+            return
+        yield Frame(0, pack_frame(obj for _, obj in part), tuple(key for key, _ in part))
+
+
+def _steps(packs: list[list[int]]) -> Iterator[list[list[int]]]:
+    """Group packs into steps of bounded work."""
+    per_step = max(_STEP_SIZE // (256 << 10), 1)
+    for start in range(0, len(packs), per_step):
+        yield packs[start : start + per_step]
+
+
+def _without(counted: Census, gone: list[bytes], bounds: tuple[bytes, bytes]) -> Census:
+    for key in gone:
+        if bounds[0] <= key < bounds[1]:
+            counted = counted.toggled(key, -1)
+    return counted
+
+

@@ -1,0 +1,138 @@
+"""Marking: which objects the records of a store still need.
+
+One pass over all records, then level by level down the ropes; blobs are named by their ropes and need not be
+loaded. What is remembered is one index key per live object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from ckpt.history import keys
+from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
+from ckpt.history.commits import decode_commit
+from ckpt.history.records import NameRecord
+from ckpt.history.seal import missing
+from ckpt.objects.ids import Kind, ObjectId, index_key
+from ckpt.repository.core import Core
+from ckpt.repository.spill import open_spills, referenced
+from ckpt.storage.base import Reading
+from ckpt.values.rope import ROPE, references
+
+_PAGE = 1000
+_LOAD = 2000
+
+
+class Row(NamedTuple):
+    """One record of a thread: the thread's number, what it is (`""` thread, `l` line, `c` checkpoint)."""
+
+    thread: int
+    part: str
+    key: bytes
+    value: bytes
+
+
+def rows(reading: Reading, bounds: tuple[bytes, bytes] = keys.ALL_THREADS) -> Iterator[Row]:
+    """Yield the records of all threads, or of those within `bounds`, in key order."""
+    start, end = bounds
+    while page := reading.scan(start, end, limit=_PAGE):
+        for key, value in page:
+            size = key[1]
+            part = key[2 + size : 3 + size].decode("ascii")
+            yield Row(int.from_bytes(key[2 : 2 + size], "big"), part, key, value)
+        start = page[-1][0] + b"\x00"
+
+
+class Marker:
+    """Collects the index keys of all live objects, and can catch up with what was written since."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.live: set[bytes] = set()
+        self._threads: dict[int, bytes] = {}
+
+    def mark_all(self) -> None:
+        """Mark what the records of all threads need."""
+        self.catch_up(self._core.storage)
+
+    def catch_up(self, reading: Reading) -> int:
+        """Mark what threads changed since the last call need; return how many did.
+
+        A thread's record changes with every row, so unchanged records mean unchanged rows.
+        """
+        changed = [(number, raw) for number, raw in thread_records(reading) if self._threads.get(number) != raw]
+        for number, _ in changed:
+            self._mark(
+                event
+                for row in rows(reading, keys.thread_range(number))
+                if row.part == "c"
+                for event in decode_events(row.key, row.value)
+            )
+        self._threads.update(changed)
+        return len(changed)
+
+    def _mark(self, events: Iterable[Event]) -> None:
+        pending: set[ObjectId] = set()
+        for event in events:
+            self._event(event, pending)
+            if len(pending) >= _LOAD:
+                self._descend(pending)
+                pending = set()
+        self._descend(pending)
+
+    def _event(self, event: Event, pending: set[ObjectId]) -> None:
+        if isinstance(event, Writes):
+            for write in event.writes:
+                self._rope(write.rope, pending)
+        else:
+            for oid in referenced([event]):
+                self._add(oid, True, pending)
+            if isinstance(event, Spill):
+                for batch in open_spills([event], self._load):
+                    self._event(batch, pending)
+
+    def _load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
+        return {oid: found.data for oid, found in self._core.objects.fetch(ids).items()}
+
+    def _rope(self, rope: bytes, pending: set[ObjectId]) -> None:
+        for kind, oid in references(rope):
+            self._add(oid, kind == ROPE, pending)
+
+    def _add(self, oid: ObjectId, descend: bool, pending: set[ObjectId]) -> None:
+        key = index_key(oid)
+        if key not in self.live:
+            self.live.add(key)
+            if descend:
+                pending.add(oid)
+
+    def _descend(self, pending: set[ObjectId]) -> None:
+        while pending:
+            below: set[ObjectId] = set()
+            queue = iter(pending)
+            while part := list(islice(queue, _LOAD)):
+                for kind, data in self._core.objects.fetch(part).values():
+                    if kind == Kind.ROPE:
+                        self._rope(data, below)
+                    elif kind == Kind.COMMIT:
+                        commit = decode_commit(data)
+                        for value in (commit.header, commit.metadata, *commit.channels.values()):
+                            self._rope(value.rope, below)
+            pending = below
+
+
+def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
+    """Yield the number and record of every thread, deleted ones that have not been collected included."""
+    start, end = keys.ALL_NAMES
+    while page := reading.scan(start, end, limit=_PAGE):
+        numbers: list[int] = []
+        for key, raw in page:
+            name = NameRecord.decode(key, raw)
+            numbers += [*name.former, *([name.thread] if name.thread is not None else [])]
+        values = reading.read([keys.thread_key(number) for number in numbers])
+        for number, value in zip(numbers, values, strict=True):
+            if value is None:
+                raise missing(f"thread number {number}")
+            yield number, value
+        start = page[-1][0] + b"\x00"

@@ -1,0 +1,489 @@
+"""The group: help, errors and exit codes, colours, pager, store discovery, start-up time."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import jsonschema
+import pytest
+from click.testing import CliRunner, Result
+
+import ckpt.errors
+from ckpt.cli import main as main_module
+from ckpt.cli import output as output_module
+from ckpt.cli.context import Invocation, inside_folder, nearest_store
+from ckpt.cli.main import COMMANDS, cli
+from ckpt.cli.output import Cell, Output, Settings
+from ckpt.cli.pager import Pager, command
+from ckpt.cli.schemas import SCHEMAS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def raising(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make every command that opens the store fail with this error."""
+
+    def repository(_self: Invocation, *, write: bool = False) -> object:
+        raise error
+
+    monkeypatch.setattr(Invocation, "repository", repository)
+
+
+def test_help_needs_no_command_module_and_no_engine() -> None:
+    script = (
+        "import sys\nfrom ckpt.cli.main import cli\n"
+        "try:\n    cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "print(' '.join(sorted(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    assert "ckpt.cli.main" in loaded
+    heavy = {
+        "sqlite3",
+        "sqlite_utils",
+        "msgpack",
+        "blake3",
+        "zstandard",
+        "langgraph",
+        "ckpt.repository",
+        "difflib",
+    }
+    assert loaded & heavy == set()
+    assert not any(name.startswith(("ckpt.cli.commands.", "ckpt.storage", "ckpt.values")) for name in loaded)
+
+
+def test_help_starts_within_twice_the_time_of_importing_click() -> None:
+    def seconds(*arguments: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, check=True)
+        return time.perf_counter() - started
+
+    pairs = [(seconds("-m", "ckpt", "--help"), seconds("-c", "import click")) for _ in range(11)]
+    ours, clicks = (statistics.median(times) for times in zip(*pairs, strict=True))
+    assert ours / clicks <= 2.0, f"{ours * 1000:.0f} ms against {clicks * 1000:.0f} ms"
+
+
+def test_the_table_of_commands_says_what_the_commands_say() -> None:
+    context = click.Context(cli)
+    for name, text in COMMANDS.items():
+        found = cli.get_command(context, name)
+        assert found is not None
+        assert (found.name, found.get_short_help_str(limit=200)) == (name, text)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_two_lengths_of_help(name: str) -> None:
+    long, short = run(name, "--help"), run(name, "-h")
+    assert (long.exit_code, short.exit_code) == (0, 0)
+    assert COMMANDS[name] in short.stdout
+    assert "--store" not in short.stdout
+    assert len(short.stdout) < len(long.stdout) or name == "op"
+    if name != "op":
+        assert "--store" in long.stdout
+        assert "Examples:" in long.stdout
+
+
+def test_every_example_is_a_command_line_that_parses(monkeypatch: pytest.MonkeyPatch) -> None:
+    import shlex
+
+    stop = ckpt.errors.StoreNotFoundError("stop here")
+    raising(monkeypatch, stop)
+    monkeypatch.setattr(Invocation, "store_url", lambda self: (_ for _ in ()).throw(stop))
+    seen = 0
+    for name in COMMANDS:
+        examples = getattr(cli.get_command(click.Context(cli), name), "examples", "")
+        for line in examples.splitlines():
+            words = shlex.split(line.partition(" > ")[0])
+            if words[0] != "ckpt" or "init" in words:
+                continue
+            result = run(*words[1:])
+            assert result.exit_code in (0, 10), (line, result.stderr)
+            seen += 1
+    assert seen > 25
+
+
+def test_version() -> None:
+    assert run("--version").stdout == f"ckpt {ckpt.__version__}\n"
+
+
+def test_python_dash_m_is_the_command_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ckpt", "schema"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()) == (0, sorted(SCHEMAS))
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("lgo", "log"), ("thread", "threads"), ("rewnd", "rewind")])
+def test_an_unknown_command_names_the_nearest(typed: str, meant: str) -> None:
+    result = run(typed)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: there is no command {typed}\nhint: did you mean {meant}?\n"
+    assert run("xyzzy").stderr.endswith("hint: ckpt --help lists the commands\n")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "show --bogus",
+        "log -n x",
+        "fork a",
+        "schema nope",
+        "completion tcsh",
+        "op bogus",
+        "show",
+        "rewind",
+        "rewind a x",
+        "rewind -t a 1 2",
+        "delete",
+        "delete a -t b",
+        "prune --keep-last 1",
+        "prune a --all --keep-last 1",
+        "gc --grace 14",
+        "tag -d a b",
+        "show a -- x[[[",
+        "show (a)",
+        "diff a @~x",
+        "--color purple threads",
+        "help nope",
+    ],
+)
+def test_wrong_usage_exits_with_2_and_says_what_to_do(line: str) -> None:
+    result = run(*line.split())
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("error: ")
+    assert lines[1].startswith("hint: ")
+    assert "Traceback" not in result.stderr
+
+
+def engine_errors() -> list[ckpt.errors.CkptError]:
+    def leaves(kind: type[ckpt.errors.CkptError]) -> list[type[ckpt.errors.CkptError]]:
+        public = [child for child in kind.__subclasses__() if child.__module__ == "ckpt.errors"]
+        return [kind, *(leaf for child in public for leaf in leaves(child))]
+
+    extra = {
+        ckpt.errors.UnstorableValueError: {"path": "a.b"},
+        ckpt.errors.AmbiguousRevisionError: {"candidates": ['thread:"acme~1"', 'thread:"acme"~1']},
+    }
+    made = []
+    for kind in leaves(ckpt.errors.CkptError):
+        if kind is ckpt.errors.StateTooLargeError:
+            made.append(kind(size=2, limit=1, channels={"a": 2}))
+        else:
+            made.append(kind(f"{kind.__name__} happened", hints=["do this"], **extra.get(kind, {})))
+    return made
+
+
+@pytest.mark.parametrize("error", engine_errors(), ids=lambda error: type(error).__name__)
+def test_engine_errors_become_lines_a_code_and_a_document(
+    monkeypatch: pytest.MonkeyPatch, error: ckpt.errors.CkptError
+) -> None:
+    raising(monkeypatch, error)
+    plain, as_json = run("threads"), run("threads", "--json")
+    assert plain.exit_code == as_json.exit_code == error.exit_code
+    assert plain.stdout == as_json.stdout == ""
+    assert plain.stderr.startswith(f"error: {error}\n")
+    assert all(f"hint: {hint}\n" in plain.stderr for hint in error.hints)
+    document = json.loads(as_json.stderr.splitlines()[-1])
+    jsonschema.validate(document, SCHEMAS["error"]())
+    assert (document["code"], document["exit"], document["message"]) == (
+        error.code,
+        error.exit_code,
+        str(error),
+    )
+    assert document.get("candidates", []) == list(getattr(error, "candidates", []))
+
+
+def test_usage_errors_are_documents_too() -> None:
+    for arguments in (["show", "--bogus", "--json"], ["--json", "lgo"], ["log", "-n", "x", "--jsonl"]):
+        document = json.loads(run(*arguments).stderr.splitlines()[-1])
+        jsonschema.validate(document, SCHEMAS["error"]())
+        assert document["exit"] == 2
+
+
+def test_unknown_exceptions_are_internal_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, RuntimeError("broken \x1b[2J inside"))
+    result = run("threads")
+    assert (result.exit_code, result.stdout) == (70, "")
+    assert result.stderr.startswith("error: internal error: RuntimeError: broken \\x1b[2J inside\nhint: ")
+    assert "Traceback" not in result.stderr
+    assert "Traceback" in run("threads", "--debug").stderr
+    assert "\x1b" not in run("threads", "--debug").stderr
+
+
+def test_interruption_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, KeyboardInterrupt())
+    result = run("threads")
+    assert result.exit_code == 130
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["schema", "log"], ["help", "revisions"], ["--help"]])
+def test_a_broken_pipe_ends_quietly_with_141(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "ckpt", *arguments],
+            cwd=ROOT,
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("name", sorted(SCHEMAS))
+def test_every_schema_is_valid_and_printed(name: str) -> None:
+    printed = json.loads(run("schema", name).stdout)
+    jsonschema.Draft202012Validator.check_schema(printed)
+    assert printed == SCHEMAS[name]() == json.loads(run("schema", name, "--json").stdout)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_name_the_command(shell: str) -> None:
+    pytest.importorskip("click.shell_completion")
+    result = run("completion", shell)
+    assert result.exit_code == 0 or (shell == "bash" and "Bash" in result.output)
+    assert "_CKPT_COMPLETE" in result.stdout
+
+
+@pytest.mark.parametrize("topic", ["revisions", "json", "exit-codes", "environment"])
+def test_topics_fit_the_screen(topic: str) -> None:
+    text = run("help", topic).stdout
+    assert text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_help_of_a_command_is_its_own_help() -> None:
+    assert run("help", "log").stdout == run("log", "--help").stdout
+    assert "Commands:" in run("help").stdout
+
+
+def test_help_names_every_exit_code_of_the_engine() -> None:
+    text = run("help", "exit-codes").stdout
+    codes = {error.exit_code for error in engine_errors()} - {1}
+    assert all(f"\n{code:4}   " in f"\n{text}" for code in codes)
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def output(
+    monkeypatch: pytest.MonkeyPatch, *, terminal: bool = False, **settings: object
+) -> tuple[Output, io.StringIO]:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    return Output(Settings(**{"no_pager": True, **settings})), stream  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "choice", "environment", "coloured"),
+    [
+        (True, "auto", {}, True),
+        (False, "auto", {}, False),
+        (True, "auto", {"NO_COLOR": "1"}, False),
+        (True, "auto", {"NO_COLOR": ""}, True),
+        (True, "auto", {"TERM": "dumb"}, False),
+        (False, "auto", {"FORCE_COLOR": "1"}, True),
+        (False, "auto", {"FORCE_COLOR": "0"}, False),
+        (True, "auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (False, "always", {"NO_COLOR": "1"}, True),
+        (True, "never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_when_output_is_coloured(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, choice: str, environment: dict[str, str], coloured: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out, stream = output(monkeypatch, terminal=terminal, color=choice)
+    out.print(out.style("x", "add"))
+    assert ("\x1b[" in stream.getvalue()) == coloured
+
+
+def test_columns_give_way_where_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out, stream = output(monkeypatch)
+    out.table(
+        [
+            [Cell("id"), Cell("word " * 20), Cell("1.2 kB", right=True)],
+            [Cell("x"), Cell("漢字"), Cell("9 B", right=True)],
+        ],
+        flexible=1,
+    )
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("…  1.2 kB")
+    assert lines[1].endswith("     9 B")
+    assert len(lines[0]) == 40
+
+
+def test_an_encoding_that_cannot_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    out = Output(Settings(no_pager=True))
+    out.print("a … é")
+    out.close()
+    assert out.ascii
+    assert raw.getvalue() == b"a ... \\xe9\n"
+
+
+def test_json_is_ascii_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, stream = output(monkeypatch, json=True)
+    out.document("x/1", {"text": "é\x7f\x9b\u202e\ud800\n"})
+    assert stream.getvalue().isascii()
+    assert stream.getvalue().count("\n") == 1
+    assert "\x7f" not in stream.getvalue()
+    assert json.loads(stream.getvalue())["text"] == "é\x7f\x9b\u202e\ud800\n"
+
+
+def test_raw_opts_out_of_escaping(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, _ = output(monkeypatch)
+    assert out.text("\x1b[31m") == "\\x1b[31m"
+    out, _ = output(monkeypatch, raw=True)
+    assert out.text("\x1b[31m") == "\x1b[31m"
+
+
+def test_quiet_keeps_remarks_back_but_not_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, stream = output(monkeypatch, quiet=True)
+    out.note("remark")
+    out.print("result")
+    assert (stream.getvalue(), sys.stderr.getvalue()) == ("result\n", "")  # type: ignore[attr-defined]
+
+
+def paged(tmp_path: Path, lines: int, *, height: int) -> tuple[str, str]:
+    direct: list[str] = []
+    pager = Pager(direct.append, height=height)
+    for number in range(lines):
+        pager.write(f"line {number} é\n")
+    pager.close()
+    seen = tmp_path / "seen"
+    return "".join(direct), seen.read_text(encoding="utf-8") if seen.exists() else ""
+
+
+def test_the_pager_sees_only_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"import sys; open({str(tmp_path / 'seen')!r}, 'wb').write(sys.stdin.buffer.read())"
+    monkeypatch.setenv("CKPT_PAGER", f'"{sys.executable}" -c "{script}"')
+    assert paged(tmp_path, 9, height=10) == ("".join(f"line {n} é\n" for n in range(9)), "")
+    assert paged(tmp_path, 30, height=10) == ("", "".join(f"line {n} é\n" for n in range(30)))
+
+
+@pytest.mark.parametrize("pager", ["", "cat", "/does/not/exist"])
+def test_no_pager_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pager: str) -> None:
+    monkeypatch.setenv("CKPT_PAGER", pager)
+    assert paged(tmp_path, 30, height=10)[0].count("\n") == 30
+
+
+def test_leaving_the_pager_early_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CKPT_PAGER", f'"{sys.executable}" -c "pass"')
+    paged(tmp_path, 100_000, height=10)
+
+
+def test_which_pager(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command() == ["less", "-FRX"]
+    monkeypatch.setenv("PAGER", "more")
+    assert command() == ["more"]
+    monkeypatch.setenv("CKPT_PAGER", "most -s")
+    assert command() == ["most", "-s"]
+
+
+def test_a_pager_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal, settings, wanted in ((True, {}, True), (False, {}, False), (True, {"json": True}, False)):
+        out, _ = output(monkeypatch, terminal=terminal, no_pager=False, **settings)
+        assert (out._pager is not None) == wanted
+
+
+def test_the_store_is_found_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    monkeypatch.chdir(deep)
+    with pytest.raises(ckpt.errors.StoreNotFoundError) as caught:
+        Invocation().store_url()
+    assert any("ckpt init" in hint for hint in caught.value.hints)
+    store = tmp_path / ".ckpt" / "store.db"
+    store.parent.mkdir()
+    store.touch()
+    assert Invocation().store_url() == str(store)
+    nearer = tmp_path / "a" / ".ckpt" / "store.db"
+    nearer.parent.mkdir()
+    assert nearest_store(deep) == store
+    nearer.touch()
+    assert nearest_store(deep) == nearer
+
+
+def test_the_flag_beats_the_environment_beats_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".ckpt").mkdir()
+    (tmp_path / ".ckpt" / "store.db").touch()
+    monkeypatch.setenv("CKPT_STORE", "sqlite:///from-environment.db")
+    assert Invocation().store_url() == "sqlite:///from-environment.db"
+    assert Invocation(store_option="memory://").store_url() == "memory://"
+    monkeypatch.setenv("CKPT_STORE", "")
+    assert Invocation().store_url() == str(tmp_path / ".ckpt" / "store.db")
+
+
+def test_a_folder_stands_for_the_store_inside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "project" / ".ckpt"
+    folder.mkdir(parents=True)
+    assert inside_folder(str(folder)) == str(folder / "store.db")
+    assert inside_folder(str(tmp_path / "project")) == str(tmp_path / "project")
+    (folder / "store.db").touch()
+    assert inside_folder(str(tmp_path / "project")) == str(folder / "store.db")
+    assert inside_folder("sqlite:///x") == "sqlite:///x"
+
+
+def test_the_thread_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Invocation().thread is None
+    monkeypatch.setenv("CKPT_THREAD", "odd ~1")
+    assert Invocation().thread == "odd ~1"
+    assert Invocation(thread_option="").thread == ""
+    assert Invocation().revision(None) == "@"
+
+
+def test_global_options_stand_before_or_after_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[object, ...]] = []
+
+    def repository(self: Invocation, *, write: bool = False) -> object:
+        seen.append((self.thread, self.store_option, self.namespace, self.settings.json, self.settings.utc))
+        raise ckpt.errors.StoreNotFoundError("stop")
+
+    monkeypatch.setattr(Invocation, "repository", repository)
+    options = ["-t", "a~1", "--store", "s", "--ns", "sub", "--json", "--utc"]
+    run(*options, "log")
+    run("log", *options)
+    assert seen == [("a~1", "s", "sub", True, True)] * 2
+
+
+def test_nothing_is_confirmed_when_nobody_can_answer() -> None:
+    with pytest.raises(ckpt.errors.InvalidInputError, match="not a terminal"):
+        Invocation().confirm("Delete?", yes=False)
+    Invocation().confirm("Delete?", yes=True)
+
+
+def test_modules_are_where_the_table_says() -> None:
+    folder = Path(main_module.__file__).parent / "commands"
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert files == {main_module._MODULES.get(name, name) for name in COMMANDS}
+    assert output_module.STYLES
