@@ -60,7 +60,9 @@ def decode_commit(data: bytes) -> Commit:
     """Undo `encode_commit`, or raise DamagedObjectError."""
     try:
         fields = msgpack.unpackb(data, unicode_errors="surrogatepass")
-        namespace, checkpoint_id, timestamp, parents, header_type, header, meta_type, metadata, channels = fields
+        namespace, checkpoint_id, timestamp, parents, header_type, header, meta_type, metadata, channels = (
+            fields
+        )
         return Commit(
             namespace,
             checkpoint_id,
@@ -68,10 +70,7 @@ def decode_commit(data: bytes) -> Commit:
             tuple(Parent(*parent) for parent in parents),
             StoredValue(header_type, header),
             StoredValue(meta_type, metadata),
-            {
-                channels[i]: StoredValue(channels[i + 1], channels[i + 2])
-                for i in range(0, len(channels), 3)
-            },
+            {channels[i]: StoredValue(channels[i + 1], channels[i + 2]) for i in range(0, len(channels), 3)},
         )
     except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
         raise DamagedObjectError(f"a commit cannot be read: {error}") from error

@@ -47,10 +47,14 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """A rewind: from sequence number `at` on, namespaces stand where they stood at `moment`."""
+    """A rewind: from sequence number `at` on, other namespaces than the root stand where they stood at `moment`.
+
+    `depth` says whose numbers `moment` is in: 0 the thread's own, 1 its base's, and so on.
+    """
 
     at: int
     moment: int
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class ThreadRecord:
     def encode(self) -> bytes:
         """Return the record's bytes."""
         base = [self.base.thread, self.base.moment, self.base.bare] if self.base else None
-        resets = [[reset.at, reset.moment] for reset in self.resets]
+        resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
         fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
         return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets])
 

@@ -180,15 +180,17 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 return lambda parent: False
             return lambda parent: self._versions(parent.header).get(name) == versions[name]
 
-        header = {key: value for key, value in checkpoint.items() if key not in _APART}
+        timestamp: object = checkpoint.get("ts")
+        apart = _APART if isinstance(timestamp, str) else _APART - {"ts"}
+        header = {key: value for key, value in checkpoint.items() if key not in apart}
         values = checkpoint.get("channel_values") or {}
         stored = self.repository.put(
             NewCheckpoint(
                 thread=thread,
                 namespace=namespace,
                 checkpoint_id=checkpoint["id"],
-                parent_id=get_checkpoint_id(config),
-                timestamp=checkpoint.get("ts"),
+                parent_id=get_checkpoint_id(config) or None,
+                timestamp=timestamp if isinstance(timestamp, str) else None,
                 header=Typed(*serde.dumps_typed(header)),
                 metadata=self._dump_metadata(merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
@@ -199,7 +201,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
             )
         )
         self._shared.versions.put(stored.commit.header.rope, dict(versions), 1)
-        return _config(config["configurable"]["thread_id"], namespace, checkpoint["id"])
+        return _config(thread, namespace, checkpoint["id"])
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -248,7 +250,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         thread, namespace = _place(config)
         checkpoint_id = get_checkpoint_id(config)
         stored = self.repository.read(thread, namespace, checkpoint_id or None)
-        return self._tuples([stored], config["configurable"]["thread_id"])[0] if stored is not None else None
+        return self._tuples([stored])[0] if stored is not None else None
 
     def list(
         self,
@@ -277,7 +279,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
         for stored in self._candidates(config, before):
             if left is not None and left <= 0:
                 break
-            if wanted and not matches(self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted):
+            if wanted and not matches(
+                self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted
+            ):
                 continue
             batch.append(stored)
             if left is not None:
@@ -308,16 +312,16 @@ class CkptSaver(BaseCheckpointSaver[str]):
             if found is not None:
                 yield found
 
-    def _tuples(self, batch: Sequence[StoredCheckpoint], thread_id: object = None) -> list[CheckpointTuple]:
+    def _tuples(self, batch: Sequence[StoredCheckpoint]) -> list[CheckpointTuple]:
         values: list[StoredValue] = []
         for stored in batch:
             values += [stored.commit.header, stored.commit.metadata, *stored.commit.channels.values()]
             values += [StoredValue(write.type, write.rope) for write in stored.writes]
         loaded = iter(zip(values, self.repository.load(values), strict=True)) if values else iter(())
-        return [self._tuple(stored, loaded, thread_id) for stored in batch]
+        return [self._tuple(stored, loaded) for stored in batch]
 
     def _tuple(
-        self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]], thread_id: object
+        self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]]
     ) -> CheckpointTuple:
         loads = self.serde.loads_typed
         header, data = next(loaded)
@@ -334,13 +338,12 @@ class CkptSaver(BaseCheckpointSaver[str]):
         for write in stored.writes:
             value, data = next(loaded)
             writes.append((write.task_id, write.channel, loads((value.type, data))))
-        thread = stored.thread if thread_id is None else thread_id
         parents = stored.commit.parents
         return CheckpointTuple(
-            _config(thread, stored.namespace, stored.checkpoint_id),
+            _config(stored.thread, stored.namespace, stored.checkpoint_id),
             cast(Checkpoint, checkpoint),
             metadata,
-            _config(thread, stored.namespace, parents[0].checkpoint_id) if parents else None,
+            _config(stored.thread, stored.namespace, parents[0].checkpoint_id) if parents else None,
             writes,
         )
 
@@ -349,7 +352,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
         thread, namespace = _place(config)
-        return delta_history(self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels)
+        return delta_history(
+            self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels
+        )
 
     # -- threads --------------------------------------------------------------------------------------
 
@@ -367,9 +372,12 @@ class CkptSaver(BaseCheckpointSaver[str]):
         if not wanted:
             return
         for name in self.repository.thread_names():
-            self.repository.prune_thread(name, lambda namespace, rows, head: [
-                found.checkpoint_id for found, commit in rows if self._run_id(commit) not in wanted
-            ])
+            self.repository.prune_thread(
+                name,
+                lambda namespace, rows, head: [
+                    found.checkpoint_id for found, commit in rows if self._run_id(commit) not in wanted
+                ],
+            )
 
     def _run_id(self, commit: Commit) -> object:
         metadata = self._load_metadata(commit.metadata, self.repository.load([commit.metadata])[0])
@@ -401,8 +409,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         `current` may be None or any int, float or string version, those of other savers included.
         """
-        text = "0" if current is None else str(current)
-        number = int(text.split(".", 1)[0] or 0)
+        number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
         return f"{number + 1:032}"
 
     # -- async ------------------------------------------------------------------------------------------
@@ -478,7 +485,7 @@ def _place(config: RunnableConfig) -> tuple[str, str]:
     return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
 
 
-def _config(thread_id: object, namespace: str, checkpoint_id: str) -> RunnableConfig:
+def _config(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
     return {
         "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
     }

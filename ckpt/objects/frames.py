@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import zstandard
+
 from ckpt.errors import DamagedObjectError
 from ckpt.objects.ids import Kind
 from ckpt.objects.varint import decode_varint, encode_varint

@@ -155,6 +155,16 @@ class ObjectStore:
             found[oid] = objects[position]
         return found
 
+    def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
+        """Return the objects at these places by their ids."""
+        frames = self._raw_frames({place.frame for place in places})
+        found: dict[ObjectId, StoredObject] = {}
+        for frame, position in places:
+            if frame in frames:
+                obj = decode_frame(frames[frame])[position]
+                found[object_id(*obj)] = obj
+        return found
+
     def _raw_frames(self, numbers: Collection[int]) -> dict[int, bytes]:
         stored = self._storage.load(numbers)
         followed = {frame.previous for frame in stored.values()}

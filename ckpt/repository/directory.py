@@ -39,7 +39,9 @@ class Directory:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def name_record(self, name: str, reading: Reading | None = None) -> tuple[NameRecord | None, bytes | None]:
+    def name_record(
+        self, name: str, reading: Reading | None = None
+    ) -> tuple[NameRecord | None, bytes | None]:
         """Return the record of a thread name and its bytes; (None, None) when it was never used.
 
         Raises DamagedRecordError when the directory says that a record of this name must exist.
@@ -86,12 +88,16 @@ class Directory:
             raw = self._core.storage.read([key])[0]
             if census(found for found, _ in rows) != decode_census(key, raw):
                 rows = self._core.storage.scan(*keys.bucket_range(bucket))
-                if census(found for found, _ in rows) != decode_census(key, self._core.storage.read([key])[0]):
+                if census(found for found, _ in rows) != decode_census(
+                    key, self._core.storage.read([key])[0]
+                ):
                     raise missing("a thread in the directory")
             for found, record in rows:
                 yield NameRecord.decode(found, record)
 
-    def create(self, name: str, *, base: Base | None = None, root: Line | None = None, greatest: str = "") -> tuple[ThreadRecord, Change]:
+    def create(
+        self, name: str, *, base: Base | None = None, root: Line | None = None, greatest: str = ""
+    ) -> tuple[ThreadRecord, Change]:
         """Return a new thread of this name, and the change that creates it (its own record left out)."""
         storage = self._core.storage
         record, raw = self.name_record(name)
@@ -142,5 +148,3 @@ def ghost_hash(checkpoint_id: str) -> bytes:
 def ghost_hashes(packed: bytes) -> set[bytes]:
     """Return the hashes that a name record remembers."""
     return {packed[i : i + _GHOST_SIZE] for i in range(0, len(packed), _GHOST_SIZE)}
-
-

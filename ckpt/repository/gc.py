@@ -151,7 +151,9 @@ class Collector:
             remembered = (named.ghosts + b"".join(ghosts))[-8 * GHOSTS_MAX :]
             records: dict[bytes, bytes | None] = {
                 key: None,
-                keys.name_key(thread.name): NameRecord(thread.name, named.thread, former, remembered).encode(),
+                keys.name_key(thread.name): NameRecord(
+                    thread.name, named.thread, former, remembered
+                ).encode(),
             }
             expected: dict[bytes, bytes | None] = {keys.name_key(thread.name): raw}
             if thread.base is not None:
@@ -188,7 +190,9 @@ class Collector:
                     if counted != line.census:
                         expected[row.key] = row.value
                         records[row.key] = encode_line(number, replace(line, census=counted))
-            root = replace(thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
+            root = replace(
+                thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, ""))
+            )
             records[keys.thread_key(number)] = replace(thread, root=root).encode()
             return Batch(expected, records), None
 
@@ -207,7 +211,8 @@ class Collector:
                 for event in decode_events(row.key, row.value)
             ):
                 self._pruner.prune(
-                    found.thread.name, lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible]
+                    found.thread.name,
+                    lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
                 )
 
     # -- packs ------------------------------------------------------------------------------------------
@@ -264,7 +269,9 @@ class Collector:
         return len(dead), len(packs)
 
 
-def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:
+def _still(
+    session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]
+) -> bool:
     places = session.locate(here)
     return all(places.get(key) == found[key][0] for key in here)
 
@@ -296,5 +303,3 @@ def _without(counted: Census, gone: list[bytes], bounds: tuple[bytes, bytes]) ->
         if bounds[0] <= key < bounds[1]:
             counted = counted.toggled(key, -1)
     return counted
-
-

@@ -74,7 +74,8 @@ class OperationLog:
         key = keys.operation_key(operation.number)
         undo = self.entry("undo", f"undo op {operation.id}: {operation.text}", [operation.number])
         return Change(
-            {key: operation.encode(), **undo.expected}, {key: replace(operation, undone=True).encode(), **undo.records}
+            {key: operation.encode(), **undo.expected},
+            {key: replace(operation, undone=True).encode(), **undo.records},
         )
 
 

@@ -109,7 +109,9 @@ class _Plan:
         visible = [(found, commit) for found, commit in pairs if not found.hidden]
         head = self._timeline.head(namespace)
         kept = set(keep(namespace, visible, head)) | protected
-        needed = _needed_by_deltas(self._timeline, {found.checkpoint_id: (found, commit) for found, commit in pairs}, kept)
+        needed = _needed_by_deltas(
+            self._timeline, {found.checkpoint_id: (found, commit) for found, commit in pairs}, kept
+        )
         for found, _ in pairs:
             slot = (namespace, found.checkpoint_id)
             if found.checkpoint_id in kept and not found.hidden:
@@ -123,7 +125,9 @@ class _Plan:
                 self.droppable.append(slot)
             if not found.hidden:
                 self.removed.append(slot)
-        self._heads[namespace] = self._new_head(head, kept, dict(zip((f.checkpoint_id for f, _ in pairs), (c for _, c in pairs), strict=True)))
+        self._heads[namespace] = self._new_head(
+            head, kept, dict(zip((f.checkpoint_id for f, _ in pairs), (c for _, c in pairs), strict=True))
+        )
 
     @staticmethod
     def _new_head(head: str | None, kept: set[str], commits: Mapping[str, Commit]) -> str | None:
@@ -156,14 +160,17 @@ class _Plan:
             records[key] = None
             gone.setdefault(namespace, []).append(key)
         for namespace, line in lines.items():
+            before = self._timeline.own_line(namespace) or Line(namespace)
             removed = census(gone.get(namespace, ()))
             counted = line.census._replace(
                 count=line.census.count - removed.count, digest=line.census.digest ^ removed.digest
             )
             head = self._heads[namespace]
             moved = line.moved if head == self._timeline.head(namespace) else sequence
-            changed = replace(line, census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved)
-            if changed == line:
+            changed = replace(
+                line, census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved
+            )
+            if changed == before:
                 continue
             if not namespace:
                 thread = replace(thread, root=changed)

@@ -54,9 +54,7 @@ class Repository:
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._operations = OperationLog(self._core, actor)
-        self._collector = Collector(
-            self._core, self._directory, self._admin, self._pruner, self._operations
-        )
+        self._collector = Collector(self._core, self._directory, self._admin, self._pruner, self._operations)
 
     # -- what savers and adapters build on ------------------------------------------------------------
 
@@ -81,7 +79,9 @@ class Repository:
         found = self._directory.find(thread)
         return Timeline(self._core, found[0]) if found is not None else None
 
-    def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
+    def read(
+        self, thread: str, namespace: str = "", checkpoint_id: str | None = None
+    ) -> StoredCheckpoint | None:
         """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
 
         def attempt() -> StoredCheckpoint | None:
@@ -93,7 +93,9 @@ class Repository:
             if found is None or found.put is None or found.hidden:
                 return None
             commit = self._core.commit(found.put.commit)
-            return StoredCheckpoint(thread, namespace, wanted, found.put.commit, commit, timeline.writes(found))
+            return StoredCheckpoint(
+                thread, namespace, wanted, found.put.commit, commit, timeline.writes(found)
+            )
 
         return self._core.consistently(attempt)
 
@@ -183,5 +185,3 @@ def open_repository(
     """Open the store that a URL or a path names; see `ckpt.storage.urls.open_storage`."""
     storage = open_storage(url, create=create, readonly=readonly)
     return Repository(storage, max_checkpoint_size=max_checkpoint_size)
-
-

@@ -57,9 +57,7 @@ class ThreadAdmin:
                     return result
         raise ConflictError("the store is changed by other writers all the time", hints=["try again later"])
 
-    def fork(
-        self, source: str, target: str, checkpoint_id: str | None, *, log: Log = silent
-    ) -> ThreadRecord:
+    def fork(self, source: str, target: str, checkpoint_id: str | None, *, log: Log = silent) -> ThreadRecord:
         """Create the thread `target` as a fork of `source`; no rows are copied.
 
         At the head (checkpoint_id None or the head's id) it takes everything along, pending writes included. At
@@ -80,9 +78,7 @@ class ThreadAdmin:
                 left, base = self._moment(timeline, checkpoint_id)
                 left_raw, head = left.encode(), checkpoint_id
             root = Line("", head=head, greatest=max(thread.root.greatest, head or ""))
-            created, change = self._directory.create(
-                target, base=base, root=root, greatest=thread.greatest
-            )
+            created, change = self._directory.create(target, base=base, root=root, greatest=thread.greatest)
             source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
             entry = log([created.number])
             expected = {**change.expected, **entry.expected, source_key: left_raw, target_key: None}
@@ -105,7 +101,8 @@ class ThreadAdmin:
             if put is not None:
                 return segment.thread, Base(segment.thread.number, put.sequence, checkpoint_id)
         raise RevisionNotFoundError(
-            f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}", hints=["ckpt log lists them"]
+            f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}",
+            hints=["ckpt log lists them"],
         )
 
     def delete(self, name: str, *, log: Log = silent) -> bool:
@@ -133,7 +130,8 @@ class ThreadAdmin:
             named, named_raw = self._directory.name_record(name)
             if named is None or named.thread is not None:
                 raise AlreadyExistsError(
-                    f"there is another thread {name!r} now", hints=["delete or fork it first, then undo again"]
+                    f"there is another thread {name!r} now",
+                    hints=["delete or fork it first, then undo again"],
                 )
             restored = replace(thread, deleted=False)
             key, name_key = keys.thread_key(number), keys.name_key(name)

@@ -79,7 +79,9 @@ class Timeline:
             segments = [Segment(self.thread, None, None)]
             directory = Directory(self._core)
             while (base := segments[-1].thread.base) is not None:
-                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare))
+                segments.append(
+                    Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare)
+                )
             self._segments = segments
         return self._segments
 
@@ -125,7 +127,8 @@ class Timeline:
         resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
         changed = line.moved if line is not None else 0
         if resets and resets[-1].at > changed:
-            return self._head(depth, namespace, resets[-1].moment)
+            last = resets[-1]
+            return self._head(depth + last.depth, namespace, last.moment)
         if line is None or not line.moved:
             if depth + 1 < len(self.segments):
                 return self._head(depth + 1, namespace, self.segments[depth + 1].moment)
@@ -136,24 +139,39 @@ class Timeline:
 
     def _replayed_head(self, depth: int, namespace: str, moment: int) -> str | None:
         """Return the head of a namespace at a moment after which it moved, by replaying the moves before it."""
+        moves = self._moves(depth, namespace, moment)
+        return moves[-1] if moves else None
+
+    def head_moves(self, namespace: str = "") -> list[str]:
+        """Return the heads that a namespace had one after another, the present one last."""
+        moves = self._moves(0, namespace, None)
+        head = self.head(namespace)
+        return moves if head is None or (moves and moves[-1] == head) else [*moves, head]
+
+    def _moves(self, depth: int, namespace: str, moment: int | None) -> list[str]:
         segment = self.segments[depth]
-        rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
+        moves: list[str] = []
+        if depth + 1 < len(self.segments):
+            below = self.segments[depth + 1]
+            moves = self._moves(depth + 1, namespace, below.moment)
+            if below.bare is not None and not namespace:
+                moves.append(below.bare)
         puts: list[tuple[int, str, ObjectId]] = []
-        for key, raw in rows:
+        for key, raw in self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace)):
             checkpoint_id = keys.checkpoint_id_of(key, segment.thread.number)
             for event in as_of(decode_events(key, raw), moment):
                 if isinstance(event, Put):
                     puts.append((event.sequence, checkpoint_id, event.commit))
                     break
-        base = None
-        if depth + 1 < len(self.segments):
-            base = self._head(depth + 1, namespace, self.segments[depth + 1].moment)
-        line = Line(namespace, head=base, greatest=base or "")
         commits = self._core.commits({commit for _, _, commit in puts})
+        head = moves[-1] if moves else None
+        line = Line(namespace, head=head, greatest=max(moves, default=""))
         for _, checkpoint_id, oid in sorted(puts):
             parents = commits[oid].parents
             line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
-        return line.head
+            if line.head is not None and (not moves or moves[-1] != line.head):
+                moves.append(line.head)
+        return moves
 
     # -- checkpoints --------------------------------------------------------------------------------
 
@@ -173,7 +191,10 @@ class Timeline:
         width = len(self.segments)
         for i, checkpoint_id in enumerate(checkpoint_ids):
             rows = zip(wanted[i * width : (i + 1) * width], values[i * width : (i + 1) * width], strict=True)
-            parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
+            parts = [
+                self._events(segment, key, raw)
+                for segment, (key, raw) in zip(self.segments, rows, strict=True)
+            ]
             found.append(self._joined(namespace, checkpoint_id, parts))
         if any(each is None for each in found):
             self.prove(namespace)
@@ -260,7 +281,9 @@ class Timeline:
                     older = self.newest_first(namespace, before=checkpoint_id, hidden=True)
                     page.update((found.checkpoint_id, found) for found in islice(older, size))
                 size = min(4 * size, _PAGE)
-                commits = self._core.commits(found.put.commit for found in page.values() if found.put is not None)
+                commits = self._core.commits(
+                    found.put.commit for found in page.values() if found.put is not None
+                )
             found = page[checkpoint_id]
             if found.put is None:
                 return
@@ -268,7 +291,9 @@ class Timeline:
             yield found, commit
             checkpoint_id = commit.parents[0].checkpoint_id if commit.parents else None
 
-    def _rows(self, segment: Segment, namespace: str, before: str | None) -> Iterator[tuple[str, list[Event]]]:
+    def _rows(
+        self, segment: Segment, namespace: str, before: str | None
+    ) -> Iterator[tuple[str, list[Event]]]:
         number = segment.thread.number
         start, end = keys.checkpoints_range(number, namespace)
         if before is not None:
@@ -290,14 +315,17 @@ class Timeline:
     def added(self, found: Found) -> int:
         """Return how many bytes of frames the checkpoint and its pending writes took when they were stored."""
         put = found.put
-        return (put.added if put else 0) + sum(event.added for event in found.events if isinstance(event, Writes))
+        return (put.added if put else 0) + sum(
+            event.added for event in found.events if isinstance(event, Writes)
+        )
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
     """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id."""
     greatest = max(line.greatest, checkpoint_id)
-    follows = line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
+    follows = (
+        line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
+    )
     if not follows or line.head == checkpoint_id:
         return replace(line, greatest=greatest)
     return replace(line, head=checkpoint_id, greatest=greatest, moved=sequence)
-

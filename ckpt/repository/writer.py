@@ -17,11 +17,11 @@ from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, Threa
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, decode_events, encode_events
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
-from ckpt.history.records import Line, NameRecord, ThreadRecord, decode_line, encode_line
+from ckpt.history.records import Line, NameRecord, Reset, ThreadRecord, decode_line, encode_line
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.objects.store import Cache, Draft
 from ckpt.repository.core import Core
-from ckpt.repository.directory import Directory
+from ckpt.repository.directory import Change, Directory
 from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
@@ -58,11 +58,20 @@ class NewCheckpoint:
     checkpoint_id: str
     parent_id: str | None
     timestamp: str | None
-    header: Typed
-    metadata: Typed
-    channels: Mapping[str, Channel] = field(default_factory=dict)
+    header: Typed | StoredValue
+    metadata: Typed | StoredValue
+    channels: Mapping[str, Channel | StoredValue] = field(default_factory=dict)
+    """A `StoredValue` is taken over as it is; `check` must then make sure that it is still stored."""
     expect_head: bool = False
     """Refuse with HeadMovedError when the parent is not the head."""
+    expected_head: str | None = None
+    """With `expect_head`, the head to be expected when it is not the parent."""
+    reset: tuple[int, int] | None = None
+    """For a rewind: depth and moment at which other namespaces continue (see `Reset`)."""
+    check: Callable[[], None] = lambda: None
+    """Called once per attempt, after the epoch was read."""
+    log: Callable[[], Change] = lambda: Change({}, {})
+    """What else to write in the same transaction."""
 
 
 class Stored(NamedTuple):
@@ -112,9 +121,10 @@ class Writer:
         result: list[Stored] = []
 
         def prepare(attempt: _Attempt) -> None:
+            new.check()
             parents = self._parents(attempt, new.namespace, new.parent_id)
             head = Timeline(self._core, attempt.thread).head(new.namespace)
-            if new.expect_head and head != new.parent_id:
+            if new.expect_head and head != (new.expected_head or new.parent_id):
                 raise HeadMovedError(
                     f"the head of thread {new.thread!r} is {head}, not {new.parent_id}",
                     hints=["another run is active on this thread: load the state again, then retry"],
@@ -125,8 +135,17 @@ class Writer:
             added = self._lay_down(attempt)
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
             attempt.line = moved(
-                replace(attempt.line, head=head), new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1
+                replace(attempt.line, head=head),
+                new.checkpoint_id,
+                new.parent_id,
+                attempt.thread.sequence + 1,
             )
+            if new.reset is not None:
+                reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
+                attempt.thread = replace(attempt.thread, resets=(*attempt.thread.resets, reset))
+            entry = new.log()
+            attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
+            attempt.batch.records = {**attempt.batch.records, **entry.records}
             self._core.remember_commit(oid, commit, len(data))
             result[:] = [Stored(oid, commit, attempt.line.head == new.checkpoint_id)]
 
@@ -175,23 +194,22 @@ class Writer:
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
                 attempt = self._begin(name, namespace, checkpoint_id, named, epoch)
-                line = (attempt.thread.number, namespace)
                 try:
                     prepare(attempt)
                     self._finish(attempt, checkpoint_id)
                     numbers = self._core.storage.publish(attempt.batch)
                 except RecordChangedError as lost:
-                    self._core.objects.abandon(line)
+                    self._core.objects.abandon(name)
                     self._learn(name, lost.current)
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
                 except BaseException:
-                    self._core.objects.abandon(line)
+                    self._core.objects.abandon(name)
                     self._threads.drop(name)
                     raise
                 else:
-                    self._core.objects.stored(line, attempt.draft, numbers)
+                    self._core.objects.stored(name, attempt.draft, numbers)
                     self._remember(name, attempt)
                     return
         raise ConflictError(
@@ -217,6 +235,8 @@ class Writer:
         if record is None and known is not None:
             record = self._core.storage.read([key])[0]
         expected[key] = record
+        if known is not None and record is None and named == checkpoint_id:
+            self._refuse_unless_known(thread, namespace, checkpoint_id)
         line = thread.root if not namespace else self._line(thread, namespace, expected)
         events = decode_events(key, record) if record is not None else []
         return _Attempt(thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
@@ -258,13 +278,13 @@ class Writer:
             attempt.events = spill(attempt.events, attempt.draft)
         draft = attempt.draft
         absent = self._core.objects.unstored(draft.objects)
-        line = (attempt.thread.number, attempt.line.namespace)
-        attempt.batch.frames = self._core.objects.frames(line, draft, absent)
+        # Packs go by name: it is what the lock is held on, while the number of a new thread is not ours yet.
+        attempt.batch.frames = self._core.objects.frames(attempt.thread.name, draft, absent)
         return sum(len(frame.data) for frame in attempt.batch.frames)
 
     def _remember(self, name: str, attempt: _Attempt) -> None:
         for key, value in attempt.batch.records.items():
-            if key.startswith(b"t") and value is not None:
+            if value is not None and key.startswith(b"t"):
                 self._records.put(key, value, len(key) + len(value) + 100)
         raw = attempt.batch.records[keys.thread_key(attempt.thread.number)]
         assert raw is not None
@@ -280,6 +300,11 @@ class Writer:
             elif key.startswith(b"t"):
                 self._records.put(key, value, len(key) + len(value) + 100)
 
+    def _refuse_unless_known(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> None:
+        """Refuse writes to a checkpoint of a deleted thread whose name is in use again."""
+        if thread.base is None or Timeline(self._core, thread).find(namespace, checkpoint_id) is None:
+            self._refuse_ghost(thread.name, namespace, checkpoint_id)
+
     def _refuse_ghost(self, name: str, namespace: str, checkpoint_id: str | None) -> None:
         """Refuse a late write to a thread that was deleted while its run went on."""
         if checkpoint_id is None:
@@ -292,7 +317,9 @@ class Writer:
             )
 
     def _is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
-        return bool(record.former or record.ghosts) and self._directory.is_ghost(record, namespace, checkpoint_id)
+        return bool(record.former or record.ghosts) and self._directory.is_ghost(
+            record, namespace, checkpoint_id
+        )
 
     # -- building a commit ----------------------------------------------------------------------------
 
@@ -314,9 +341,11 @@ class Writer:
         cutter = Cutter(attempt.draft.add)
         channels: dict[str, StoredValue] = {}
         sizes: dict[str, int] = {}
-        total = len(new.header.data) + len(new.metadata.data)
+        total = 0
         for name, channel in new.channels.items():
-            if parent is not None and name in parent.channels and channel.unchanged(parent):
+            if isinstance(channel, StoredValue):
+                channels[name] = channel
+            elif parent is not None and name in parent.channels and channel.unchanged(parent):
                 channels[name] = parent.channels[name]
                 sizes[name] = rope_length(channels[name].rope)
                 total += sizes[name]
@@ -327,10 +356,14 @@ class Writer:
                 self._check_size(sizes, total)
                 channels[name] = self._value(attempt, cutter, new.namespace, name, type_, data)
         self._check_size(sizes, total)
-        header = StoredValue(new.header.type, _small(cutter, new.header))
-        metadata = StoredValue(new.metadata.type, _small(cutter, new.metadata))
         return Commit(
-            new.namespace, new.checkpoint_id, new.timestamp, parents, header, metadata, channels
+            new.namespace,
+            new.checkpoint_id,
+            new.timestamp,
+            parents,
+            _small(cutter, new.header),
+            _small(cutter, new.metadata),
+            channels,
         )
 
     def _value(
@@ -353,14 +386,16 @@ class Writer:
             raise StateTooLargeError(size=total, limit=limit, channels=dict(largest))
 
 
-def _small(cutter: Cutter, typed: Typed) -> bytes:
-    """Return the rope of a header or metadata: one inline item unless it is long.
+def _small(cutter: Cutter, value: Typed | StoredValue) -> StoredValue:
+    """Store a header or metadata: one inline item unless it is long.
 
     It differs in every commit; cutting it would cost more in references than the pack's dictionary saves.
     """
-    if len(typed.data) <= _HEADER_INLINE_MAX:
-        return encode_items([inline(typed.data, 1)])
-    return cutter.cut(typed.type, typed.data)[0]
+    if isinstance(value, StoredValue):
+        return value
+    if len(value.data) <= _HEADER_INLINE_MAX:
+        return StoredValue(value.type, encode_items([inline(value.data, 1)]))
+    return StoredValue(value.type, cutter.cut(value.type, value.data)[0])
 
 
 def _record_size(events: Sequence[Event]) -> int:

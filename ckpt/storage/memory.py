@@ -37,7 +37,11 @@ class _Tables:
         twin = _Tables()
         twin._epoch, twin._next_frame = self._epoch, self._next_frame
         twin._keys, twin._index_keys = self._keys.copy(), self._index_keys.copy()
-        twin._records, twin._index, twin._frames = self._records.copy(), self._index.copy(), self._frames.copy()
+        twin._records, twin._index, twin._frames = (
+            self._records.copy(),
+            self._index.copy(),
+            self._frames.copy(),
+        )
         return twin
 
     def epoch(self) -> int:

@@ -38,9 +38,13 @@ _CHAIN = """
     SELECT frame.number, frame.previous, frame.data FROM frame JOIN chain ON frame.number = chain.number
 """
 _INSERT_FRAME = "INSERT INTO frame (previous, data) VALUES (?, ?)"
-_PUT_RECORD = "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_PUT_RECORD = (
+    "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+)
 _INDEX_KEEP = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
-_INDEX_REPLACE = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
+_INDEX_REPLACE = (
+    "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
+)
 
 
 def _chunks(keys: Sequence[object]) -> Iterator[Sequence[object]]:
@@ -68,7 +72,9 @@ class _Session:
             return [row and row[0]]
         found: dict[bytes, bytes] = {}
         for part in _chunks(keys):
-            found.update(self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part))
+            found.update(
+                self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part)
+            )
         return [found.get(key) for key in keys]
 
     def scan(
@@ -95,12 +101,15 @@ class _Session:
         return found
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        rows = self.execute("SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit))
+        rows = self.execute(
+            "SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
+        )
         return [(key, _place(place)) for key, place in rows]
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
         return self.execute(
-            "SELECT number, previous, length(data) FROM frame WHERE number > ? ORDER BY number LIMIT ?", (after, limit)
+            "SELECT number, previous, length(data) FROM frame WHERE number > ? ORDER BY number LIMIT ?",
+            (after, limit),
         ).fetchall()
 
     def usage(self) -> Usage:
@@ -176,7 +185,12 @@ class SqliteStorage:
     """A store in the SQLite file at `path`; see `ckpt.storage.sqlite_file` for what `options` may say."""
 
     def __init__(
-        self, path: Path, *, create: bool = True, readonly: bool = False, options: sqlite_file.Options | None = None
+        self,
+        path: Path,
+        *,
+        create: bool = True,
+        readonly: bool = False,
+        options: sqlite_file.Options | None = None,
     ) -> None:
         self._path = path
         self._readonly = readonly

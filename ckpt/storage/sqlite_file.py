@@ -85,7 +85,9 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> No
         with open(path, "rb") as file:
             head = file.read(100)
     except PermissionError as error:
-        raise StoreUnavailableError(f"no permission to open {path}", hints=["check its owner and mode"]) from error
+        raise StoreUnavailableError(
+            f"no permission to open {path}", hints=["check its owner and mode"]
+        ) from error
     except OSError as error:
         raise StoreUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
     if head and not (len(head) == 100 and head.startswith(_MAGIC)):
@@ -118,7 +120,8 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, create: bool, opt
                 hints=["give ckpt a new file; both can live side by side"],
             )
         raise NotAStoreError(
-            f"{path} is a SQLite database of another program; it was left untouched", hints=["name another file"]
+            f"{path} is a SQLite database of another program; it was left untouched",
+            hints=["name another file"],
         )
     if not tables and not create:
         raise StoreNotFoundError(f"there is no store at {path} yet", hints=["create one with: ckpt init"])
@@ -179,7 +182,9 @@ def compact(connection: sqlite3.Connection) -> None:
     A small file is rewritten, which also fills its pages; a large one gives its free pages back in many short
     transactions, so that writers do not wait.
     """
-    size, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
+    size, free = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
+    )
     if size * connection.execute("PRAGMA page_size").fetchone()[0] <= _VACUUM_BELOW:
         connection.execute("VACUUM")
     else:
@@ -206,7 +211,9 @@ def translated(path: Path) -> Iterator[None]:
                 f"there is no space left to write to {path}", hints=["free some space; nothing was written"]
             ) from error
         if "readonly" in text:
-            raise StoreUnavailableError(f"{path} cannot be written to", hints=["check its owner and mode"]) from error
+            raise StoreUnavailableError(
+                f"{path} cannot be written to", hints=["check its owner and mode"]
+            ) from error
         if "malformed" in text or "no such table" in text:
             raise _damaged(path, error) from error
         raise StoreUnavailableError(f"{path} cannot be used: {text}") from error

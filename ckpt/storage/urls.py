@@ -47,7 +47,8 @@ def _options(url: str, query: str) -> Options:
     known = {"synchronous": str.lower, "cache_kb": int, "busy_timeout": float}
     if unknown := given.keys() - known.keys():
         raise InvalidInputError(
-            f"{url!r} sets {sorted(unknown)[0]!r}, which is not known", hints=[f"known are {', '.join(known)}"]
+            f"{url!r} sets {sorted(unknown)[0]!r}, which is not known",
+            hints=[f"known are {', '.join(known)}"],
         )
     try:
         return Options(**{name: known[name](value) for name, value in given.items()})  # type: ignore[arg-type]

@@ -177,6 +177,35 @@ def test_prune_touches_only_the_threads_named(api: Calls, strategy: str) -> None
         assert api.get_tuple(config("t", "3")) is None
 
 
+@pytest.mark.parametrize(
+    "order", [["copy"], ["copy", "copy"], ["t", "copy"], ["copy", "t"], ["copy of copy", "copy"]]
+)
+@pytest.mark.parametrize("deleted", [False, True])
+def test_copies_are_pruned_and_go_on(api: Calls, make_saver: Any, order: list[str], deleted: bool) -> None:
+    fill(api, "t")
+    fill(api, "t", 2, ns="child:1")
+    api.copy_thread("t", "copy")
+    api.copy_thread("copy", "copy of copy")
+    whole = everything(api, "t")
+    if deleted:
+        api.delete_thread("t")
+    for name in order:
+        api.prune([name])
+    head_of_each_namespace = [each for each in whole if each[1]["id"] == ("2" if each[0] else "4")]
+    for reader in (api, Calls(make_saver(), False)):
+        assert everything(reader, "t") == (
+            [] if deleted else head_of_each_namespace if "t" in order else whole
+        )
+        for name in ("copy", "copy of copy"):
+            assert everything(reader, name) == (head_of_each_namespace if name in order else whole)
+    put(api, "copy", "5", {"on": True}, parent="4")
+    api.prune(["copy"])
+    assert values(api, "copy") == {"on": True}
+    assert ids(api.list(config("copy"))) == ["5"]
+    api.delete_for_runs(["run"])
+    assert ids(api.list(None)) == ["5"]
+
+
 def test_prune_keeps_the_head_even_when_its_id_is_not_the_greatest(api: Calls) -> None:
     put(api, "t", "9", {"n": 9})
     put(api, "t", "3", {"n": 3}, parent="9")

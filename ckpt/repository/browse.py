@@ -1,0 +1,232 @@
+"""Browsing: from rows of a timeline to descriptions of checkpoints, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgpack
+
+from ckpt.history.checkpoints import PendingWrite, Writes
+from ckpt.history.commits import Commit, StoredValue
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.core import Core
+from ckpt.repository.infos import CheckpointInfo
+from ckpt.repository.timeline import Found, Timeline
+from ckpt.values.cut import MSGPACK_TYPES
+from ckpt.values.inert import InertObject, inert
+from ckpt.values.rope import rope_length
+
+_TASKS = "__pregel_tasks"
+_BRANCH = "branch:to:"
+_NOT_NODES = frozenset({"__input__", "__interrupt__", "__start__"})
+_BATCH = 64
+
+
+class Browser:
+    """Describes checkpoints of one timeline. `tags` maps commit ids in hex to the names of their tags."""
+
+    def __init__(self, core: Core, timeline: Timeline, tags: Mapping[str, Sequence[str]]) -> None:
+        self._core = core
+        self._timeline = timeline
+        self._tags = tags
+
+    @property
+    def timeline(self) -> Timeline:
+        """The timeline that is described."""
+        return self._timeline
+
+    def describe(self, rows: Sequence[Found], continued: set[str] | None = None) -> list[CheckpointInfo]:
+        """Return descriptions in the order of `rows`, with a number of round trips that does not depend on it.
+
+        `continued` are the checkpoint ids of their namespace known to be parents; without it they are found by
+        reading what is newer than the rows.
+        """
+        if not rows:
+            return []
+        commits = self._core.commits(row.put.commit for row in rows if row.put is not None)
+        parents = self._parents(rows, commits)
+        if continued is None:
+            continued = self._continued(rows)
+        continued = continued | {
+            parent.checkpoint_id for commit in commits.values() for parent in commit.parents
+        }
+        values = self._small_values([*commits.values(), *(commit for _, commit in parents.values())])
+        heads = {namespace: self._timeline.head(namespace) for namespace in {row.namespace for row in rows}}
+        return [
+            self._describe(row, commits[row.put.commit], parents, values, heads[row.namespace], continued)
+            for row in rows
+            if row.put is not None
+        ]
+
+    def newest_first(self, namespace: str) -> Iterator[CheckpointInfo]:
+        """Yield descriptions by id, greatest first."""
+        continued: set[str] = set()
+        for batch in _batches(self._timeline.newest_first(namespace)):
+            infos = self.describe(batch, continued)
+            continued.update(info.parent_checkpoint_id for info in infos if info.parent_checkpoint_id)
+            yield from infos
+
+    def ancestors(self, namespace: str, checkpoint_id: str) -> Iterator[CheckpointInfo]:
+        """Yield a checkpoint and its ancestors by first parent; ends at one that was pruned."""
+        walk = (found for found, _ in self._timeline.ancestors(namespace, checkpoint_id))
+        first = True
+        for batch in _batches(walk):
+            for info, row in zip(self.describe(batch, None if first else set()), batch, strict=True):
+                if row.hidden:
+                    return
+                yield info
+            first = False
+
+    def _continued(self, rows: Sequence[Found]) -> set[str]:
+        found: set[str] = set()
+        for namespace in {row.namespace for row in rows}:
+            oldest = min(row.checkpoint_id for row in rows if row.namespace == namespace)
+            for batch in _batches(self._timeline.newest_first(namespace)):
+                commits = self._core.commits(row.put.commit for row in batch if row.put is not None)
+                found.update(parent.checkpoint_id for commit in commits.values() for parent in commit.parents)
+                if batch[-1].checkpoint_id <= oldest:
+                    break
+        return found
+
+    def _parents(
+        self, rows: Sequence[Found], commits: Mapping[ObjectId, Commit]
+    ) -> dict[tuple[str, str], tuple[Found, Commit]]:
+        wanted: dict[str, dict[str, None]] = {}
+        for row in rows:
+            commit = commits[row.put.commit] if row.put is not None else None
+            for parent in commit.parents[:1] if commit is not None else ():
+                wanted.setdefault(row.namespace, {})[parent.checkpoint_id] = None
+        found: list[Found] = []
+        for namespace, ids in wanted.items():
+            found += [
+                row for row in self._timeline.find_many(namespace, list(ids)) if row is not None and row.put
+            ]
+        more = self._core.commits(row.put.commit for row in found if row.put is not None)
+        return {
+            (row.namespace, row.checkpoint_id): (row, more[row.put.commit])
+            for row in found
+            if row.put is not None
+        }
+
+    def _small_values(self, commits: Iterable[Commit]) -> dict[StoredValue, bytes]:
+        wanted: dict[StoredValue, None] = {}
+        for commit in commits:
+            wanted[commit.header] = wanted[commit.metadata] = None
+            if _TASKS in commit.channels:
+                wanted[commit.channels[_TASKS]] = None
+        values = list(wanted)
+        return dict(zip(values, self._core.value_bytes(values), strict=True))
+
+    def _describe(
+        self,
+        row: Found,
+        commit: Commit,
+        parents: Mapping[tuple[str, str], tuple[Found, Commit]],
+        values: Mapping[StoredValue, bytes],
+        head: str | None,
+        continued: set[str],
+    ) -> CheckpointInfo:
+        put = row.put
+        assert put is not None
+        parent_id = commit.parents[0].checkpoint_id if commit.parents else None
+        parent = parents.get((row.namespace, parent_id)) if parent_id is not None else None
+        metadata = _mapping(commit.metadata, values[commit.metadata])
+        seen = _versions_seen(commit, values)
+        before = _versions_seen(parent[1], values) if parent is not None else {}
+        tasks = _sends(commit, values)
+        following = [
+            name.removeprefix(_BRANCH) for name in commit.channels if name.startswith(_BRANCH)
+        ] + tasks
+        is_head = row.checkpoint_id not in continued
+        stored_id = put.commit.hex()
+        step = metadata.get("step")
+        return CheckpointInfo(
+            id=stored_id,
+            thread=self._timeline.thread.name,
+            namespace=row.namespace,
+            checkpoint_id=row.checkpoint_id,
+            parents=tuple(each.commit.hex() for each in commit.parents if each.commit),
+            parent_checkpoint_id=parent_id,
+            step=step if isinstance(step, int) else None,
+            source=_text(metadata.get("source")),
+            run_id=_text(metadata.get("run_id")),
+            timestamp=commit.timestamp,
+            nodes=tuple(sorted(n for n, v in seen.items() if n not in _NOT_NODES and before.get(n) != v)),
+            next=tuple(dict.fromkeys(following)),
+            status=_status(self._timeline.writes(row) if is_head else [], bool(following)),
+            metadata=metadata,
+            is_head=is_head,
+            is_current=row.checkpoint_id == head,
+            tags=tuple(self._tags.get(stored_id, ())),
+            bytes_logical=sum(rope_length(value.rope) for value in _values(commit)),
+            bytes_new=put.added + (_written(parent[0]) if parent is not None else 0),
+            sequence=put.sequence,
+        )
+
+
+def _batches(rows: Iterator[Found]) -> Iterator[list[Found]]:
+    size, batch = 4, []
+    for row in rows:
+        batch.append(row)
+        if len(batch) >= size:
+            yield batch
+            size, batch = min(4 * size, _BATCH), []
+    if batch:
+        yield batch
+
+
+def _values(commit: Commit) -> Iterator[StoredValue]:
+    yield commit.header
+    yield commit.metadata
+    yield from commit.channels.values()
+
+
+def _written(row: Found) -> int:
+    return sum(event.added for event in row.events if isinstance(event, Writes))
+
+
+def _mapping(value: StoredValue, data: bytes) -> dict[str, Any]:
+    """Return metadata or a header as inert data; empty when it is encrypted or no mapping."""
+    shown = inert(value.type, data)
+    return (
+        {key: each for key, each in shown.items() if isinstance(key, str)} if isinstance(shown, dict) else {}
+    )
+
+
+def _versions_seen(commit: Commit, values: Mapping[StoredValue, bytes]) -> dict[str, Any]:
+    if commit.header.type not in MSGPACK_TYPES:
+        return {}
+    try:
+        header = msgpack.unpackb(values[commit.header], strict_map_key=False, unicode_errors="surrogatepass")
+    except (ValueError, msgpack.UnpackException):
+        return {}
+    seen = header.get("versions_seen") if isinstance(header, dict) else None
+    return seen if isinstance(seen, dict) else {}
+
+
+def _sends(commit: Commit, values: Mapping[StoredValue, bytes]) -> list[str]:
+    """Return the nodes that `Send` packets wait for."""
+    if _TASKS not in commit.channels:
+        return []
+    value = commit.channels[_TASKS]
+    packets = inert(value.type, values[value])
+    nodes = []
+    for packet in packets if isinstance(packets, list) else []:
+        fields = packet.fields if isinstance(packet, InertObject) else None
+        if isinstance(fields, list | tuple) and fields and isinstance(fields[0], str):
+            nodes.append(fields[0])
+    return nodes
+
+
+def _status(writes: Sequence[PendingWrite], waiting: bool) -> str:
+    channels = {write.channel for write in writes}
+    if "__error__" in channels:
+        return "error"
+    if "__interrupt__" in channels:
+        return "interrupted"
+    return "pending" if waiting else "done"
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

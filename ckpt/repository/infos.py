@@ -1,0 +1,84 @@
+"""What people see of checkpoints, threads and the store: plain, immutable descriptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """A checkpoint without its values.
+
+    `id` is the commit's id in hex. `nodes` are the nodes whose run made it, `next` those to run next. `status`:
+    `interrupted` and `error` are told of a head by its pending writes, `pending` when nodes are to run next,
+    else `done`. `bytes_logical` is its size written in full, `bytes_new` what storing it took, its tasks' writes
+    included. `is_head`: no other checkpoint continues it; `is_current`: the next run does.
+    """
+
+    id: str
+    thread: str
+    namespace: str
+    checkpoint_id: str
+    parents: tuple[str, ...]
+    parent_checkpoint_id: str | None
+    step: int | None
+    source: str | None
+    run_id: str | None
+    timestamp: str | None
+    nodes: tuple[str, ...]
+    next: tuple[str, ...]
+    status: str
+    metadata: Mapping[str, Any]
+    is_head: bool
+    is_current: bool
+    tags: tuple[str, ...]
+    bytes_logical: int
+    bytes_new: int
+    sequence: int
+
+    @property
+    def spec(self) -> str:
+        """The checkpoint as an explicit revision."""
+        return f"id:{self.id}"
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadInfo:
+    """A thread: `status` is `idle`, `interrupted` or `error`; `updated` the head's timestamp."""
+
+    name: str
+    checkpoints: int
+    heads: int
+    head: CheckpointInfo | None
+    updated: str | None
+    status: str
+    bytes_logical: int
+    forked_from: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelInfo:
+    """A channel of a checkpoint; `length` in bytes. `internal` ones are LangGraph's own."""
+
+    name: str
+    type: str
+    length: int
+    internal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WriteInfo:
+    """A pending write, its value inert."""
+
+    task_id: str
+    task_path: str
+    index: int
+    channel: str
+    value: object
+
+
+def is_internal(channel: str) -> bool:
+    """Return whether a channel is LangGraph's own."""
+    return channel.startswith(("__", "branch:to:"))

@@ -1,0 +1,272 @@
+"""Resolving: from a revision as text to the checkpoint that it names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from ckpt.errors import AmbiguousRevisionError, InvalidInputError, NotFoundError, RevisionNotFoundError
+from ckpt.history import keys
+from ckpt.history.checkpoints import current_put, decode_events
+from ckpt.history.commits import decode_commit
+from ckpt.history.readings import (
+    Ago,
+    Ancestor,
+    AtStep,
+    AtTime,
+    BeforeNode,
+    CheckpointName,
+    EarlierHead,
+    IdPrefix,
+    InRun,
+    OperationPrefix,
+    Parent,
+    Reading,
+    Relative,
+    Suffix,
+    TagName,
+    ThreadName,
+)
+from ckpt.history.revisions import format_revision, parse
+from ckpt.objects.ids import INDEX_KEY_SIZE, Kind
+from ckpt.repository.browse import Browser
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.infos import CheckpointInfo
+from ckpt.repository.tags import Tags
+from ckpt.repository.timeline import Timeline
+
+_PREFIX_MATCHES = 200
+
+
+class Resolver:
+    """Resolves revisions in one repository."""
+
+    def __init__(self, core: Core, directory: Directory, tags: Tags) -> None:
+        self._core = core
+        self._directory = directory
+        self._tags = tags
+
+    def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
+        """Return the one checkpoint that a revision means; `@` and bare suffixes start at the head of `thread`.
+
+        Raises RevisionSyntaxError, RevisionNotFoundError, or AmbiguousRevisionError naming every meaning.
+        """
+        readings = parse(revision)
+        found: list[tuple[Reading, CheckpointInfo]] = []
+        failure: NotFoundError | None = None
+        for reading in readings:
+            try:
+                starts = list(self._anchor(reading, thread, namespace))
+                ends = [self._walk(reading.suffixes, start) for start in starts]
+            except NotFoundError as error:
+                failure = failure or error
+                continue
+            found += [(reading, info) for info in ends]
+        distinct = {(info.thread, info.namespace, info.id): (reading, info) for reading, info in found}
+        if len(distinct) == 1:
+            return next(iter(distinct.values()))[1]
+        if distinct:
+            raise self._ambiguous(revision, [reading for reading, _ in distinct.values()], found)
+        raise failure or self._nothing(revision)
+
+    def browser(self, thread: str) -> Browser | None:
+        """Return what describes the checkpoints of a thread, or None when there is no such thread."""
+        found = self._directory.find(thread)
+        return Browser(self._core, Timeline(self._core, found[0]), self._tags.by_commit()) if found else None
+
+    def describe(self, thread: str, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
+        """Return the description of one checkpoint, or None."""
+        browser = self.browser(thread)
+        found = browser.timeline.find(namespace, checkpoint_id) if browser is not None else None
+        if browser is None or found is None or found.put is None or found.hidden:
+            return None
+        return browser.describe([found])[0]
+
+    # -- anchors --------------------------------------------------------------------------------------
+
+    def _anchor(self, reading: Reading, thread: str | None, namespace: str) -> Iterator[CheckpointInfo]:
+        anchor = reading.anchor
+        if isinstance(anchor, Relative):
+            if thread is None:
+                raise InvalidInputError(
+                    "this revision is relative, and no thread is given",
+                    hints=["name the thread with -t THREAD"],
+                )
+            yield from self._head(thread, namespace, required=True)
+        elif isinstance(anchor, ThreadName):
+            yield from self._head(anchor.name, namespace, required=False)
+        elif isinstance(anchor, TagName):
+            yield from self._tagged(anchor.name, thread)
+        elif isinstance(anchor, IdPrefix):
+            yield from self._prefixed(anchor.prefix, thread)
+        elif isinstance(anchor, CheckpointName):
+            yield from self._everywhere(namespace, anchor.checkpoint_id, None, thread)
+        elif isinstance(anchor, OperationPrefix):
+            raise InvalidInputError(
+                f"op:{anchor.prefix} names an operation, not a checkpoint", hints=["undo it with: ckpt undo"]
+            )
+
+    def _head(self, name: str, namespace: str, *, required: bool) -> Iterator[CheckpointInfo]:
+        browser = self.browser(name)
+        head = browser.timeline.head(namespace) if browser is not None else None
+        info = self.describe(name, namespace, head) if head is not None else None
+        if info is not None:
+            yield info
+        elif required or browser is not None:
+            what = f"namespace {namespace!r} of thread {name!r}" if namespace else f"thread {name!r}"
+            raise RevisionNotFoundError(
+                f"{what} has no checkpoints", hints=["ckpt threads lists all threads"]
+            )
+
+    def _tagged(self, name: str, thread: str | None) -> Iterator[CheckpointInfo]:
+        tag, _ = self._tags.get(name)
+        if tag is None:
+            return
+        for info in self._everywhere(tag.namespace, tag.checkpoint_id, None, thread):
+            if info.id == tag.commit.hex():
+                yield info
+                return
+
+    def _prefixed(self, prefix: str, thread: str | None) -> Iterator[CheckpointInfo]:
+        start = bytes.fromhex(prefix[: 2 * INDEX_KEY_SIZE] + "0" * (len(prefix) % 2))
+        entries = self._core.storage.scan_index(_before(start), _PREFIX_MATCHES)
+        matching = [place for key, place in entries if key.hex().startswith(prefix[: 2 * INDEX_KEY_SIZE])]
+        for oid, obj in self._core.objects.at(matching).items():
+            if obj.kind == Kind.COMMIT and oid.hex().startswith(prefix):
+                commit = decode_commit(obj.data)
+                yield from self._everywhere(commit.namespace, commit.checkpoint_id, oid, thread)
+
+    def _everywhere(
+        self, namespace: str, checkpoint_id: str, commit: bytes | None, thread: str | None
+    ) -> Iterator[CheckpointInfo]:
+        """Yield the checkpoint from the threads that own its row, or as the given thread sees it.
+
+        Forks see the rows of their base too; the base answers for them while it has its name.
+        """
+        if thread is not None:
+            info = self.describe(thread, namespace, checkpoint_id)
+            if info is not None and (commit is None or info.id == commit.hex()):
+                yield info
+            return
+        numbers: dict[int, str] = {}
+        former: set[int] = set()
+        for name in self._directory.names():
+            former.update(name.former)
+            if name.thread is not None:
+                numbers[name.thread] = name.name
+        everyone = [*numbers, *former]
+        wanted = [keys.checkpoint_key(number, namespace, checkpoint_id) for number in everyone]
+        owners = [
+            number
+            for number, key, raw in zip(everyone, wanted, self._core.storage.read(wanted), strict=True)
+            if raw is not None and current_put(decode_events(key, raw)) is not None
+        ]
+        live = [numbers[number] for number in owners if number in numbers]
+        for name in live or (numbers.values() if owners else ()):
+            info = self.describe(name, namespace, checkpoint_id)
+            if info is not None and (commit is None or info.id == commit.hex()):
+                yield info
+                if not live:
+                    return
+
+    # -- suffixes -------------------------------------------------------------------------------------
+
+    def _walk(self, suffixes: tuple[Suffix, ...], info: CheckpointInfo) -> CheckpointInfo:
+        for suffix in suffixes:
+            info = self._step(suffix, info)
+        return info
+
+    def _step(self, suffix: Suffix, info: CheckpointInfo) -> CheckpointInfo:
+        browser = self.browser(info.thread)
+        assert browser is not None
+        line = browser.ancestors(info.namespace, info.checkpoint_id)
+        if isinstance(suffix, Ancestor):
+            return _nth(line, suffix.distance, info)
+        if isinstance(suffix, Parent):
+            if suffix.number > max(len(info.parents), 1):
+                raise RevisionNotFoundError(f"{info.spec[:11]} has no parent number {suffix.number}")
+            return _nth(line, 1, info)
+        if isinstance(suffix, EarlierHead):
+            moves = browser.timeline.head_moves(info.namespace)
+            if suffix.distance >= len(moves):
+                raise RevisionNotFoundError(
+                    f"the head of {info.thread!r} has moved {len(moves) - 1} times, not {suffix.distance}"
+                )
+            earlier = self.describe(info.thread, info.namespace, moves[-1 - suffix.distance])
+            if earlier is None:
+                raise RevisionNotFoundError("this earlier head was pruned")
+            return earlier
+        test, what = _condition(suffix)
+        for ancestor in line:
+            if test(ancestor):
+                return ancestor
+        raise RevisionNotFoundError(f"no checkpoint up to {info.spec[:11]} {what}")
+
+    # -- errors ---------------------------------------------------------------------------------------
+
+    def _ambiguous(
+        self, revision: str, readings: list[Reading], found: list[tuple[Reading, CheckpointInfo]]
+    ) -> AmbiguousRevisionError:
+        names = list(dict.fromkeys(format_revision(reading) for reading in readings))
+        if len(names) > 1:
+            return AmbiguousRevisionError(
+                f"{revision!r} can mean {len(names)} things: {', '.join(names)}",
+                candidates=names,
+                hints=[f"write one of: {' '.join(repr(name) for name in names)}", "in scripts use -t"],
+            )
+        specs = [f"{info.spec[:19]} in thread {info.thread!r}" for _, info in found]
+        return AmbiguousRevisionError(
+            f"{revision!r} matches {len(specs)} checkpoints",
+            candidates=[info.spec for _, info in found],
+            hints=[f"matches are: {', '.join(specs[:5])}", "give more digits, or the thread with -t"],
+        )
+
+    def _nothing(self, revision: str) -> RevisionNotFoundError:
+        names = [record.name for record in self._directory.names() if record.thread is not None]
+        close = difflib.get_close_matches(revision, names, 1)
+        guess = f"did you mean {close[0]}?  " if close else ""
+        return RevisionNotFoundError(
+            f"no thread or checkpoint matches {revision!r}",
+            hints=[f"{guess}ckpt threads lists all {len(names)}"],
+        )
+
+
+def _before(start: bytes) -> bytes:
+    """Return a key just before `start`, since an index scan begins behind the key it is given."""
+    number = int.from_bytes(start.ljust(INDEX_KEY_SIZE, b"\x00"), "big")
+    return (number - 1).to_bytes(INDEX_KEY_SIZE, "big") if number else b""
+
+
+def _nth(line: Iterator[CheckpointInfo], distance: int, info: CheckpointInfo) -> CheckpointInfo:
+    for position, ancestor in enumerate(line):
+        if position == distance:
+            return ancestor
+    raise RevisionNotFoundError(
+        f"{info.spec[:11]} in thread {info.thread!r} has no ancestor number {distance}",
+        hints=["ckpt log shows how far back it goes"],
+    )
+
+
+def _condition(suffix: Suffix) -> tuple[Callable[[CheckpointInfo], bool], str]:
+    if isinstance(suffix, AtStep):
+        return lambda info: info.step == suffix.step, f"is at step {suffix.step}"
+    if isinstance(suffix, BeforeNode):
+        return lambda info: suffix.node in info.next, f"runs {suffix.node!r} next"
+    if isinstance(suffix, InRun):
+        return lambda info: info.run_id == suffix.run_id, f"was made by run {suffix.run_id}"
+    if isinstance(suffix, Ago):
+        moment = suffix.moment(datetime.now(UTC))
+    else:
+        assert isinstance(suffix, AtTime)
+        moment = suffix.moment
+    return lambda info: _older(info, moment), f"is from {moment.isoformat()} or earlier"
+
+
+def _older(info: CheckpointInfo, moment: datetime) -> bool:
+    try:
+        stamp = datetime.fromisoformat(info.timestamp or "")
+    except ValueError:
+        return False
+    return (stamp if stamp.tzinfo else stamp.replace(tzinfo=UTC)) <= moment

@@ -1,0 +1,512 @@
+"""The promises of `ckpt.storage.base`, each as a test that runs on every backend.
+
+Subclass `StorageContract` once per backend and override `open_storage`; the tests themselves never change. They
+know bytes only: what records and frames mean is not tested here. Values are chosen so that every wrong outcome
+(the loser's value, an older one, none) differs from the right one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Barrier, Event, Thread
+from typing import TypeVar
+
+import pytest
+
+from ckpt.errors import StoreUnavailableError
+from ckpt.storage.base import (
+    CHAINED,
+    FRAME_OBJECTS_MAX,
+    RECORD_KEY_MAX,
+    Batch,
+    EpochChangedError,
+    Frame,
+    Place,
+    RecordChangedError,
+    Storage,
+    StoredFrame,
+    Usage,
+)
+
+HOSTILE_KEYS = (
+    b"", b"\x00", b"\x00\x00", b"\x00\xff", b"'; DROP TABLE record; --", b"a", b"a\x00", b"a\x00b", b"a%", b"a*",
+    b"a_", b"aa", b"\xc3\xa9", b"\xed\xa0\x80", b"\xfe", b"\xff", b"\xff\x00", b"\xff\xff",
+    b"k" * RECORD_KEY_MAX, b"\x00" * RECORD_KEY_MAX, b"\xff" * RECORD_KEY_MAX,
+)  # fmt: skip
+"""Keys that sort, escape or compare differently where bytes are taken for text. All are in use at once."""
+
+HOSTILE_VALUES = (b"", b"\x00", b"\xff", b"\x00\xff\x00", b"NULL", b"\xed\xa0\x80", bytes(1 << 20), b"\xff" * 1_048_577)
+
+LAST = b"\xff" * (RECORD_KEY_MAX + 1)
+WAIT_SECONDS = 30.0
+
+_T = TypeVar("_T")
+
+
+def object_key(number: int) -> bytes:
+    """Return an index key of the usual length; they sort as their numbers do."""
+    return number.to_bytes(16, "big")
+
+
+def at_once(count: int, act: Callable[[int], _T]) -> list[_T]:
+    """Return what `act` returns in each of `count` threads that start together."""
+    barrier = Barrier(count)
+
+    def run(number: int) -> _T:
+        barrier.wait(WAIT_SECONDS)
+        return act(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def add(storage: Storage, key: bytes, amount: int) -> int:
+    """Add to a number kept in a record, as every writer does it: read, compare, write; return the tries it took."""
+    for tries in range(1, 10_000):
+        old = storage.read([key])[0]
+        new = b"%d" % (int(old or b"0") + amount)
+        try:
+            storage.publish(Batch({key: old}, {key: new}))
+        except RecordChangedError as lost:
+            assert lost.current[key] != old
+        else:
+            return tries
+    raise AssertionError("the same writer loses every race")
+
+
+class StorageContract:
+    """The contract suite. Safe to run in parallel with itself: each test has a store of its own."""
+
+    def open_storage(self, location: Path) -> Storage:
+        """Open the store in this directory, creating it when it is not there yet."""
+        raise NotImplementedError
+
+    def reopen(self, storage: Storage, location: Path) -> Storage:
+        """Return another handle on the same store, as another process would open it.
+
+        A backend whose store ends with its handle returns `storage` itself.
+        """
+        return self.open_storage(location)
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Iterator[Storage]:
+        """A new store."""
+        with closing(self.open_storage(tmp_path)) as storage:
+            yield storage
+
+    @pytest.fixture
+    def other(self, storage: Storage, tmp_path: Path) -> Iterator[Storage]:
+        """A second handle on the same store."""
+        with closing(self.reopen(storage, tmp_path)) as other:
+            yield other
+
+    # -- records ------------------------------------------------------------------------------------
+
+    def test_a_new_store_is_empty(self, storage: Storage) -> None:
+        assert storage.read([b"a", b""]) == [None, None]
+        assert storage.scan(b"", LAST) == []
+        assert storage.scan_index(b"", 10) == [] == storage.scan_frames(0, 10)
+        assert storage.locate([object_key(1)]) == {} == storage.load([1])
+
+    def test_records_are_read_in_the_order_asked_for(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1", b"b": b"2", b"c": b""}))
+        assert storage.read([b"c", b"x", b"a", b"c", b"b"]) == [b"", None, b"1", b"", b"2"]
+        assert storage.read([]) == []
+
+    def test_any_number_of_records_is_read_at_once(self, storage: Storage) -> None:
+        records = {b"%05d" % number: b"v%d" % number for number in range(3000)}
+        storage.publish(Batch(records=records))
+        wanted = [key for number in reversed(range(3000)) for key in (b"%05d" % number, b"no%d" % number)]
+        assert storage.read(wanted) == [records.get(key) for key in wanted]
+
+    @pytest.mark.parametrize("value", HOSTILE_VALUES, ids=lambda value: f"{value[:4]!r}x{len(value)}")
+    def test_keys_and_values_are_any_bytes(self, storage: Storage, other: Storage, value: bytes) -> None:
+        records = {key: b"%d:" % number + value for number, key in enumerate(HOSTILE_KEYS)}
+        records[b"bare"] = value
+        storage.publish(Batch(records=records))
+        for key in records:
+            assert other.read([key]) == [records[key]]
+        assert other.read(list(records)) == list(records.values())
+
+    def test_a_record_is_replaced_and_removed(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1", b"b": b"1"}))
+        storage.publish(Batch(records={b"a": b"2", b"b": None, b"never": None}))
+        assert storage.read([b"a", b"b", b"never"]) == [b"2", None, None]
+        assert storage.scan(b"", LAST) == [(b"a", b"2")]
+
+    def test_a_scan_is_ordered_as_bytes(self, storage: Storage) -> None:
+        storage.publish(Batch(records={key: b"v" + key for key in HOSTILE_KEYS}))
+        rows = [(key, b"v" + key) for key in sorted(HOSTILE_KEYS)]
+        assert storage.scan(b"", LAST) == rows
+        assert storage.scan(b"", LAST, reverse=True) == rows[::-1]
+        for limit in (0, 1, 2, len(rows), len(rows) + 1):
+            assert storage.scan(b"", LAST, limit=limit) == rows[:limit]
+            assert storage.scan(b"", LAST, limit=limit, reverse=True) == rows[::-1][:limit]
+
+    def test_a_scan_takes_its_start_and_leaves_out_its_end(self, storage: Storage) -> None:
+        storage.publish(Batch(records={key: b"" for key in HOSTILE_KEYS}))
+        keys = sorted(HOSTILE_KEYS)
+        for start in keys:
+            for end in (*keys, LAST):
+                wanted = [(key, b"") for key in keys if start <= key < end]
+                assert storage.scan(start, end) == wanted
+                assert storage.scan(start, end, reverse=True) == wanted[::-1]
+
+    def test_a_read_of_many_records_is_as_of_one_moment(self, storage: Storage, other: Storage) -> None:
+        keys = [b"%05d" % number for number in range(1500)]
+        storage.publish(Batch(records=dict.fromkeys(keys, b"0")))
+        done = Event()
+
+        def write() -> None:
+            for version in range(1, 40):
+                other.publish(Batch(records=dict.fromkeys(keys, b"%d" % version)))
+            done.set()
+
+        writer = Thread(target=write)
+        writer.start()
+        try:
+            while not done.is_set():
+                assert len(set(storage.read(keys))) == 1
+                assert len({value for _, value in storage.scan(b"", LAST)}) == 1
+        finally:
+            writer.join()
+
+    # -- frames and the index -----------------------------------------------------------------------
+
+    def test_a_frame_is_loaded_with_all_that_come_before_it(self, storage: Storage, other: Storage) -> None:
+        one, two, three = storage.publish(
+            Batch(frames=[Frame(0, b"one", ()), Frame(CHAINED, b"two", ()), Frame(0, b"three", ())])
+        )
+        (four,) = storage.publish(Batch(frames=[Frame(two, b"four", ())]))
+        five, six = storage.publish(Batch(frames=[Frame(three, b"five", ()), Frame(CHAINED, b"six", ())]))
+        assert len({one, two, three, four, five, six}) == 6
+        assert min(one, two, three, four, five, six) > 0
+        first = {one: StoredFrame(0, b"one"), two: StoredFrame(one, b"two"), four: StoredFrame(two, b"four")}
+        second = {three: StoredFrame(0, b"three"), five: StoredFrame(three, b"five"), six: StoredFrame(five, b"six")}
+        assert other.load([four]) == first
+        assert other.load([six, two, 987_654]) == second | {one: first[one], two: first[two]}
+        assert other.load([]) == {}
+
+    def test_a_long_pack_and_many_packs_are_loaded_at_once(self, storage: Storage) -> None:
+        chained = [Frame(CHAINED if i else 0, b"c%d" % i, ()) for i in range(1200)]
+        pack = storage.publish(Batch(frames=chained))
+        lone = storage.publish(Batch(frames=[Frame(0, b"l%d" % i, ()) for i in range(1200)]))
+        loaded = storage.load([pack[-1], *lone])
+        assert {number: frame.data for number, frame in loaded.items()} == {
+            **{number: b"c%d" % i for i, number in enumerate(pack)},
+            **{number: b"l%d" % i for i, number in enumerate(lone)},
+        }
+        assert [loaded[number].previous for number in pack] == [0, *pack[:-1]]
+
+    @pytest.mark.parametrize("data", HOSTILE_VALUES, ids=lambda value: f"{value[:4]!r}x{len(value)}")
+    def test_a_frame_is_any_bytes(self, storage: Storage, other: Storage, data: bytes) -> None:
+        (number,) = storage.publish(Batch(frames=[Frame(0, data, (object_key(1),))]))
+        assert other.load([number]) == {number: StoredFrame(0, data)}
+
+    def test_the_index_tells_frame_and_position(self, storage: Storage, other: Storage) -> None:
+        keys = [object_key(number * 7919 % 4001) for number in range(2000)]
+        one, two = storage.publish(
+            Batch(frames=[Frame(0, b"one", tuple(keys[:1500])), Frame(CHAINED, b"two", tuple(keys[1500:]))])
+        )
+        places = {key: Place(one, i) if i < 1500 else Place(two, i - 1500) for i, key in enumerate(keys)}
+        assert other.locate([*keys, object_key(5000)]) == places
+        assert other.locate([]) == {}
+
+    def test_a_frame_may_hold_as_many_objects_as_promised(self, storage: Storage) -> None:
+        keys = tuple(object_key(number) for number in range(FRAME_OBJECTS_MAX))
+        one, two = storage.publish(Batch(frames=[Frame(0, b"full", keys), Frame(0, b"next", (b"x" * 16,))]))
+        assert storage.locate([keys[0], keys[-1], b"x" * 16]) == {
+            keys[0]: Place(one, 0),
+            keys[-1]: Place(one, FRAME_OBJECTS_MAX - 1),
+            b"x" * 16: Place(two, 0),
+        }
+
+    def test_an_object_keeps_its_place(self, storage: Storage) -> None:
+        old, new, fresh = object_key(1), object_key(2), object_key(3)
+        (first,) = storage.publish(Batch(frames=[Frame(0, b"first", (b"-" * 16, old))]))
+        second, third = storage.publish(
+            Batch(frames=[Frame(0, b"second", (old, new)), Frame(0, b"third", (b"+" * 16, fresh, new))])
+        )
+        assert storage.locate([old, new, fresh]) == {old: Place(first, 1), new: Place(second, 1), fresh: Place(third, 1)}
+
+    def test_the_index_and_the_frames_are_scanned_in_pages(self, storage: Storage) -> None:
+        frames = [Frame(0, b"x" * i, tuple(object_key(i * 10 + j) for j in (2, 0, 1))) for i in range(1, 8)]
+        numbers = storage.publish(Batch(frames=frames))
+        rows = sorted(
+            (key, Place(number, position))
+            for number, frame in zip(numbers, frames, strict=True)
+            for position, key in enumerate(frame.keys)
+        )
+        assert _paged(lambda after: storage.scan_index(after, 4), b"") == rows
+        sizes = [(number, 0, len(frame.data)) for number, frame in zip(numbers, frames, strict=True)]
+        assert _paged(lambda after: storage.scan_frames(after, 3), 0) == sorted(sizes)
+        assert storage.scan_index(rows[-1][0], 5) == [] == storage.scan_frames(max(numbers), 5)
+
+    def test_usage_adds_up(self, storage: Storage) -> None:
+        before = storage.usage()
+        assert before == Usage(before.disk, 0, 0, before.free, 0)
+        storage.publish(
+            Batch(records={b"k": bytes(50_000)}, frames=[Frame(0, bytes(70_000), (object_key(1), object_key(2)))])
+        )
+        after = storage.usage()
+        assert (after.frames, after.objects) == (70_000, 2)
+        assert 50_000 <= after.records <= 50_100
+        assert after.disk >= 120_000
+
+    # -- conditions ---------------------------------------------------------------------------------
+
+    def test_a_lost_race_changes_nothing_and_tells_the_values_found(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1", b"b": b"2", b"empty": b""}))
+        for wrong in ({b"a": b"0"}, {b"a": None}, {b"absent": b""}, {b"empty": None}, {b"b": b""}):
+            expected = {b"a": b"1", b"c": None, **wrong}
+            with pytest.raises(RecordChangedError) as caught:
+                storage.publish(
+                    Batch(expected, {b"a": b"9", b"new": b"9", b"b": None}, [Frame(0, b"no", (object_key(1),))])
+                )
+            current = {b"a": b"1", b"b": b"2", b"empty": b""}
+            assert caught.value.current == {key: current.get(key) for key in expected}
+        assert storage.scan(b"", LAST) == [(b"a", b"1"), (b"b", b"2"), (b"empty", b"")]
+        assert storage.scan_frames(0, 9) == [] == storage.scan_index(b"", 9)
+
+    def test_what_is_expected_may_be_many_records_and_hostile_ones(self, storage: Storage) -> None:
+        records: dict[bytes, bytes | None] = {key: b"1" + key for key in HOSTILE_KEYS}
+        records |= {b"%05d" % number: b"" for number in range(1500)}
+        storage.publish(Batch(dict.fromkeys(records), records))
+        storage.publish(Batch(records, {b"done": b"yes"}))
+        with pytest.raises(RecordChangedError) as caught:
+            storage.publish(Batch({**records, b"00777": None}, {b"done": b"no"}))
+        assert caught.value.current == records
+        assert storage.read([b"done"]) == [b"yes"]
+
+    def test_a_stale_epoch_is_refused(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}, epoch=storage.epoch()))
+        stale = storage.epoch()
+        storage.publish(Batch(records={b"a": None}, epoch=stale))
+        with pytest.raises(EpochChangedError) as caught:
+            storage.publish(Batch({b"a": None}, {b"b": b"2"}, [Frame(0, b"no", (object_key(1),))], epoch=stale))
+        assert caught.value.epoch == storage.epoch() != stale
+        assert storage.scan(b"", LAST) == [] == storage.scan_frames(0, 9)
+        assert storage.locate([object_key(1)]) == {}
+        storage.publish(Batch(records={b"b": b"3"}))
+        assert storage.read([b"b"]) == [b"3"]
+
+    def test_only_a_removal_raises_the_epoch(self, storage: Storage, other: Storage) -> None:
+        start = storage.epoch()
+        storage.publish(Batch(records={b"a": b"1", b"b": b"1"}, frames=[Frame(0, b"f", (object_key(1),))]))
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+        assert other.epoch() == start
+        storage.publish(Batch(records={b"a": None, b"c": b"1"}))
+        assert other.epoch() > start
+        with pytest.raises(RecordChangedError):
+            storage.publish(Batch({b"b": None}, {b"b": None}))
+        assert storage.epoch() == other.epoch() > start
+
+    def test_an_empty_batch_is_allowed(self, storage: Storage) -> None:
+        before = storage.epoch()
+        assert storage.publish(Batch()) == []
+        assert storage.epoch() == before
+
+    # -- durability and other handles -----------------------------------------------------------------
+
+    def test_what_was_published_outlives_its_writer(self, storage: Storage, tmp_path: Path) -> None:
+        (number,) = storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"f", (object_key(1),))]))
+        other = self.reopen(storage, tmp_path)
+        if other is not storage:
+            storage.close()
+        with closing(other):
+            assert other.read([b"a"]) == [b"1"]
+            assert other.locate([object_key(1)]) == {object_key(1): Place(number, 0)}
+            assert other.load([number]) == {number: StoredFrame(0, b"f")}
+
+    def test_handles_see_each_other(self, storage: Storage, other: Storage) -> None:
+        for number in range(20):
+            writer, reader = (storage, other) if number % 2 else (other, storage)
+            writer.publish(Batch({b"a": b"%d" % (number - 1) if number else None}, {b"a": b"%d" % number}))
+            assert reader.read([b"a"]) == [b"%d" % number]
+
+    # -- many writers ---------------------------------------------------------------------------------
+
+    def test_of_two_writers_one_wins_and_the_other_is_told(self, storage: Storage, other: Storage) -> None:
+        for turn in range(20):
+            key = b"k%d" % turn
+
+            def claim(number: int, key: bytes = key) -> bytes | None:
+                try:
+                    (storage, other)[number % 2].publish(
+                        Batch({key: None}, {key: b"w%d" % number}, [Frame(0, b"w%d" % number, (key + bytes(13),))])
+                    )
+                except RecordChangedError as lost:
+                    return lost.current[key]
+                return None
+
+            outcomes = at_once(4, claim)
+            assert outcomes.count(None) == 1
+            winner = b"w%d" % outcomes.index(None)
+            assert storage.read([key]) == [winner]
+            assert set(outcomes) == {None, winner}
+        assert len(storage.scan_frames(0, 100)) == 20
+
+    def test_no_update_is_lost_among_many_threads(self, storage: Storage, other: Storage) -> None:
+        def work(number: int) -> None:
+            for turn in range(25):
+                handle = (storage, other)[number % 2]
+                add(handle, b"sum", number + 1)
+                handle.publish(Batch(records={b"own%d/%d" % (number, turn): b"x"}))
+                assert handle.read([b"own%d/%d" % (number, turn)]) == [b"x"]
+
+        at_once(8, work)
+        assert storage.read([b"sum"]) == [b"%d" % (25 * sum(range(1, 9)))]
+        assert len(storage.scan(b"own", b"owo")) == 200
+
+    def test_chains_of_many_threads_do_not_mix(self, storage: Storage) -> None:
+        def work(number: int) -> int:
+            last = 0
+            for turn in range(20):
+                text = b"%d/%d" % (number, turn)
+                frames = [Frame(last, text, (b"%16b" % text,)), Frame(CHAINED, text + b"+", ())]
+                last = storage.publish(Batch(frames=frames))[-1]
+            return last
+
+        for number, last in enumerate(at_once(8, work)):
+            chain = [frame.data for _, frame in sorted(storage.load([last]).items())]
+            assert chain == [b"%d/%d%b" % (number, turn, end) for turn in range(20) for end in (b"", b"+")]
+
+    # -- exclusive ------------------------------------------------------------------------------------
+
+    def test_what_is_written_exclusively_appears_at_once(self, storage: Storage, other: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1), object_key(2)))]))
+        before = storage.epoch()
+        with storage.exclusive() as session:
+            (old,) = session.scan_frames(0, 5)
+            (number,) = session.write(Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
+            session.forget([object_key(2), object_key(3)])
+            session.drop([old[0], 987_654])
+            assert session.read([b"a"]) == [b"2"]
+            assert session.locate([object_key(1), object_key(2)]) == {object_key(1): Place(number, 0)}
+            assert session.load([old[0], number]) == {number: StoredFrame(0, b"new")}
+            assert session.scan(b"", LAST) == [(b"a", b"2")]
+            seen = at_once(1, lambda _: (other.read([b"a"]), other.locate([object_key(2)]), other.load([old[0]])))
+            assert seen == [([b"1"], {object_key(2): Place(old[0], 1)}, {old[0]: StoredFrame(0, b"old")})]
+        assert other.read([b"a"]) == [b"2"]
+        assert other.scan_index(b"", 9) == [(object_key(1), Place(number, 0))]
+        assert other.scan_frames(0, 9) == [(number, 0, 3)]
+        assert other.epoch() == storage.epoch() > before
+
+    def test_readers_go_on_while_one_has_the_store_to_itself(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}))
+        with ThreadPoolExecutor(1) as pool, storage.exclusive() as session:
+            session.write(Batch(records={b"a": b"2"}))
+            reading = pool.submit(storage.read, [b"a"])
+            assert reading.result(timeout=WAIT_SECONDS / 6) == [b"1"]
+
+    def test_an_exception_undoes_all(self, storage: Storage, other: Storage) -> None:
+        (number,) = storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1),))]))
+        before = storage.epoch()
+        for failure in (ValueError, KeyboardInterrupt, EpochChangedError(7)):
+            with pytest.raises(failure if isinstance(failure, type) else type(failure)), storage.exclusive() as session:
+                session.write(Batch(records={b"a": None, b"b": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
+                session.forget([object_key(1)])
+                session.drop([number])
+                raise failure
+            assert other.scan(b"", LAST) == [(b"a", b"1")]
+            assert other.scan_index(b"", 9) == [(object_key(1), Place(number, 0))]
+            assert other.load([number]) == {number: StoredFrame(0, b"old")}
+            assert len(other.scan_frames(0, 9)) == 1
+            assert storage.epoch() == other.epoch() == before
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}, epoch=before))
+        assert other.read([b"a"]) == [b"2"]
+
+    def test_the_epoch_stays_when_nothing_was_written(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}))
+        before = storage.epoch()
+        with storage.exclusive() as session:
+            assert session.read([b"a"]) == [b"1"]
+        assert storage.epoch() == before
+
+    def test_an_exclusive_write_has_the_conditions_of_a_batch(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}))
+        with pytest.raises(RecordChangedError) as caught, storage.exclusive() as session:
+            session.write(Batch({b"a": None}, {b"a": b"2"}))
+        assert caught.value.current == {b"a": b"1"}
+        assert storage.read([b"a"]) == [b"1"]
+
+    def test_writers_wait_for_the_exclusive_one(self, storage: Storage, other: Storage) -> None:
+        storage.publish(Batch(records={b"sum": b"0"}))
+
+        def work(number: int) -> None:
+            for _ in range(10):
+                if number:
+                    add((storage, other)[number % 2], b"sum", 1)
+                else:
+                    with storage.exclusive() as session:
+                        old = session.read([b"sum"])[0]
+                        session.write(Batch(records={b"sum": b"%d" % (int(old or b"") + 100)}))
+
+        at_once(5, work)
+        assert storage.read([b"sum"]) == [b"1040"]
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def test_compacting_loses_nothing(self, storage: Storage, other: Storage) -> None:
+        keep = {b"%05d" % number: bytes(100) for number in range(200)}
+        numbers = storage.publish(Batch(records=keep, frames=[Frame(0, bytes(90_000), ()) for _ in range(20)]))
+        with storage.exclusive() as session:
+            session.drop(numbers[1:])
+        storage.compact()
+        assert other.scan(b"", LAST) == sorted(keep.items())
+        assert other.load(numbers) == {numbers[0]: StoredFrame(0, bytes(90_000))}
+        assert storage.usage().disk < 20 * 90_000
+        storage.compact()
+
+    def test_a_closed_store_says_so(self, storage: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}))
+        storage.close()
+        storage.close()
+        calls: Sequence[Callable[[], object]] = (
+            storage.epoch,
+            lambda: storage.read([b"a"]),
+            lambda: storage.scan(b"", LAST),
+            lambda: storage.locate([object_key(1)]),
+            lambda: storage.load([1]),
+            lambda: storage.scan_index(b"", 1),
+            lambda: storage.scan_frames(0, 1),
+            storage.usage,
+            lambda: storage.publish(Batch(records={b"a": b"2"})),
+            lambda: storage.exclusive().__enter__(),
+            storage.compact,
+        )
+        for call in calls:
+            with pytest.raises(StoreUnavailableError):
+                call()
+
+    def test_closing_under_way_is_safe(self, storage: Storage) -> None:
+        def work(number: int) -> int:
+            for turn in range(1000 if number else 20):
+                try:
+                    storage.publish(Batch(records={b"%d" % number: b"%d" % turn}))
+                    assert storage.read([b"%d" % number]) == [b"%d" % turn]
+                except StoreUnavailableError:
+                    return turn
+            storage.close()
+            return 0
+
+        assert at_once(5, work)[0] == 0
+
+    def test_the_url_is_one(self, storage: Storage) -> None:
+        assert "://" in storage.url
+
+
+_Row = TypeVar("_Row", bound=tuple[object, ...])
+_After = TypeVar("_After")
+
+
+def _paged(page: Callable[[_After], Collection[_Row]], after: _After) -> list[_Row]:
+    """Return all rows of a scan in pages whose rows begin with what the next page comes after."""
+    rows: list[_Row] = []
+    while found := list(page(after)):
+        rows += found
+        after = found[-1][0]  # type: ignore[assignment]
+    return rows
