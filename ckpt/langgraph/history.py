@@ -10,7 +10,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ckpt.history.checkpoints import PendingWrite
 from ckpt.history.commits import StoredValue
-from ckpt.repository.repository import Repository
+from ckpt.repository import Repository
 
 
 def delta_history(

@@ -35,9 +35,9 @@ from ckpt.history.commits import Commit, StoredValue
 from ckpt.langgraph.history import delta_history
 from ckpt.langgraph.metadata import matches, merged_metadata
 from ckpt.objects.store import Cache
+from ckpt.repository import Repository, StoredCheckpoint, open_repository
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
-from ckpt.repository.repository import Repository, StoredCheckpoint, open_repository
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.values.serializer import Serializer
 
@@ -403,6 +403,14 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 self.repository.delete_thread(name)
 
     # -- versions and configs ---------------------------------------------------------------------------
+
+    def config(self, revision: str, *, thread: str | None = None) -> RunnableConfig:
+        """Return the config of the checkpoint that a revision means (`support-42~3`, `tag:good`, `id:8c1f`).
+
+        Raises RevisionSyntaxError, RevisionNotFoundError or AmbiguousRevisionError.
+        """
+        info = self.repository.resolve(revision, thread=thread)
+        return _config(info.thread, info.namespace, info.checkpoint_id)
 
     def get_next_version(self, current: Any, channel: None) -> str:
         """Return the version after `current`: a zero-padded string, so that versions sort by age.

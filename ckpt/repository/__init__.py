@@ -1,1 +1,35 @@
 """The repository: everything about a store that has meaning. Re-exports what users of the engine need."""
+
+from ckpt.repository.diff import Change, Changes, ChannelChange
+from ckpt.repository.engine import Engine, StoredCheckpoint
+from ckpt.repository.fsck import FsckReport, Problem
+from ckpt.repository.gc import GcReport
+from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo
+from ckpt.repository.operations import Operation
+from ckpt.repository.prune import PruneReport
+from ckpt.repository.repository import Diff, Repository, open_repository
+from ckpt.repository.stats import ChannelStats, Stats
+from ckpt.repository.thread import Thread
+
+__all__ = [
+    "Change",
+    "Changes",
+    "ChannelChange",
+    "ChannelInfo",
+    "ChannelStats",
+    "CheckpointInfo",
+    "Diff",
+    "Engine",
+    "FsckReport",
+    "GcReport",
+    "Operation",
+    "Problem",
+    "PruneReport",
+    "Repository",
+    "Stats",
+    "StoredCheckpoint",
+    "Thread",
+    "ThreadInfo",
+    "WriteInfo",
+    "open_repository",
+]

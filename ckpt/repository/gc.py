@@ -74,7 +74,7 @@ class Collector:
         doomed = [thread for thread in self._threads() if thread.deleted and thread.number not in kept]
         if not dry_run:
             self._remove_threads(doomed)
-            self._remove_hidden()
+            self._remove_hidden(kept)
         marker = Marker(self._core)
         marker.mark_all()
         removed = rewritten = 0
@@ -95,13 +95,13 @@ class Collector:
     # -- threads and rows -----------------------------------------------------------------------------
 
     def _undoable(self, until: float, dry_run: bool) -> set[int]:
-        """Forget operations older than `until`; return the deleted threads that a younger one can restore."""
+        """Forget operations older than `until`; return the threads that a younger one can restore."""
         kept: set[int] = set()
         old: list[bytes] = []
         for operation in self._operations.newest_first():
             if operation.time > until:
-                if operation.kind == "delete" and not operation.undone:
-                    kept.update(number for number in operation.facts if isinstance(number, int))
+                if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
+                    kept.add(int(str(operation.facts[0])))
             elif operation.facts:
                 old.append(keys.operation_key(operation.number))
         if not dry_run:
@@ -198,10 +198,10 @@ class Collector:
 
         self._admin.atomically((), act)
 
-    def _remove_hidden(self) -> None:
+    def _remove_hidden(self, kept: set[int]) -> None:
         """Remove pruned rows that no fork and no DeltaChannel needs any more."""
         for thread in self._threads():
-            if thread.deleted or thread.forks or thread.base is not None:
+            if thread.deleted or thread.forks or thread.base is not None or thread.number in kept:
                 continue
             found = Timeline(self._core, thread)
             if any(

@@ -69,14 +69,15 @@ class OperationLog:
             return Batch()
         return Batch({key: raw}, {key: replace(_decode(key, raw), facts=()).encode()})
 
-    def mark_undone(self, operation: Operation) -> Change:
-        """Return the change that marks an operation as undone, and adds the undo itself."""
-        key = keys.operation_key(operation.number)
-        undo = self.entry("undo", f"undo op {operation.id}: {operation.text}", [operation.number])
+    def undone(self, operation: Operation, text: str) -> tuple[Change, Operation]:
+        """Return the change that marks an operation as undone and adds the undo itself, and the undo."""
+        number = next((each.number for each in self.newest_first()), 0) + 1
+        undo = Operation(number, time.time(), "undo", text, self._actor, False, (operation.number,))
+        old, new = keys.operation_key(operation.number), keys.operation_key(number)
         return Change(
-            {key: operation.encode(), **undo.expected},
-            {key: replace(operation, undone=True).encode(), **undo.records},
-        )
+            {old: operation.encode(), new: None},
+            {old: replace(operation, undone=True).encode(), new: undo.encode()},
+        ), undo
 
 
 def _decode(key: bytes, raw: bytes) -> Operation:

@@ -16,7 +16,8 @@ from ckpt.history.commits import Commit
 from ckpt.history.records import Line, ThreadRecord, encode_line
 from ckpt.history.seal import census
 from ckpt.repository.core import Core
-from ckpt.repository.directory import Directory
+from ckpt.repository.directory import Change, Directory
+from ckpt.repository.mark import rows
 from ckpt.repository.threads import Log, ThreadAdmin, silent
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.storage.base import Batch
@@ -63,8 +64,12 @@ class Pruner:
         protected: Callable[[ThreadRecord], Collection[tuple[str, str]]] = lambda thread: (),
         log: Log = silent,
         dry_run: bool = False,
+        undoable: bool = False,
     ) -> PruneReport:
         """Remove every checkpoint of a thread that `keep` and `protected` do not name.
+
+        With `undoable` they are all hidden, to be removed by the collector. `log` is given the thread's number
+        and the sequence number by which `unhide` brings them back.
 
         A namespace whose head goes continues from the head's nearest ancestor that stays, else from the greatest
         id that stays. A thread that does not exist has nothing to remove. Costs time in proportion to the
@@ -76,23 +81,41 @@ class Pruner:
             if found is None:
                 return Batch(), PruneReport(name, (), ())
             thread, raw = found
-            plan = _Plan(self._core, thread, keep, set(protected(thread)))
+            plan = _Plan(self._core, thread, keep, set(protected(thread)), undoable)
             report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
             expected, records = plan.records(raw)
-            entry = log([thread.number, expected, records])
+            entry = log([thread.number, thread.sequence + 1])
             return Batch({**expected, **entry.expected}, {**records, **entry.records}), report
 
         return self._admin.atomically((name,), act)
+
+    def unhide(self, number: int, sequence: int) -> Change:
+        """Return the change that brings back what the prune with this sequence number hid."""
+        thread, raw = self._directory.by_number(number)
+        key = keys.thread_key(number)
+        expected: dict[bytes, bytes | None] = {key: raw}
+        records: dict[bytes, bytes | None] = {key: replace(thread, sequence=thread.sequence + 1).encode()}
+        for row in rows(self._core.storage, keys.thread_range(number)):
+            if row.part == "c":
+                events = decode_events(row.key, row.value)
+                kept = [event for event in events if event != Hidden(sequence)]
+                if len(kept) != len(events):
+                    expected[row.key] = row.value
+                    records[row.key] = encode_events(row.key, kept)
+        return Change(expected, records)
 
 
 class _Plan:
     """What goes and what stays of one thread, and the records that follow."""
 
-    def __init__(self, core: Core, thread: ThreadRecord, keep: Keep, protected: set[tuple[str, str]]) -> None:
+    def __init__(
+        self, core: Core, thread: ThreadRecord, keep: Keep, protected: set[tuple[str, str]], undoable: bool
+    ) -> None:
         self._core = core
         self._thread = thread
+        self._hide_all = undoable or thread.forks > 0 or thread.base is not None
         self._timeline = Timeline(core, thread)
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
@@ -117,8 +140,7 @@ class _Plan:
             if found.checkpoint_id in kept and not found.hidden:
                 self.kept.append(slot)
                 continue
-            shared = self._thread.forks > 0 or self._thread.base is not None
-            if shared or found.checkpoint_id in needed:
+            if self._hide_all or found.checkpoint_id in needed:
                 if not found.hidden:
                     self._hide.append(slot)
             else:

@@ -2,177 +2,377 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any
 
-from ckpt.errors import InvalidInputError
-from ckpt.history.checkpoints import PendingWrite
+from ckpt.errors import (
+    HeadMovedError,
+    InvalidInputError,
+    NotFoundError,
+    PathNotFoundError,
+    ThreadDeletedError,
+)
+from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
-from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
-from ckpt.repository.directory import Directory
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.acts import Acts, Parts
+from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
+from ckpt.repository.diff import ChannelChange, Changes, diff_states, key_changes
+from ckpt.repository.engine import Engine
+from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
-from ckpt.repository.operations import OperationLog
-from ckpt.repository.prune import Keep, Pruner, PruneReport
-from ckpt.repository.threads import ThreadAdmin
-from ckpt.repository.timeline import Timeline
-from ckpt.repository.writer import NewCheckpoint, Stored, Typed, Writer
+from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
+from ckpt.repository.operations import Operation, OperationLog
+from ckpt.repository.prune import PruneReport
+from ckpt.repository.resolve import Resolver
+from ckpt.repository.stats import Stats, collect_stats
+from ckpt.repository.thread import Thread
+from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.base import Storage
+from ckpt.storage.sqlite_file import FORMAT
 from ckpt.storage.urls import open_storage
+from ckpt.values.inert import inert
+from ckpt.values.rope import rope_length
+from ckpt.values.serializer import Serializer
+from ckpt.values.tree import Tree
 
-_PAGE_MAX = 64
 DEFAULT_GRACE = timedelta(days=14)
 """How long what was deleted can be brought back."""
 
 
-class StoredCheckpoint(NamedTuple):
-    """A checkpoint as read: what its commit holds, and the pending writes that count, in their order."""
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What differs between two checkpoints; `old` is None for the empty state."""
 
-    thread: str
-    namespace: str
-    checkpoint_id: str
-    oid: bytes
-    commit: Commit
-    writes: list[PendingWrite]
+    old: CheckpointInfo | None
+    new: CheckpointInfo
+    changes: Changes
 
 
-class Repository:
+class Repository(Engine):
     """The engine over one store. Safe for many threads; several may be open on one store, in many processes."""
 
     def __init__(
-        self, storage: Storage, *, max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE, actor: str = ""
+        self,
+        storage: Storage,
+        *,
+        max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        actor: str = "",
+        types: Iterable[type] = (),
     ) -> None:
-        if max_checkpoint_size <= 0:
-            raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
-        self.storage = storage
-        self._core = Core(storage, max_checkpoint_size=max_checkpoint_size)
-        self._directory = Directory(self._core)
-        self._writer = Writer(self._core, self._directory)
-        self._admin = ThreadAdmin(self._core, self._directory)
-        self._pruner = Pruner(self._core, self._directory, self._admin)
+        super().__init__(storage, max_checkpoint_size=max_checkpoint_size, types=types)
         self._operations = OperationLog(self._core, actor)
+        parts = Parts(
+            self._core,
+            self._directory,
+            self._writer,
+            self._admin,
+            self._pruner,
+            self._operations,
+            self._tags,
+        )
+        self._acts = Acts(parts, self._serializer)
+        self._resolver = Resolver(self._core, self._directory, self._tags)
         self._collector = Collector(self._core, self._directory, self._admin, self._pruner, self._operations)
 
-    # -- what savers and adapters build on ------------------------------------------------------------
+    # -- reading as people do ---------------------------------------------------------------------------
 
-    def put(self, new: NewCheckpoint) -> Stored:
-        """Store a checkpoint that a framework serialized; see `Writer.put`."""
-        return self._writer.put(new)
+    @property
+    def url(self) -> str:
+        """The URL that opens this store."""
+        return self.storage.url
 
-    def put_writes(
+    @property
+    def format(self) -> int:
+        """The number of the store's format."""
+        return FORMAT
+
+    def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
+        """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
+        return self._core.consistently(
+            lambda: self._resolver.resolve(revision, thread=thread, namespace=namespace)
+        )
+
+    def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
+        """Return all threads, or those whose name matches a glob, the one written to last first."""
+        names = [name for name in self.thread_names() if pattern is None or fnmatchcase(name, pattern)]
+        found = [info for name in names if (info := self._thread_info(name)) is not None]
+        return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
+
+    def _thread_info(self, name: str) -> ThreadInfo | None:
+        browser = self._resolver.browser(name)
+        if browser is None:
+            return None
+        infos = [info for each in browser.timeline.namespaces() for info in browser.newest_first(each)]
+        head = next((info for info in infos if info.is_current and not info.namespace), None)
+        base = browser.timeline.thread.base
+        return ThreadInfo(
+            name=name,
+            checkpoints=len(infos),
+            heads=sum(info.is_head and not info.namespace for info in infos),
+            head=head,
+            updated=head.timestamp if head is not None else None,
+            status=head.status if head is not None and head.status in ("interrupted", "error") else "idle",
+            bytes_logical=sum(info.bytes_logical for info in infos),
+            forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
+        )
+
+    def log(
         self,
-        thread: str,
-        namespace: str,
-        checkpoint_id: str,
-        task_id: str,
-        task_path: str,
-        writes: Sequence[tuple[int, str, Typed]],
-    ) -> None:
-        """Attach a task's writes to a checkpoint; see `Writer.put_writes`."""
-        self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
+        revision: str | None = None,
+        *,
+        thread: str | None = None,
+        namespace: str = "",
+        limit: int | None = None,
+        all_heads: bool = False,
+        subgraphs: bool = False,
+    ) -> list[CheckpointInfo]:
+        """Return checkpoints, greatest id first.
 
-    def timeline(self, thread: str) -> Timeline | None:
-        """Return the view of a thread as it is now, or None when there is no such thread."""
-        found = self._directory.find(thread)
-        return Timeline(self._core, found[0]) if found is not None else None
-
-    def read(
-        self, thread: str, namespace: str = "", checkpoint_id: str | None = None
-    ) -> StoredCheckpoint | None:
-        """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
-
-        def attempt() -> StoredCheckpoint | None:
-            timeline = self.timeline(thread)
-            wanted = checkpoint_id
-            if timeline is None or (wanted is None and (wanted := timeline.head(namespace)) is None):
-                return None
-            found = timeline.find(namespace, wanted)
-            if found is None or found.put is None or found.hidden:
-                return None
-            commit = self._core.commit(found.put.commit)
-            return StoredCheckpoint(
-                thread, namespace, wanted, found.put.commit, commit, timeline.writes(found)
-            )
-
-        return self._core.consistently(attempt)
-
-    def read_all(
-        self, thread: str, namespace: str | None = "", *, before: str | None = None
-    ) -> Iterator[StoredCheckpoint]:
-        """Yield the checkpoints of a thread, greatest id first, of one namespace or of all (None).
-
-        Commits are loaded in batches that grow with what is asked for. The iterator holds no lock and no
-        transaction, may be left half-read, and skips what is removed while it runs.
+        With a revision its ancestors and itself, or with `all_heads` all of its thread; without one all of
+        `thread`, or of every thread. `subgraphs` adds the other namespaces.
         """
-        timeline = self.timeline(thread)
-        if timeline is None:
-            return
-        names = timeline.namespaces() if namespace is None else [namespace]
-        sources = [timeline.newest_first(name, before=before) for name in names]
-        rows = sources[0] if len(sources) == 1 else _merged(sources)
-        size = 1
-        while page := list(islice(rows, size)):
-            commits = self._core.commits(found.put.commit for found in page if found.put is not None)
-            for found in page:
-                assert found.put is not None
-                yield StoredCheckpoint(
-                    thread,
-                    found.namespace,
-                    found.checkpoint_id,
-                    found.put.commit,
-                    commits[found.put.commit],
-                    timeline.writes(found),
+        if revision is not None:
+            start = self.resolve(revision, thread=thread, namespace=namespace)
+            if not all_heads:
+                browser = self._resolver.browser(start.thread)
+                assert browser is not None
+                return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
+            thread = start.thread
+        names = self.thread_names() if thread is None else [self._admin.require(thread)[0].name]
+        found: list[CheckpointInfo] = []
+        for name in names:
+            browser = self._resolver.browser(name)
+            if browser is not None:
+                for each in browser.timeline.namespaces() if subgraphs else [namespace]:
+                    found += islice(browser.newest_first(each), limit)
+        return sorted(found, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
+
+    def channels(self, info: CheckpointInfo) -> list[ChannelInfo]:
+        """Return the channels of a checkpoint, in their order; no value is loaded."""
+        return [
+            ChannelInfo(name, value.type, rope_length(value.rope), is_internal(name))
+            for name, value in self._commit(info).channels.items()
+        ]
+
+    def inert(self, info: CheckpointInfo, channel: str) -> object:
+        """Return a channel's value as inert data, importing nothing. Raises PathNotFoundError."""
+        value = self._value(info, channel)
+        return inert(value.type, self.load([value])[0])
+
+    def tree(self, info: CheckpointInfo, channel: str) -> Tree:
+        """Return a channel's value as a tree that loads what is looked at. Raises PathNotFoundError."""
+        value = self._value(info, channel)
+        return Tree(value.type, value.rope, self._core.objects.load)
+
+    def writes(self, info: CheckpointInfo) -> list[WriteInfo]:
+        """Return the pending writes of a checkpoint, in (task path, task id, index) order."""
+        stored = self.read(info.thread, info.namespace, info.checkpoint_id)
+        found = stored.writes if stored is not None else []
+        values = self.load([StoredValue(write.type, write.rope) for write in found])
+        return [
+            WriteInfo(write.task_id, write.task_path, write.index, write.channel, inert(write.type, data))
+            for write, data in zip(found, values, strict=True)
+        ]
+
+    def state(self, revision: str, *, thread: str | None = None) -> dict[str, Any]:
+        """Return the values of a checkpoint as live Python values; what cannot be revived is an `Opaque`."""
+        return self._state(self.resolve(revision, thread=thread))
+
+    def _state(self, info: CheckpointInfo) -> dict[str, Any]:
+        channels = self._commit(info).channels
+        loaded = self.load(list(channels.values()))
+        return {
+            name: self._serializer.loads_typed((value.type, data))
+            for (name, value), data in zip(channels.items(), loaded, strict=True)
+        }
+
+    def diff(
+        self,
+        old: CheckpointInfo | None,
+        new: CheckpointInfo,
+        *,
+        internal: bool = False,
+        paths: Sequence[tuple[str | int, ...]] = (),
+    ) -> Diff:
+        """Return what differs between two checkpoints of any threads; None stands for an empty state.
+
+        Equal parts are recognised by their ids and not loaded.
+        """
+        before = self._commit(old).channels if old is not None else {}
+        after = self._commit(new).channels
+        changes = self._core.consistently(
+            lambda: diff_states(self._core.objects.load, before, after, internal=internal, paths=paths)
+        )
+        return Diff(old, new, changes)
+
+    def changes(self, info: CheckpointInfo) -> list[ChannelChange]:
+        """Return, in short, what a checkpoint changed against its parent; LangGraph's own channels left out."""
+        before: Mapping[str, StoredValue] = {}
+        if info.parents:
+            before = self._core.commit(ObjectId(bytes.fromhex(info.parents[0]))).channels
+        after = self._commit(info).channels
+        return key_changes(
+            self._core.objects.load,
+            {name: value for name, value in before.items() if not is_internal(name)},
+            {name: value for name, value in after.items() if not is_internal(name)},
+        )
+
+    def _commit(self, info: CheckpointInfo) -> Commit:
+        return self._core.commit(ObjectId(bytes.fromhex(info.id)))
+
+    def _value(self, info: CheckpointInfo, channel: str) -> StoredValue:
+        channels = self._commit(info).channels
+        if channel not in channels:
+            raise PathNotFoundError(
+                f"checkpoint {info.id[:8]} has no key {channel!r}", hints=[f"it has {', '.join(channels) or 'none'}"]
+            )
+        return channels[channel]
+
+    # -- changing as people do --------------------------------------------------------------------------
+
+    def thread(self, name: str) -> Thread:
+        """Return a handle for a thread, which need not exist yet."""
+        return Thread(self, name)
+
+    def commit(
+        self, thread: str, values: Mapping[str, object], *, metadata: Mapping[str, object] | None = None
+    ) -> CheckpointInfo:
+        """Append a checkpoint that holds exactly these values behind the head of a thread.
+
+        Creates the thread if need be. Values come back equal in value and type, or UnstorableValueError names
+        the path of the one that would not; nothing is written then. Durable on return.
+        """
+        typed = {name: _dumped(self._serializer, name, value) for name, value in values.items()}
+        while True:
+            timeline = self.timeline(thread)
+            head = timeline.head() if timeline is not None else None
+            before = self._resolver.describe(thread, "", head) if head is not None else None
+            step = (before.step or 0) + 1 if before is not None else 0
+            details = {"source": "commit", "step": step, **(metadata or {})}
+            made = next_checkpoint_id(timeline.thread.greatest if timeline is not None else "")
+            try:
+                self._writer.put(
+                    NewCheckpoint(
+                        thread=thread,
+                        namespace="",
+                        checkpoint_id=made,
+                        parent_id=head,
+                        timestamp=now_text(),
+                        header=Typed(*self._serializer.dumps_typed({})),
+                        metadata=Typed(*self._serializer.dumps_typed(details)),
+                        channels={name: Channel(lambda value=value: value) for name, value in typed.items()},
+                        expect_head=True,
+                    )
                 )
-            size = min(4 * size, _PAGE_MAX)
+            except HeadMovedError:
+                continue  # somebody else committed first: this one goes behind it
+            return self._described(thread, made)
 
-    def load(self, values: Sequence[StoredValue]) -> list[bytes]:
-        """Return the bytes of values, in order, with a bounded number of round trips for all together."""
-        return self._core.consistently(lambda: self._core.value_bytes(values))
+    def fork(
+        self,
+        revision: str,
+        new_thread: str,
+        *,
+        thread: str | None = None,
+        values: Mapping[str, object] | None = None,
+    ) -> CheckpointInfo:
+        """Create a thread from any checkpoint, in constant time and space, and return its head.
 
-    def thread_names(self) -> list[str]:
-        """Return the names of all threads, sorted."""
-        return sorted(record.name for record in self._directory.names() if record.thread is not None)
+        At a thread's head pending writes come along; at an older checkpoint its next nodes run again. `values`
+        replaces channels, by one more checkpoint. Raises AlreadyExistsError when the name is taken.
+        """
+        source = self.resolve(revision, thread=thread)
+        typed = {name: _dumped(self._serializer, name, value) for name, value in (values or {}).items()}
+        self._acts.fork(source, new_thread)
+        info = self._described(new_thread, source.checkpoint_id)
+        if typed:
+            self._acts.checkout(info, kind="set", values=typed)
+            info = self.resolve("@", thread=new_thread)
+        return info
 
-    # -- threads --------------------------------------------------------------------------------------
+    def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:
+        """Continue a thread from one of its checkpoints: append a copy of it, without pending writes.
 
-    def copy_thread(self, source: str, target: str) -> None:
-        """Make `target` a full copy of `source`, pending writes included, in constant time and space."""
-        self._admin.fork(source, target, None)
+        Nothing is lost: the old head stays as another head. Returns the new head. Raises HeadMovedError.
+        """
+        return self._checkout(self.resolve(revision, thread=thread), "checkout")
 
-    def delete_thread(self, name: str) -> bool:
-        """Delete a thread; False when there is none. Threads forked from it keep what they share."""
-        return self._admin.delete(name)
+    def rewind(self, thread: str, steps: int = 1) -> CheckpointInfo:
+        """Check out the N-th ancestor of a thread's head."""
+        if steps < 1:
+            raise InvalidInputError(f"rewind by {steps}: the number of checkpoints to go back is 1 or more")
+        return self._checkout(self.resolve(f"@~{steps}", thread=thread), "rewind")
 
-    def prune_thread(self, name: str, keep: Keep) -> PruneReport:
-        """Remove the checkpoints of a thread that `keep` does not name; see `Pruner.prune`."""
-        return self._pruner.prune(name, keep)
+    def _checkout(self, target: CheckpointInfo, kind: str) -> CheckpointInfo:
+        stored = self._acts.checkout(target, kind=kind)
+        return self._described(target.thread, stored.commit.checkpoint_id)
+
+    def _described(self, thread: str, checkpoint_id: str) -> CheckpointInfo:
+        info = self._resolver.describe(thread, "", checkpoint_id)
+        if info is None:
+            raise ThreadDeletedError(f"thread {thread!r} was deleted meanwhile")
+        return info
+
+    def tag(self, name: str, revision: str, *, thread: str | None = None) -> CheckpointInfo:
+        """Name a checkpoint, which also protects it from `prune`. Raises AlreadyExistsError."""
+        info = self.resolve(revision, thread=thread)
+        self._acts.tag(name, info)
+        return info
+
+    def untag(self, name: str) -> None:
+        """Remove a tag. Raises NotFoundError."""
+        self._acts.untag(name)
+
+    def tags(self) -> dict[str, CheckpointInfo]:
+        """Return the checkpoints that carry tags, by tag; tags whose thread was deleted are left out."""
+        found: dict[str, CheckpointInfo] = {}
+        for tag in sorted(self._tags.all(), key=lambda tag: tag.name):
+            with suppress(NotFoundError):
+                found[tag.name] = self.resolve(f"tag:{tag.name}")
+        return found
+
+    def delete(self, thread: str) -> None:
+        """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""
+        self._acts.delete(thread)
+
+    def prune(
+        self, threads: Sequence[str], *, keep_last: int = 1, dry_run: bool = False
+    ) -> list[PruneReport]:
+        """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag."""
+        return self._acts.prune(threads, keep_last, dry_run=dry_run)
+
+    def operations(self, limit: int | None = None) -> list[Operation]:
+        """Return what people did to threads, the last first."""
+        return list(islice(self._operations.newest_first(), limit))
+
+    def undo(self, operation: str | None = None) -> Operation:
+        """Take back the last operation that is not undone, or the one named; see `Acts.undo`."""
+        return self._acts.undo(operation)
+
+    # -- upkeep ---------------------------------------------------------------------------------------
+
+    def stats(self) -> Stats:
+        """Return how much the store holds and where it goes; reads every commit once."""
+        return collect_stats(self._core, self.format)
+
+    def fsck(self, *, read_data: bool = True) -> FsckReport:
+        """Check every record and object; see `Checker.run`."""
+        return Checker(self._core, self._directory, self._tags).run(read_data=read_data)
 
     def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
         """Free what was let go longer ago than `grace` and rewrite loose packs; see `Collector.collect`."""
         return self._collector.collect(grace=grace, dry_run=dry_run)
 
-    # -- life cycle -----------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Release the store. A second call does nothing."""
-        self.storage.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def _merged(sources: Sequence[Iterator]) -> Iterator:  # type: ignore[type-arg]
-    from heapq import merge
-
-    return merge(*sources, key=lambda found: found.checkpoint_id, reverse=True)
+def _dumped(serializer: Serializer, name: str, value: object) -> Typed:
+    """Serialize one value; an error names its path from the channel on."""
+    return Typed(*serializer.dumps_typed(value, path=name))
 
 
 def open_repository(
@@ -181,7 +381,14 @@ def open_repository(
     create: bool = True,
     readonly: bool = False,
     max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+    actor: str = "",
+    types: Iterable[type] = (),
 ) -> Repository:
-    """Open the store that a URL or a path names; see `ckpt.storage.urls.open_storage`."""
+    """Open the store that a URL or a path names.
+
+    `memory://` is a new store each time, `sqlite:///relative` and `sqlite:////absolute` are files, and so is
+    anything without `://`. `types` are classes of stored values that cannot be found by their module and name;
+    `actor` is who the operation log names. Raises a StoreError when there is none, or it is something else.
+    """
     storage = open_storage(url, create=create, readonly=readonly)
-    return Repository(storage, max_checkpoint_size=max_checkpoint_size)
+    return Repository(storage, max_checkpoint_size=max_checkpoint_size, actor=actor, types=types)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TypeVar
 
 from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
 from ckpt.history import keys
-from ckpt.history.checkpoints import as_of, current_put, decode_events
 from ckpt.history.records import Base, Line, NameRecord, ThreadRecord
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
@@ -42,7 +41,7 @@ class ThreadAdmin:
             raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists all"])
         return found
 
-    def atomically(self, names: tuple[str, ...], act: Callable[[], tuple[Batch, _T]]) -> _T:
+    def atomically(self, names: Collection[str], act: Callable[[], tuple[Batch, _T]]) -> _T:
         """Run `act` to make a batch and publish it, again from the start when somebody else was faster."""
         with self._core.locked(*names):
             for attempts in range(_ATTEMPTS):
@@ -95,9 +94,7 @@ class ThreadAdmin:
     def _moment(self, timeline: Timeline, checkpoint_id: str) -> tuple[ThreadRecord, Base]:
         """Return the thread whose row a root checkpoint is, and the base of a fork that leaves there."""
         for segment in timeline.segments:
-            key = keys.checkpoint_key(segment.thread.number, "", checkpoint_id)
-            raw = self._core.storage.read([key])[0]
-            put = current_put(as_of(decode_events(key, raw), segment.moment)) if raw is not None else None
+            put = timeline.put_in(segment, "", checkpoint_id)
             if put is not None:
                 return segment.thread, Base(segment.thread.number, put.sequence, checkpoint_id)
         raise RevisionNotFoundError(
@@ -121,24 +118,16 @@ class ThreadAdmin:
 
         return self.atomically((name,), act)
 
-    def restore(self, number: int, *, log: Log = silent) -> ThreadRecord:
-        """Undo `delete`, or raise AlreadyExistsError when the name was given away meanwhile."""
-        name = self._directory.by_number(number)[0].name
-
-        def act() -> tuple[Batch, ThreadRecord]:
-            thread, raw = self._directory.by_number(number)
-            named, named_raw = self._directory.name_record(name)
-            if named is None or named.thread is not None:
-                raise AlreadyExistsError(
-                    f"there is another thread {name!r} now",
-                    hints=["delete or fork it first, then undo again"],
-                )
-            restored = replace(thread, deleted=False)
-            key, name_key = keys.thread_key(number), keys.name_key(name)
-            former = tuple(other for other in named.former if other != number)
-            names = NameRecord(name, number, former, named.ghosts)
-            entry = log([number])
-            records = {key: restored.encode(), name_key: names.encode(), **entry.records}
-            return Batch({key: raw, name_key: named_raw, **entry.expected}, records), restored
-
-        return self.atomically((name,), act)
+    def restored(self, number: int) -> tuple[Change, ThreadRecord]:
+        """Return the change that undoes `delete`; AlreadyExistsError when the name was given away meanwhile."""
+        thread, raw = self._directory.by_number(number)
+        named, named_raw = self._directory.name_record(thread.name)
+        if named is None or named.thread is not None:
+            raise AlreadyExistsError(
+                f"there is another thread {thread.name!r} now", hints=["delete it first, then undo again"]
+            )
+        back = replace(thread, deleted=False)
+        former = tuple(other for other in named.former if other != number)
+        names = NameRecord(thread.name, number, former, named.ghosts)
+        key, name_key = keys.thread_key(number), keys.name_key(thread.name)
+        return Change({key: raw, name_key: named_raw}, {key: back.encode(), name_key: names.encode()}), back

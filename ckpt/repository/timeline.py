@@ -200,6 +200,12 @@ class Timeline:
             self.prove(namespace)
         return found
 
+    def put_in(self, segment: Segment, namespace: str, checkpoint_id: str) -> Put | None:
+        """Return the put of a checkpoint in one stretch of this timeline, or None."""
+        key = keys.checkpoint_key(segment.thread.number, namespace, checkpoint_id)
+        raw = self._reading.read([key])[0]
+        return current_put(as_of(decode_events(key, raw), segment.moment)) if raw is not None else None
+
     def _events(self, segment: Segment, key: bytes, raw: bytes | None) -> list[Event]:
         if raw is None:
             return []

@@ -163,6 +163,9 @@ class Storage(Reading, Protocol):
         Keep it short: writers wait. Nothing is applied when the context ends with an exception.
         """
 
+    def verify(self) -> list[str]:
+        """Return what the database itself finds wrong with its structure, one sentence each; empty when nothing."""
+
     def compact(self) -> None:
         """Give free space back to the file system, as far as the backend can."""
 

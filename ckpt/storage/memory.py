@@ -189,6 +189,9 @@ class MemoryStorage:
             yield session
             self._state = session
 
+    def verify(self) -> list[str]:
+        return []
+
     def compact(self) -> None:
         pass
 

@@ -329,6 +329,14 @@ class SqliteStorage:
             if session.connection.total_changes != before:
                 session.raise_epoch()
 
+    def verify(self) -> list[str]:
+        with self._reader() as session:
+            try:
+                found = [str(row[0]) for row in session.execute("PRAGMA integrity_check")]
+            except sqlite3.DatabaseError as error:
+                return [str(error)]
+        return [] if found == ["ok"] else found
+
     def compact(self) -> None:
         self._check_usable()
         with self._write_lock, sqlite_file.translated(self._path):

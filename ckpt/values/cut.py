@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import msgpack
+
 from ckpt.objects.ids import Kind
 from ckpt.values.rope import BLOB, ROPE, Emit, Item, Levels, encode_items, fold, inline
 

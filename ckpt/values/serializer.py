@@ -87,10 +87,10 @@ class Serializer:
     def __init__(self, types: Iterable[type] = ()) -> None:
         self._types = {(each.__module__, each.__qualname__): each for each in types}
 
-    def dumps_typed(self, value: object) -> tuple[str, bytes]:
+    def dumps_typed(self, value: object, *, path: str = "") -> tuple[str, bytes]:
         """Return `(tag, bytes)`; equal values give equal bytes in every process.
 
-        Raises `UnstorableValueError`, naming the path, for what would not come back equal in value and type.
+        Raises `UnstorableValueError`, naming the path (that of the value itself is `path`), for what would not come back equal in value and type.
         """
         if type(value) is Opaque and value.kind == "document":
             return value.name, value.raw
@@ -100,7 +100,7 @@ class Serializer:
             except UnicodeEncodeError:  # lone surrogates; the handler for them costs all other text a copy
                 return TAG, _Writer(self._types, "surrogatepass").pack(value, 0)
         except (Refusal, ValueError, OverflowError, RecursionError) as error:
-            raise _explain(_Writer(self._types, None), value, error) from error
+            raise _explain(_Writer(self._types, None), value, error, path) from error
 
     def loads_typed(self, data: tuple[str, bytes]) -> object:
         """Return the value; what cannot be revived comes as `Opaque`, at any depth.
@@ -296,14 +296,14 @@ def _children(writer: _Writer, path: str, value: Any) -> Iterator[tuple[str, obj
         yield from ((step, key), (step, each))
 
 
-def _explain(writer: _Writer, root: object, error: Exception) -> UnstorableValueError:
+def _explain(writer: _Writer, root: object, error: Exception, start: str) -> UnstorableValueError:
     """Walk the value a second time to find out where it cannot be stored, and why."""
     refusal = error if isinstance(error, Refusal) else Refusal(str(error), PLAIN_DATA)
     too_deep = isinstance(error, (Refusal, RecursionError))
     open_paths: dict[int, str] = {}
     done: set[int] = set()
-    deepest, depth = "", 0
-    walks: list[tuple[int, Iterator[tuple[str, object]]]] = [(0, iter([("", root)]))]
+    deepest, depth = start, 0
+    walks: list[tuple[int, Iterator[tuple[str, object]]]] = [(0, iter([(start, root)]))]
     while walks:
         owner, walk = walks[-1]
         path, value = next(walk, (None, None))

@@ -1,0 +1,490 @@
+"""Differences between two states, as data: what was added, removed, changed or moved, and where.
+
+Equal values are recognised by the ids of their pieces and never loaded; lists are matched by the ids of their
+messages or records, then by content. Indexes in a `path` are those of the new state, except for what was
+removed. Rendering belongs to the command line, matching of sequences to `ckpt.repository.alignment`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ckpt.errors import PathNotFoundError
+from ckpt.history.commits import StoredValue
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.alignment import Gap, align, gaps
+from ckpt.repository.nodes import (
+    Kind,
+    Node,
+    is_message,
+    kind_of,
+    kind_of_change,
+    pieces_of,
+    read,
+    shown,
+)
+from ckpt.repository.infos import is_internal
+from ckpt.values.cut import LEAF_MAX, MSGPACK_TYPES
+from ckpt.values.inert import InertMessage, InertObject, summary
+from ckpt.values.kinds import TUPLE
+from ckpt.values.rope import ROPE, Item, Load, decode_items
+from ckpt.values.tree import Form, Path, Pieces, Tree, step
+
+_DEPTH_MAX = 100
+_MESSAGES = "langchain_core.messages"
+_Operation = Literal["add", "remove", "change", "move"]
+_Open = Callable[[int, Item], Node]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference. Long text and binary data come as size and hash, and with kind `binary`.
+
+    A `move` leaves a value as it is: an element whose neighbours' order changed, or, at the path of a dict,
+    keys (`old` and `new` then map each moved key to its position). `old_path` is where the value stood
+    before, when that is not `path`. `parts` are the changes inside a changed message.
+    """
+
+    path: Path
+    op: _Operation
+    kind: Kind
+    old: object
+    new: object
+    old_path: Path | None = None
+    parts: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Changes:
+    """All differences of two states.
+
+    `hidden` counts the internal channels left out and `same` the others that are equal. `bytes_new` is the
+    length of those pieces of the new state that the old one does not have, as far as pieces had to be
+    opened, `bytes_shared` that of the rest.
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    hidden: int = 0
+    same: int = 0
+    bytes_new: int = 0
+    bytes_shared: int = 0
+
+
+@dataclass(frozen=True)
+class ChannelChange:
+    """How many elements of a channel's list were added, changed and removed; for all else, whether it was."""
+
+    key: str
+    add: int
+    change: int
+    remove: int
+
+
+def diff_states(
+    load: Load,
+    old: Mapping[str, StoredValue],
+    new: Mapping[str, StoredValue],
+    *,
+    internal: bool = False,
+    paths: Sequence[Path] = (),
+) -> Changes:
+    """Return what turns the old state into the new one. Loads what differs, and little else.
+
+    Internal channels are left out unless `internal` says otherwise or a path names one. With `paths`, only
+    what lies at them or below is returned; a negative index counts from the end.
+    """
+    pieces = Pieces(load)
+    asked = {str(path[0]) for path in paths if path}
+    names = [name for name in {**old, **new} if not asked or name in asked]
+    shown_names = [name for name in names if internal or name in asked or not is_internal(name)]
+    changes: list[Change] = []
+    same = 0
+    for name in shown_names:
+        if old.get(name) == new.get(name):
+            same += 1
+            continue
+        found = _channel(pieces, name, old.get(name), new.get(name))
+        same += not found
+        wanted = [_absolute(pieces, path, new, old) for path in paths if path and str(path[0]) == name]
+        changes += _within(found, wanted) if wanted else found
+    fresh, shared = _sizes(pieces, old, [new[name] for name in shown_names if name in new])
+    return Changes(changes, len(names) - len(shown_names), same, fresh, shared)
+
+
+def key_changes(
+    load: Load, old: Mapping[str, StoredValue], new: Mapping[str, StoredValue]
+) -> list[ChannelChange]:
+    """Return a summary of what differs, by channel, without the internal ones."""
+    pieces = Pieces(load)
+    found = []
+    for name in {**old, **new}:
+        before, after = old.get(name), new.get(name)
+        if before == after or is_internal(name):
+            continue
+        sizes = [_list_length(pieces, value) for value in (before, after)]
+        if before is None or after is None:
+            counted = max(sizes[0] or sizes[1] or 0, 1)
+            found.append(ChannelChange(name, counted * (before is None), 0, counted * (after is None)))
+        elif None in sizes:
+            found.append(ChannelChange(name, 0, 1, 0))
+        else:
+            ops: dict[object, _Operation] = {}
+            for change in _channel(pieces, name, before, after):
+                whole = len(change.path) == 2 and change.op != "move"
+                op = change.op if whole else "change"
+                ops.setdefault((change.path[1:2], op == "remove"), op)
+            counts = [sum(op == wanted for op in ops.values()) for wanted in ("add", "change", "remove")]
+            if ops:
+                found.append(ChannelChange(name, *counts))
+    return found
+
+
+def _list_length(pieces: Pieces, value: StoredValue | None) -> int | None:
+    tree = Tree(*value, pieces) if value is not None and value.type in MSGPACK_TYPES else None
+    return tree.count if tree is not None and tree.form is Form.ARRAY else None
+
+
+def _channel(pieces: Pieces, name: str, old: StoredValue | None, new: StoredValue | None) -> list[Change]:
+    before, after = (Node(Tree(*value, pieces)) if value is not None else None for value in (old, new))
+    if before is None or after is None:
+        return [_leaf((name,), before, after)]
+    return _Comparison().compare(before, after, (name,), (name,))
+
+
+def _leaf(path: Path, old: Node | None, new: Node | None, was: Path | None = None) -> Change:
+    """Return the change of a value as a whole."""
+    read(node for node in (old, new) if node is not None)
+    before, after = (shown(node.value) if node is not None else None for node in (old, new))
+    if old is None or new is None:
+        op: _Operation = "add" if old is None else "remove"
+        return Change(path, op, kind_of(after if old is None else before), before, after)
+    return Change(path, "change", kind_of_change(before, after), before, after, _moved(was, path))
+
+
+def _moved(was: Path | None, path: Path) -> Path | None:
+    return was if was != path else None
+
+
+class _Comparison:
+    """One walk over two values, depth first. `path` leads to a value in the new state, `was` in the old one."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+
+    def compare(self, old: Node, new: Node, path: Path, was: Path) -> list[Change]:
+        """Return the differences of two values that take the same place."""
+        if old.tree is not None and old.tree == new.tree:
+            return []
+        if self._depth >= _DEPTH_MAX:
+            return [] if old.fingerprint == new.fingerprint else [_leaf(path, old, new, was)]
+        self._depth += 1
+        try:
+            unread = old.tree and new.tree and not (old.is_read and new.is_read)
+            found = self._cut(old.tree, new.tree, path, was) if unread else None
+            return self._read(old, new, path, was) if found is None else found
+        finally:
+            self._depth -= 1
+
+    # -- values that stay where they are, but for the pieces that differ ------------------------------------
+
+    def _cut(self, old: Tree, new: Tree, path: Path, was: Path) -> list[Change] | None:
+        """Return the differences of two stored values in pieces, or None when they have to be read."""
+        known = old.type in MSGPACK_TYPES and new.type in MSGPACK_TYPES
+        if not (known and old.is_cut and new.is_cut and (old.form, old.code) == (new.form, new.code)):
+            return None
+        if old.form is Form.EXTENSION:
+            if old.code == TUPLE:
+                left, right = old.payload(), new.payload()
+                if left and right and left.form is right.form is Form.ARRAY and left.is_cut and right.is_cut:
+                    return self._trees(left, right, path, was)
+                return None
+            before, after = old.instance(), new.instance()
+            if before is None or after is None or (before[:2], before.rest) != (after[:2], after.rest):
+                return None
+            is_chat = str(before.module).startswith(_MESSAGES)
+            cut = before.fields.is_cut and after.fields.is_cut
+            return self._trees(before.fields, after.fields, path, was) if cut and not is_chat else None
+        if old.form is Form.ARRAY or (old.form is Form.MAP and not is_message(old) and not is_message(new)):
+            return self._trees(old, new, path, was)
+        return None
+
+    def _trees(self, old: Tree, new: Tree, path: Path, was: Path) -> list[Change]:
+        def open_old(_: int, item: Item) -> Node:
+            return Node(old.child(item))
+
+        def open_new(_: int, item: Item) -> Node:
+            return Node(new.child(item))
+
+        if old.form is Form.ARRAY:
+            found = gaps(old.children(), new.children(), old.pieces.open)
+            return self._list(found, open_old, open_new, path, was)
+        found = gaps(old.children(), new.children(), old.pieces.open, stride=2)
+        return self._dict(found, open_old, open_new, path, was)
+
+    # -- values in memory -------------------------------------------------------------------------------
+
+    def _read(self, old: Node, new: Node, path: Path, was: Path) -> list[Change]:
+        read([old, new])
+        if old.fingerprint == new.fingerprint:
+            return []
+        before, after = old.value, new.value
+        if isinstance(before, InertMessage) and isinstance(after, InertMessage):
+            parts = self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
+            return [Change(path, "change", "message", before, after, _moved(was, path), tuple(parts))]
+        if (
+            isinstance(before, InertObject)
+            and isinstance(after, InertObject)
+            and (before.module, before.name) == (after.module, after.name)
+            and before.module
+            and type(before.fields) is type(after.fields)
+            and isinstance(before.fields, dict | list | tuple)
+        ):
+            return self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
+        if isinstance(before, dict) and isinstance(after, dict):
+            left, right = ([part for entry in each.items() for part in entry] for each in (before, after))
+            found = gaps(pieces_of(left), pieces_of(right), _nothing, stride=2)
+            return self._dict(found, _among(left), _among(right), path, was)
+        if type(before) is type(after) and isinstance(before, list | tuple):
+            found = gaps(pieces_of(before), pieces_of(after), _nothing)
+            return self._list(found, _among(before), _among(after), path, was)
+        return [_leaf(path, old, new, was)]
+
+    # -- sequences and dicts, once it is known where they differ ------------------------------------------
+
+    def _list(
+        self, found: list[Gap], open_old: _Open, open_new: _Open, path: Path, was: Path
+    ) -> list[Change]:
+        old, new = _elements(found, 0, open_old), _elements(found, 1, open_new)
+        pairs, removed, added = _matched(old, new)
+        in_place = _in_place(pairs)
+        moved = [pair for pair in pairs if pair not in in_place]
+        read(each.node for each in [*removed, *added, *[each for pair in moved for each in pair]])
+        _read_light(each.node for pair in pairs for each in pair if pair[0].item != pair[1].item)
+        ordered: list[tuple[int, list[Change]]] = []
+        for each in removed:
+            ordered.append((each.position, [_leaf((*path, each.position), each.node, None)]))
+        for before, after in pairs:
+            here, there = (*path, after.position), (*was, before.position)
+            changes = []
+            if (before, after) not in in_place:
+                left, right = shown(before.node.value), shown(after.node.value)
+                changes.append(Change(here, "move", kind_of(right), left, right, there))
+            if before.item != after.item:
+                changes += self.compare(before.node, after.node, here, there)
+            ordered.append((after.position, changes))
+        for each in added:
+            ordered.append((each.position, [_leaf((*path, each.position), None, each.node)]))
+        ordered.sort(key=lambda entry: entry[0])
+        return [change for _, changes in ordered for change in changes]
+
+    def _dict(
+        self, found: list[Gap], open_old: _Open, open_new: _Open, path: Path, was: Path
+    ) -> list[Change]:
+        old, new = _entries(found, 0, open_old), _entries(found, 1, open_new)
+        pairs = [(old[key][0], new[key][0]) for key in old if key in new]
+        in_place = _in_place(pairs)
+        moved = [pair for pair in pairs if pair not in in_place]
+        differing = [key for key in old if key in new and old[key][1].item != new[key][1].item]
+        gone, come = [key for key in old if key not in new], [key for key in new if key not in old]
+        read([*[old[key][0].node for key in [*gone, *differing]], *[new[key][0].node for key in come]])
+        read([*[old[key][1].node for key in gone], *[new[key][1].node for key in come]])
+        read(each.node for pair in moved for each in pair)
+        _read_light(side[key][1].node for key in differing for side in (old, new))
+        ordered: list[tuple[int, list[Change]]] = []
+        for key in gone:
+            name, value = old[key]
+            ordered.append((name.position, [_leaf((*path, _part(name.node.value)), value.node, None)]))
+        for key in differing:
+            part = _part(old[key][0].node.value)
+            changes = self.compare(old[key][1].node, new[key][1].node, (*path, part), (*was, part))
+            ordered.append((new[key][0].position, changes))
+        for key in come:
+            name, value = new[key]
+            ordered.append((name.position, [_leaf((*path, _part(name.node.value)), None, value.node)]))
+        ordered.sort(key=lambda entry: entry[0])
+        changes = [change for _, changes in ordered for change in changes]
+        if moved:
+            places = [{_part(pair[s].node.value): pair[s].position // 2 for pair in moved} for s in (0, 1)]
+            changes.append(Change(path, "move", "value", *places, _moved(was, path)))
+        return changes
+
+
+@dataclass(frozen=True, eq=False)
+class _Element:
+    """A value of a sequence that differs: the gap it stands in, its position, its piece and its node."""
+
+    gap: int
+    position: int
+    item: Item
+    node: Node
+
+
+_Pair = tuple[_Element, _Element]
+
+
+def _elements(found: list[Gap], side: int, open_: _Open) -> list[_Element]:
+    return [
+        _Element(number, position, item, open_(position, item))
+        for number, gap in enumerate(found)
+        for position, item in gap[side]
+    ]
+
+
+def _entries(found: list[Gap], side: int, open_: _Open) -> dict[object, tuple[_Element, _Element]]:
+    """Return (key, value) by the key's piece; a key that is repeated, as no dict's is, by its number too."""
+    parts = _elements(found, side, open_)
+    entries: dict[object, tuple[_Element, _Element]] = {}
+    for key, value in zip(parts[::2], parts[1::2], strict=True):
+        number = 0
+        while (key.item, number) in entries:
+            number += 1
+        entries[key.item, number] = key, value
+    return entries
+
+
+def _matched(old: list[_Element], new: list[_Element]) -> tuple[list[_Pair], list[_Element], list[_Element]]:
+    """Return which elements are the same one, before and after, and which were removed and added."""
+    pairs: list[_Pair] = []
+
+    def take(key_of: Callable[[_Element], object]) -> None:
+        waiting = defaultdict(list)
+        for each in reversed(old):
+            waiting[key_of(each)].append(each)
+        waiting.pop(None, None)
+        taken = set()
+        for each in new:
+            if (candidates := waiting.get(key_of(each))) is not None and candidates:
+                before = candidates.pop()
+                pairs.append((before, each))
+                taken |= {before, each}
+        old[:] = [each for each in old if each not in taken]
+        new[:] = [each for each in new if each not in taken]
+
+    take(lambda each: (each.gap, each.item))
+    take(lambda each: each.item)
+    if old and new:
+        read(each.node for each in [*old, *new] if each.node.is_light)
+        idents = {each: each.node.ident() for each in [*old, *new]}
+        typed = {each: (type(ident), ident) for each, ident in idents.items() if ident is not None}
+        take(lambda each: (each.gap, typed[each]) if each in typed else None)
+        take(typed.get)
+        # What has no id takes the place of what stood there, if there is no doubt which that was.
+        sizes = [defaultdict(int), defaultdict(int)]
+        order: dict[_Element, tuple[int, int]] = {}
+        for counts, side in zip(sizes, (old, new), strict=True):
+            for each in side:
+                if each not in typed:
+                    order[each] = each.gap, counts[each.gap]
+                    counts[each.gap] += 1
+        take(lambda each: order[each] if each in order and sizes[0][each.gap] == sizes[1][each.gap] else None)
+    return pairs, old, new
+
+
+def _in_place(pairs: Iterable[_Pair]) -> set[_Pair]:
+    """Return the pairs that kept their order among each other and towards all that is equal."""
+    by_gap: dict[int, list[_Pair]] = defaultdict(list)
+    for pair in pairs:
+        if pair[0].gap == pair[1].gap:
+            by_gap[pair[0].gap].append(pair)
+    kept: set[_Pair] = set()
+    for group in by_gap.values():
+        group.sort(key=lambda pair: pair[0].position)
+        after = sorted(range(len(group)), key=lambda i: group[i][1].position)
+        kept |= {group[i] for i, _ in align(range(len(group)), after)}
+    return kept
+
+
+def _read_light(nodes: Iterable[Node]) -> None:
+    # What is in pieces may turn out to differ in few of them.
+    read(node for node in nodes if node.tree is not None and node.tree.length <= LEAF_MAX)
+
+
+def _nothing(items: Collection[Item]) -> dict[Item, list[Item]]:
+    return {}
+
+
+def _among(values: Sequence[object]) -> _Open:
+    return lambda position, _: Node(value=values[position])
+
+
+def _part(key: object) -> str | int:
+    """Return what stands for a dict's key in a path: the key itself where it is text or a number."""
+    if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
+        return key
+    return repr(key) if isinstance(key, bytes) else summary(key, 80)
+
+
+# -- paths and sizes ------------------------------------------------------------------------------------
+
+
+def _absolute(pieces: Pieces, path: Path, *states: Mapping[str, StoredValue]) -> Path:
+    if any(isinstance(part, int) and part < 0 for part in path):
+        for state in states:
+            value = state.get(str(path[0]))
+            try:
+                return (
+                    path[0],
+                    *(Tree(*value, pieces).locate(path[1:])[0] if value is not None else path[1:]),
+                )
+            except PathNotFoundError:
+                continue
+    return path
+
+
+def _within(changes: Iterable[Change], paths: Sequence[Path]) -> list[Change]:
+    """Return what of the changes lies at one of the paths, or below."""
+    found: list[Change] = []
+    for change in changes:
+        for path in paths:
+            size = min(len(path), len(change.path))
+            if [*map(str, path[:size])] != [*map(str, change.path[:size])]:
+                continue
+            if len(path) <= len(change.path):
+                found.append(change)
+                break
+            found += _narrowed(change, path)
+    return found
+
+
+def _narrowed(change: Change, path: Path) -> list[Change]:
+    """Return what a change of a whole value means for the part of it at a longer path."""
+    if change.op == "move":
+        return []
+    rest = path[len(change.path) :]
+    sides: list[Node | None] = []
+    for value, exists in ((change.old, change.op != "add"), (change.new, change.op != "remove")):
+        for part in rest:
+            exists, value = step(value, part) if exists else (False, None)
+        sides.append(Node(value=value) if exists else None)
+    old, new = sides
+    if old is None and new is None:
+        return []
+    if old is None or new is None:
+        return [_leaf(path, old, new)]
+    return _Comparison().compare(old, new, path, (*(change.old_path or change.path), *rest))
+
+
+def _sizes(pieces: Pieces, old: Mapping[str, StoredValue], new: Iterable[StoredValue]) -> tuple[int, int]:
+    """Return how many bytes of the new values are in pieces of their own, and how many the old state has too."""
+    known: set[tuple[int, bytes]] = set()
+
+    def unknown(values: Iterable[StoredValue]) -> Iterator[tuple[Item, bool]]:
+        todo = [item for value in values for item in decode_items(value.rope)]
+        while todo:
+            item = todo.pop()
+            is_new = (item.kind, item.payload) not in known
+            known.add((item.kind, item.payload))
+            if is_new and item.kind == ROPE and item.payload in pieces.ropes:
+                todo += pieces.ropes[ObjectId(item.payload)]
+            else:
+                yield item, is_new
+
+    for _ in unknown(old.values()):
+        pass
+    fresh = shared = 0
+    for item, is_new in unknown(new):
+        fresh, shared = fresh + item.length * is_new, shared + item.length * (not is_new)
+    return fresh, shared

@@ -1,0 +1,165 @@
+"""The engine: what savers and adapters build on. What people call is `ckpt.repository.repository`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import merge
+from itertools import islice
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from ckpt.errors import InvalidInputError
+from ckpt.history.checkpoints import PendingWrite
+from ckpt.history.commits import Commit, StoredValue
+from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.prune import Keep, Pruner, PruneReport
+from ckpt.repository.tags import Tags
+from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.writer import NewCheckpoint, Stored, Typed, Writer
+from ckpt.storage.base import Storage
+from ckpt.values.serializer import Serializer
+
+_PAGE_MAX = 64
+
+
+class StoredCheckpoint(NamedTuple):
+    """A checkpoint as read: what its commit holds, and the pending writes that count, in their order."""
+
+    thread: str
+    namespace: str
+    checkpoint_id: str
+    oid: bytes
+    commit: Commit
+    writes: list[PendingWrite]
+
+
+class Engine:
+    """Checkpoints as frameworks write and read them: serialized by the caller, named by thread and id."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        *,
+        max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        types: Iterable[type] = (),
+    ) -> None:
+        if max_checkpoint_size <= 0:
+            raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
+        self.storage = storage
+        self._core = Core(storage, max_checkpoint_size=max_checkpoint_size)
+        self._directory = Directory(self._core)
+        self._writer = Writer(self._core, self._directory)
+        self._admin = ThreadAdmin(self._core, self._directory)
+        self._pruner = Pruner(self._core, self._directory, self._admin)
+        self._tags = Tags(self._core)
+        self._serializer = Serializer(types)
+
+    def put(self, new: NewCheckpoint) -> Stored:
+        """Store a checkpoint that a framework serialized; see `Writer.put`."""
+        return self._writer.put(new)
+
+    def put_writes(
+        self,
+        thread: str,
+        namespace: str,
+        checkpoint_id: str,
+        task_id: str,
+        task_path: str,
+        writes: Sequence[tuple[int, str, Typed]],
+    ) -> None:
+        """Attach a task's writes to a checkpoint; see `Writer.put_writes`."""
+        self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
+
+    def timeline(self, thread: str) -> Timeline | None:
+        """Return the view of a thread as it is now, or None when there is no such thread."""
+        found = self._directory.find(thread)
+        return Timeline(self._core, found[0]) if found is not None else None
+
+    def read(
+        self, thread: str, namespace: str = "", checkpoint_id: str | None = None
+    ) -> StoredCheckpoint | None:
+        """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
+
+        def attempt() -> StoredCheckpoint | None:
+            timeline = self.timeline(thread)
+            wanted = checkpoint_id
+            if timeline is None or (wanted is None and (wanted := timeline.head(namespace)) is None):
+                return None
+            found = timeline.find(namespace, wanted)
+            if found is None or found.put is None or found.hidden:
+                return None
+            commit = self._core.commit(found.put.commit)
+            return StoredCheckpoint(
+                thread, namespace, wanted, found.put.commit, commit, timeline.writes(found)
+            )
+
+        return self._core.consistently(attempt)
+
+    def read_all(
+        self, thread: str, namespace: str | None = "", *, before: str | None = None
+    ) -> Iterator[StoredCheckpoint]:
+        """Yield the checkpoints of a thread, greatest id first, of one namespace or of all (None).
+
+        Commits are loaded in batches that grow with what is asked for. The iterator holds no lock and no
+        transaction, may be left half-read, and skips what is removed while it runs.
+        """
+        timeline = self.timeline(thread)
+        if timeline is None:
+            return
+        names = timeline.namespaces() if namespace is None else [namespace]
+        sources = [timeline.newest_first(name, before=before) for name in names]
+        rows = sources[0] if len(sources) == 1 else _merged(sources)
+        size = 1
+        while page := list(islice(rows, size)):
+            commits = self._core.commits(found.put.commit for found in page if found.put is not None)
+            for found in page:
+                assert found.put is not None
+                yield StoredCheckpoint(
+                    thread,
+                    found.namespace,
+                    found.checkpoint_id,
+                    found.put.commit,
+                    commits[found.put.commit],
+                    timeline.writes(found),
+                )
+            size = min(4 * size, _PAGE_MAX)
+
+    def load(self, values: Sequence[StoredValue]) -> list[bytes]:
+        """Return the bytes of values, in order, with a bounded number of round trips for all together."""
+        return self._core.consistently(lambda: self._core.value_bytes(values))
+
+    def thread_names(self) -> list[str]:
+        """Return the names of all threads, sorted."""
+        return sorted(record.name for record in self._directory.names() if record.thread is not None)
+
+    def copy_thread(self, source: str, target: str) -> None:
+        """Make `target` a full copy of `source`, pending writes included, in constant time and space."""
+        self._admin.fork(source, target, None)
+
+    def delete_thread(self, name: str) -> bool:
+        """Delete a thread for good; False when there is none. Threads forked from it keep what they share."""
+        return self._admin.delete(name)
+
+    def prune_thread(self, name: str, keep: Keep) -> PruneReport:
+        """Remove for good the checkpoints of a thread that `keep` does not name; see `Pruner.prune`."""
+        return self._pruner.prune(
+            name, keep, protected=lambda thread: self._tags.protected(thread.number)
+        )
+
+    def close(self) -> None:
+        """Release the store. A second call does nothing."""
+        self.storage.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _merged(sources: Sequence[Iterator[Found]]) -> Iterator[Found]:
+    return merge(*sources, key=lambda found: found.checkpoint_id, reverse=True)

@@ -1,0 +1,244 @@
+"""Checking a store: every record's seal, every census, every object's hash, and what needs what is damaged.
+
+Nothing is repaired or guessed. A damaged part is reported with the threads and checkpoints that need it, and
+the check goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ckpt.errors import CkptError, IntegrityError
+from ckpt.history import keys
+from ckpt.history.checkpoints import Event, Put, Spill, Writes, decode_events
+from ckpt.history.commits import decode_commit
+from ckpt.history.records import NameRecord, ThreadRecord, decode_census
+from ckpt.history.seal import census
+from ckpt.objects.frames import decode_frame, decompress_pack
+from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.mark import Row, rows
+from ckpt.repository.spill import open_spills
+from ckpt.repository.tags import Tags
+from ckpt.repository.timeline import Timeline
+from ckpt.storage.base import Place
+from ckpt.values.rope import ROPE, references
+
+_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is not as it was stored. `needed_by` names threads and checkpoints, at most 20."""
+
+    kind: str
+    id: str
+    message: str
+    needed_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FsckReport:
+    """How much was checked, and what was found."""
+
+    checkpoints: int
+    objects: int
+    references: int
+    problems: tuple[Problem, ...]
+
+
+class Checker:
+    """One check of one store."""
+
+    def __init__(self, core: Core, directory: Directory, tags: Tags) -> None:
+        self._core = core
+        self._directory = directory
+        self._tags = tags
+        self._problems: list[Problem] = []
+        self._bad: dict[bytes, str] = {}
+        self._stored: dict[bytes, Place] = {}
+        self._needs: dict[bytes, frozenset[bytes]] = {}
+        self._needed: dict[bytes, list[str]] = {}
+        self._references = 0
+
+    def run(self, *, read_data: bool) -> FsckReport:
+        """Check everything; without `read_data` blobs are only looked up, not read and hashed."""
+        for text in self._core.storage.verify():
+            self._problems.append(Problem("database", "", text))
+        self._objects(read_data)
+        self._names()
+        checkpoints = self._checkpoints()
+        for key, why in self._bad.items():
+            self._problems.append(Problem("object", key.hex(), why, tuple(self._needed.get(key, [])[:20])))
+        return FsckReport(checkpoints, len(self._stored), self._references, tuple(self._problems))
+
+    # -- objects --------------------------------------------------------------------------------------
+
+    def _objects(self, read_data: bool) -> None:
+        cursor = b""
+        while entries := self._core.storage.scan_index(cursor, _PAGE):
+            self._stored.update(entries)
+            cursor = entries[-1][0]
+        chains: dict[int, list[int]] = {}
+        first: dict[int, int] = {}
+        after = 0
+        while page := self._core.storage.scan_frames(after, _PAGE):
+            for number, previous, _ in page:
+                first[number] = first.get(previous, number) if previous else number
+                chains.setdefault(first[number], []).append(number)
+            after = page[-1][0]
+        wanted: dict[int, list[bytes]] = {}
+        for key, place in self._stored.items():
+            if place.frame not in first:
+                self._bad[key] = "the frame that holds it is missing"
+            wanted.setdefault(first.get(place.frame, 0), []).append(key)
+        if read_data:
+            for root, chain in chains.items():
+                self._pack(chain, wanted.get(root, []))
+
+    def _pack(self, chain: list[int], expected: list[bytes]) -> None:
+        there: dict[Place, bytes] = {}
+        readable: list[int] = []
+        stored = self._core.storage.load(chain)
+        # Frame by frame, so that one damaged frame is not blamed on those before it.
+        for number in chain:
+            try:
+                raw = decompress_pack([stored[n].data for n in (*readable, number) if n in stored])[-1]
+                for position, obj in enumerate(decode_frame(raw)):
+                    there[Place(number, position)] = index_key(object_id(*obj))
+            except (CkptError, IndexError):
+                break
+            readable.append(number)
+        for key in expected:
+            if key not in self._bad and there.get(self._stored[key]) != key:
+                self._bad[key] = "its bytes do not match its id"
+
+    def _below(self, oid: ObjectId) -> frozenset[bytes]:
+        """Return the damaged or missing objects that an object needs, itself included."""
+        stack = [oid]
+        children: dict[bytes, list[ObjectId]] = {}
+        while stack:
+            top = stack[-1]
+            key = index_key(top)
+            if key in self._needs:
+                stack.pop()
+            elif key not in children:
+                children[key] = self._children(top)
+                stack += [child for child in children[key] if index_key(child) not in self._needs]
+            else:
+                stack.pop()
+                own = frozenset([key]) if key in self._bad else frozenset()
+                self._needs[key] = own.union(*(self._needs.get(index_key(c), frozenset()) for c in children[key]))
+        return self._needs[index_key(oid)]
+
+    def _children(self, oid: ObjectId) -> list[ObjectId]:
+        key = index_key(oid)
+        if key not in self._stored:
+            self._bad.setdefault(key, "it is not in the store")
+        if key in self._bad:
+            return []
+        try:
+            kind, data = self._core.objects.fetch([oid])[oid]
+            return [child for rope in _ropes(kind, data) for child in self._named(rope)]
+        except IntegrityError as error:
+            self._bad[key] = str(error)
+            return []
+
+    def _named(self, rope: bytes) -> list[ObjectId]:
+        found = []
+        for kind, oid in references(rope):
+            self._references += 1
+            key = index_key(oid)
+            if kind == ROPE:
+                found.append(oid)
+            else:
+                if key not in self._stored:
+                    self._bad.setdefault(key, "it is not in the store")
+                self._needs.setdefault(key, frozenset([key]) if key in self._bad else frozenset())
+                found.append(oid)
+        return found
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def _names(self) -> None:
+        for bucket in range(keys.BUCKETS):
+            key = keys.directory_key(bucket)
+            with_names = self._core.storage.scan(*keys.bucket_range(bucket))
+            try:
+                if census(found for found, _ in with_names) != decode_census(key, self._core.storage.read([key])[0]):
+                    self._problems.append(Problem("directory", key.hex(), "a thread's name is missing or new"))
+            except IntegrityError as error:
+                self._problems.append(Problem("directory", key.hex(), str(error)))
+            for found, raw in with_names:
+                try:
+                    self._thread(NameRecord.decode(found, raw))
+                except IntegrityError as error:
+                    self._problems.append(Problem("name", found.hex(), str(error)))
+        try:
+            list(self._tags.all())
+        except IntegrityError as error:
+            self._problems.append(Problem("tag", "", str(error)))
+
+    def _thread(self, name: NameRecord) -> None:
+        if name.thread is None:
+            return
+        try:
+            thread, _ = self._directory.by_number(name.thread)
+            timeline = Timeline(self._core, thread)
+            for namespace in timeline.namespaces():
+                timeline.head(namespace)
+                timeline.prove(namespace)
+            head = thread.root.head
+            if head is not None and timeline.find("", head) is None:
+                self._problems.append(Problem("thread", name.name, "its head is missing", (name.name,)))
+        except IntegrityError as error:
+            self._problems.append(Problem("thread", name.name, str(error), (name.name,)))
+
+    def _checkpoints(self) -> int:
+        names: dict[int, str] = {}
+        count = 0
+        for row in rows(self._core.storage):
+            try:
+                if not row.part:
+                    names[row.thread] = ThreadRecord.decode(row.thread, row.value).name
+                if row.part != "c":
+                    continue
+                events = decode_events(row.key, row.value)
+            except IntegrityError as error:
+                self._problems.append(Problem("checkpoint", row.key.hex(), str(error), (self._owner(row, names),)))
+                continue
+            count += any(isinstance(event, Put) for event in events)
+            missing: frozenset[bytes] = frozenset()
+            for oid in self._roots(events):
+                missing |= self._below(oid)
+            for key in missing:
+                self._needed.setdefault(key, []).append(self._owner(row, names))
+        return count
+
+    def _roots(self, events: list[Event]) -> Iterator[ObjectId]:
+        for event in events:
+            if isinstance(event, Put):
+                yield event.commit
+            elif isinstance(event, Spill):
+                yield event.blob
+                if not self._below(event.blob):
+                    yield from self._roots(open_spills([event], self._core.objects.load))
+            elif isinstance(event, Writes):
+                for write in event.writes:
+                    yield from self._named(write.rope)
+
+    @staticmethod
+    def _owner(row: Row, names: dict[int, str]) -> str:
+        number, key = row.thread, row.key
+        return f"{names.get(number, f'thread number {number}')} {keys.checkpoint_id_of(key, number)}"
+
+
+def _ropes(kind: int, data: bytes) -> list[bytes]:
+    if kind == Kind.ROPE:
+        return [data]
+    if kind == Kind.COMMIT:
+        commit = decode_commit(data)
+        return [value.rope for value in (commit.header, commit.metadata, *commit.channels.values())]
+    return []

@@ -1,0 +1,118 @@
+"""Statistics: how much a store holds, how much of it is distinct, and where it goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ckpt.history.checkpoints import Put, decode_events
+from ckpt.history.commits import StoredValue, decode_commit
+from ckpt.history.records import ThreadRecord
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.core import Core
+from ckpt.repository.mark import Marker, rows, thread_records
+from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStats:
+    """One channel over all checkpoints: bytes written in full, and bytes of its distinct pieces."""
+
+    name: str
+    logical: int
+    unique: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Sizes in bytes. `bytes_stored` are the compressed frames, `bytes_disk` all that the store occupies."""
+
+    checkpoints: int
+    threads: int
+    heads: int
+    objects: int
+    format: int
+    bytes_logical: int
+    bytes_unique: int
+    bytes_stored: int
+    bytes_disk: int
+    bytes_reclaimable: int
+    channels: tuple[ChannelStats, ...]
+
+
+def collect_stats(core: Core, store_format: int) -> Stats:
+    """Read every checkpoint's commit and every rope once. A checkpoint shared by forks counts once."""
+    records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(core.storage)]
+    checkpoints = 0
+    counter = _Counter(core)
+    for row in rows(core.storage):
+        if row.part != "c":
+            continue
+        puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
+        checkpoints += bool(puts)
+        counter.add(row.thread, [event.commit for event in puts])
+    usage = core.storage.usage()
+    marker = Marker(core)
+    marker.mark_all()
+    dead = usage.objects - len(marker.live)
+    return Stats(
+        checkpoints=checkpoints,
+        threads=sum(not thread.deleted for thread in records),
+        heads=counter.heads(),
+        objects=usage.objects,
+        format=store_format,
+        bytes_logical=sum(each.logical for each in counter.channels.values()),
+        bytes_unique=counter.unique,
+        bytes_stored=usage.frames,
+        bytes_disk=usage.disk,
+        bytes_reclaimable=usage.free + (usage.frames * dead // usage.objects if usage.objects else 0),
+        channels=tuple(sorted(counter.channels.values(), key=lambda each: (-each.logical, each.name))),
+    )
+
+
+class _Counter:
+    """Adds up commits: what each channel holds in full, and what of it was not seen before."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._seen: set[ObjectId] = set()
+        self._ids: set[tuple[int, str, str]] = set()
+        self._parents: set[tuple[int, str, str]] = set()
+        self.channels: dict[str, ChannelStats] = {}
+        self.unique = 0
+
+    def heads(self) -> int:
+        """Return how many checkpoints no other of the same thread continues."""
+        return len(self._ids - self._parents)
+
+    def add(self, thread: int, commits: list[ObjectId]) -> None:
+        """Take the commits of one checkpoint."""
+        for oid, obj in self._core.objects.fetch([oid for oid in commits if oid not in self._seen]).items():
+            self._seen.add(oid)
+            commit = decode_commit(obj.data)
+            self._ids.add((thread, commit.namespace, commit.checkpoint_id))
+            self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
+            self.unique += len(obj.data)
+            for name, value in commit.channels.items():
+                self._channel(name, value)
+
+    def _channel(self, name: str, value: StoredValue) -> None:
+        old = self.channels.get(name, ChannelStats(name, 0, 0))
+        unique = self._pieces(value.rope)
+        self.unique += unique
+        self.channels[name] = ChannelStats(name, old.logical + rope_length(value.rope), old.unique + unique)
+
+    def _pieces(self, rope: bytes) -> int:
+        size = 0
+        pending: list[ObjectId] = []
+        for item in decode_items(rope):
+            oid = ObjectId(item.payload)
+            if item.kind != INLINE and oid not in self._seen:
+                self._seen.add(oid)
+                if item.kind == ROPE:
+                    pending.append(oid)
+                else:
+                    size += item.length
+        if pending:
+            for obj in self._core.objects.fetch(pending).values():
+                size += len(obj.data) + self._pieces(obj.data)
+        return size
