@@ -1,7 +1,7 @@
 """Alignment: which elements of two sequences belong together, and in which gaps the others stand.
 
-Pure but for opening groups of pieces: runs of equal pieces are recognised by their ids and stay closed, so the
-cost grows with what differs. What a difference means is decided in `ckpt.repository.diff`.
+Pure but for opening groups of pieces: runs of equal pieces are recognised by their ids and stay closed, so
+that the cost grows with what differs. What a difference means is decided in `ckpt.repository.diff`.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def _starts(items: list[Item]) -> list[int]:
 def _blocks(
     pairs: list[tuple[int, int]], old: list[Item], starts: list[int], stride: int
 ) -> tuple[list[tuple[int, int, int]], list[Item]]:
-    """Return runs of pairs as (old index, new index, length), and groups that begin or end inside an entry."""
+    """Return runs of pairs as (old index, new index, length), and groups that begin or end in an entry."""
     runs: list[tuple[int, int, int]] = []
     for i, j in pairs:
         if runs and (runs[-1][0] + runs[-1][2], runs[-1][1] + runs[-1][2]) == (i, j):

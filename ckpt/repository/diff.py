@@ -7,15 +7,16 @@ removed. Rendering belongs to the command line, matching of sequences to `ckpt.r
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from ckpt.errors import PathNotFoundError
 from ckpt.history.commits import StoredValue
 from ckpt.objects.ids import ObjectId
-from ckpt.repository.alignment import Gap, align, gaps
+from ckpt.repository.alignment import Gap, gaps
+from ckpt.repository.infos import is_internal
+from ckpt.repository.matching import Open, elements, entries, in_place, matched
 from ckpt.repository.nodes import (
     Kind,
     Node,
@@ -26,7 +27,6 @@ from ckpt.repository.nodes import (
     read,
     shown,
 )
-from ckpt.repository.infos import is_internal
 from ckpt.values.cut import LEAF_MAX, MSGPACK_TYPES
 from ckpt.values.inert import InertMessage, InertObject, summary
 from ckpt.values.kinds import TUPLE
@@ -36,7 +36,6 @@ from ckpt.values.tree import Form, Path, Pieces, Tree, step
 _DEPTH_MAX = 100
 _MESSAGES = "langchain_core.messages"
 _Operation = Literal["add", "remove", "change", "move"]
-_Open = Callable[[int, Item], Node]
 
 
 @dataclass(frozen=True)
@@ -169,7 +168,7 @@ def _moved(was: Path | None, path: Path) -> Path | None:
 
 
 class _Comparison:
-    """One walk over two values, depth first. `path` leads to a value in the new state, `was` in the old one."""
+    """One walk over two values, depth first. `path` leads to a value in the new state, `was` in the old."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -182,8 +181,9 @@ class _Comparison:
             return [] if old.fingerprint == new.fingerprint else [_leaf(path, old, new, was)]
         self._depth += 1
         try:
-            unread = old.tree and new.tree and not (old.is_read and new.is_read)
-            found = self._cut(old.tree, new.tree, path, was) if unread else None
+            found = None
+            if old.tree is not None and new.tree is not None and not (old.is_read and new.is_read):
+                found = self._cut(old.tree, new.tree, path, was)
             return self._read(old, new, path, was) if found is None else found
         finally:
             self._depth -= 1
@@ -254,13 +254,11 @@ class _Comparison:
 
     # -- sequences and dicts, once it is known where they differ ------------------------------------------
 
-    def _list(
-        self, found: list[Gap], open_old: _Open, open_new: _Open, path: Path, was: Path
-    ) -> list[Change]:
-        old, new = _elements(found, 0, open_old), _elements(found, 1, open_new)
-        pairs, removed, added = _matched(old, new)
-        in_place = _in_place(pairs)
-        moved = [pair for pair in pairs if pair not in in_place]
+    def _list(self, found: list[Gap], open_old: Open, open_new: Open, path: Path, was: Path) -> list[Change]:
+        old, new = elements(found, 0, open_old), elements(found, 1, open_new)
+        pairs, removed, added = matched(old, new)
+        kept = in_place(pairs)
+        moved = [pair for pair in pairs if pair not in kept]
         read(each.node for each in [*removed, *added, *[each for pair in moved for each in pair]])
         _read_light(each.node for pair in pairs for each in pair if pair[0].item != pair[1].item)
         ordered: list[tuple[int, list[Change]]] = []
@@ -269,7 +267,7 @@ class _Comparison:
         for before, after in pairs:
             here, there = (*path, after.position), (*was, before.position)
             changes = []
-            if (before, after) not in in_place:
+            if (before, after) not in kept:
                 left, right = shown(before.node.value), shown(after.node.value)
                 changes.append(Change(here, "move", kind_of(right), left, right, there))
             if before.item != after.item:
@@ -280,13 +278,11 @@ class _Comparison:
         ordered.sort(key=lambda entry: entry[0])
         return [change for _, changes in ordered for change in changes]
 
-    def _dict(
-        self, found: list[Gap], open_old: _Open, open_new: _Open, path: Path, was: Path
-    ) -> list[Change]:
-        old, new = _entries(found, 0, open_old), _entries(found, 1, open_new)
+    def _dict(self, found: list[Gap], open_old: Open, open_new: Open, path: Path, was: Path) -> list[Change]:
+        old, new = entries(found, 0, open_old), entries(found, 1, open_new)
         pairs = [(old[key][0], new[key][0]) for key in old if key in new]
-        in_place = _in_place(pairs)
-        moved = [pair for pair in pairs if pair not in in_place]
+        kept = in_place(pairs)
+        moved = [pair for pair in pairs if pair not in kept]
         differing = [key for key in old if key in new and old[key][1].item != new[key][1].item]
         gone, come = [key for key in old if key not in new], [key for key in new if key not in old]
         read([*[old[key][0].node for key in [*gone, *differing]], *[new[key][0].node for key in come]])
@@ -307,94 +303,11 @@ class _Comparison:
         ordered.sort(key=lambda entry: entry[0])
         changes = [change for _, changes in ordered for change in changes]
         if moved:
-            places = [{_part(pair[s].node.value): pair[s].position // 2 for pair in moved} for s in (0, 1)]
-            changes.append(Change(path, "move", "value", *places, _moved(was, path)))
+            before, after = (
+                {_part(pair[side].node.value): pair[side].position // 2 for pair in moved} for side in (0, 1)
+            )
+            changes.append(Change(path, "move", "value", before, after, _moved(was, path)))
         return changes
-
-
-@dataclass(frozen=True, eq=False)
-class _Element:
-    """A value of a sequence that differs: the gap it stands in, its position, its piece and its node."""
-
-    gap: int
-    position: int
-    item: Item
-    node: Node
-
-
-_Pair = tuple[_Element, _Element]
-
-
-def _elements(found: list[Gap], side: int, open_: _Open) -> list[_Element]:
-    return [
-        _Element(number, position, item, open_(position, item))
-        for number, gap in enumerate(found)
-        for position, item in gap[side]
-    ]
-
-
-def _entries(found: list[Gap], side: int, open_: _Open) -> dict[object, tuple[_Element, _Element]]:
-    """Return (key, value) by the key's piece; a key that is repeated, as no dict's is, by its number too."""
-    parts = _elements(found, side, open_)
-    entries: dict[object, tuple[_Element, _Element]] = {}
-    for key, value in zip(parts[::2], parts[1::2], strict=True):
-        number = 0
-        while (key.item, number) in entries:
-            number += 1
-        entries[key.item, number] = key, value
-    return entries
-
-
-def _matched(old: list[_Element], new: list[_Element]) -> tuple[list[_Pair], list[_Element], list[_Element]]:
-    """Return which elements are the same one, before and after, and which were removed and added."""
-    pairs: list[_Pair] = []
-
-    def take(key_of: Callable[[_Element], object]) -> None:
-        waiting = defaultdict(list)
-        for each in reversed(old):
-            waiting[key_of(each)].append(each)
-        waiting.pop(None, None)
-        taken = set()
-        for each in new:
-            if (candidates := waiting.get(key_of(each))) is not None and candidates:
-                before = candidates.pop()
-                pairs.append((before, each))
-                taken |= {before, each}
-        old[:] = [each for each in old if each not in taken]
-        new[:] = [each for each in new if each not in taken]
-
-    take(lambda each: (each.gap, each.item))
-    take(lambda each: each.item)
-    if old and new:
-        read(each.node for each in [*old, *new] if each.node.is_light)
-        idents = {each: each.node.ident() for each in [*old, *new]}
-        typed = {each: (type(ident), ident) for each, ident in idents.items() if ident is not None}
-        take(lambda each: (each.gap, typed[each]) if each in typed else None)
-        take(typed.get)
-        # What has no id takes the place of what stood there, if there is no doubt which that was.
-        sizes = [defaultdict(int), defaultdict(int)]
-        order: dict[_Element, tuple[int, int]] = {}
-        for counts, side in zip(sizes, (old, new), strict=True):
-            for each in side:
-                if each not in typed:
-                    order[each] = each.gap, counts[each.gap]
-                    counts[each.gap] += 1
-        take(lambda each: order[each] if each in order and sizes[0][each.gap] == sizes[1][each.gap] else None)
-    return pairs, old, new
-
-
-def _in_place(pairs: Iterable[_Pair]) -> set[_Pair]:
-    """Return the pairs that kept their order among each other and towards all that is equal."""
-    by_gap: dict[int, list[_Pair]] = defaultdict(list)
-    for pair in pairs:
-        if pair[0].gap == pair[1].gap:
-            by_gap[pair[0].gap].append(pair)
-    kept: set[_Pair] = set()
-    for group in by_gap.values():
-        group.sort(key=lambda pair: pair[0].position)
-        after = sorted(range(len(group)), key=lambda i: group[i][1].position)
-        kept |= {group[i] for i, _ in align(range(len(group)), after)}
-    return kept
 
 
 def _read_light(nodes: Iterable[Node]) -> None:
@@ -406,7 +319,7 @@ def _nothing(items: Collection[Item]) -> dict[Item, list[Item]]:
     return {}
 
 
-def _among(values: Sequence[object]) -> _Open:
+def _among(values: Sequence[object]) -> Open:
     return lambda position, _: Node(value=values[position])
 
 
@@ -468,7 +381,7 @@ def _narrowed(change: Change, path: Path) -> list[Change]:
 
 
 def _sizes(pieces: Pieces, old: Mapping[str, StoredValue], new: Iterable[StoredValue]) -> tuple[int, int]:
-    """Return how many bytes of the new values are in pieces of their own, and how many the old state has too."""
+    """Return how many bytes of the new values the old state does not have, and how many it has too."""
     known: set[tuple[int, bytes]] = set()
 
     def unknown(values: Iterable[StoredValue]) -> Iterator[tuple[Item, bool]]:

@@ -46,7 +46,7 @@ class FsckReport:
     checkpoints: int
     objects: int
     references: int
-    problems: tuple[Problem, ...]
+    problems: list[Problem]
 
 
 class Checker:
@@ -72,7 +72,7 @@ class Checker:
         checkpoints = self._checkpoints()
         for key, why in self._bad.items():
             self._problems.append(Problem("object", key.hex(), why, tuple(self._needed.get(key, [])[:20])))
-        return FsckReport(checkpoints, len(self._stored), self._references, tuple(self._problems))
+        return FsckReport(checkpoints, len(self._stored), self._references, self._problems)
 
     # -- objects --------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """Nodes of a comparison: values read when they are looked at, their fingerprints, and how changes show them.
 
-A node is a stored value that may stay unread, or inert data already in memory; `ckpt.repository.diff` compares
-both alike.
+A node is a stored value that may stay unread, or inert data already in memory; `ckpt.repository.diff`
+compares both alike.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def pieces_of(values: Sequence[object]) -> list[Item]:
 
 
 def fingerprint(value: object) -> bytes:
-    """Return a hash of inert data that tells apart what Python calls equal: 1, 1.0 and True, list and tuple."""
+    """Return a hash of inert data; it tells 1, 1.0 and True apart, and a list from a tuple. NaN equals NaN."""
     hasher = blake3()
     todo: list[Any] = [value]
     while todo:

@@ -166,7 +166,8 @@ class Instance(NamedTuple):
 
 class _Structure(NamedTuple):
     form: Form
-    count: int
+    number: int
+    """Elements or entries, or the bytes that follow the header."""
     code: int
     header: int
     raw: bytes | None
@@ -222,13 +223,13 @@ class Tree:
 
     @property
     def form(self) -> Form:
-        """What the value is. Loads one object at most, and none where the rope holds the first byte itself."""
+        """What the value is. Loads one object at most, and none where the rope holds the first byte."""
         return self._structure.form
 
     @property
     def count(self) -> int:
         """Elements of an array, entries of a map, bytes of the payload of all else that has one."""
-        return self._structure.count
+        return self._structure.number
 
     @property
     def code(self) -> int:
@@ -284,7 +285,7 @@ class Tree:
         return Instance(names[0], names[1], tree, tuple(rest))
 
     def inert(self) -> object:
-        """Return the whole value as inert data; bytes that cannot be decoded come as such, by their number."""
+        """Return the whole value as inert data; what cannot be decoded comes as such, by its number of bytes."""
         return inert_all([self])[0]
 
     def digest(self) -> InertObject:
@@ -376,9 +377,10 @@ def step(value: Any, part: str | int) -> tuple[bool, Any]:
 def _follow(value: Any, path: Path, depth: int, done: list[str | int]) -> tuple[Path, object]:
     for part in path[depth:]:
         inside = value.fields if isinstance(value, InertMessage | InertObject) else value
-        found, value = step(value, part)
+        if isinstance(inside, list | tuple) and isinstance(part, int) and -len(inside) <= part < 0:
+            part += len(inside)
+        found, value = step(inside, part)
         if not found:
             raise PathNotFoundError(f"there is nothing at {list(path)!r}; the path ends after {done!r}")
-        negative = isinstance(part, int) and part < 0 and isinstance(inside, list | tuple)
-        done.append(part + len(inside) if negative else part)  # type: ignore[operator]
+        done.append(part)
     return tuple(done), value
