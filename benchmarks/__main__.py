@@ -31,7 +31,9 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=float, default=1.0, metavar="F", help="length of the runs (1.0 is the real one)"
     )
-    parser.add_argument("--no-floors", action="store_true", help="skip the zstd stream, which takes minutes")
+    parser.add_argument(
+        "--no-floors", action="store_true", help="skip memory and the zstd stream, which take minutes"
+    )
     parser.add_argument(
         "--directory", type=Path, metavar="DIR", help="where the stores are put (default: temporary)"
     )

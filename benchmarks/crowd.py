@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -17,10 +17,9 @@ from benchmarks.replay import clock, collector_off, perform
 from benchmarks.trace import Call, GetTuple, Put, PutWrites, Trace
 
 _THREADS = 8
-_CALLS_AT_MOST = 240
 
 
-def crowd(trace: Trace, directory: Path, attempts: int) -> dict[str, float]:
+def crowd(trace: Trace, directory: Path, attempts: int, calls_at_most: int) -> dict[str, float]:
     """Return milliseconds per call when eight threads repeat the beginning of a trace, in new stores each
     time.
     """
@@ -30,7 +29,7 @@ def crowd(trace: Trace, directory: Path, attempts: int) -> dict[str, float]:
         place.mkdir()
         for contender in (CkptContender(place), SqliteContender(place)):
             work = [
-                [contender.own(call) for call in _renamed(trace, f"crowd-{number}")]
+                [contender.own(call) for call in _renamed(islice(trace, calls_at_most), f"crowd-{number}")]
                 for number in range(_THREADS)
             ]
             calls = sum(map(len, work))
@@ -40,11 +39,11 @@ def crowd(trace: Trace, directory: Path, attempts: int) -> dict[str, float]:
     return {name: median(taken) for name, taken in elapsed.items()}
 
 
-def _renamed(trace: Trace, thread: str) -> list[Call]:
-    """Return the first calls of the trace's first thread as those of another, with objects of their own."""
+def _renamed(recorded: Iterable[Call], thread: str) -> list[Call]:
+    """Return the calls of the first thread, made over into calls of another."""
     calls: list[Call] = []
     first: str | None = None
-    for call in islice(trace, _CALLS_AT_MOST):
+    for call in recorded:
         if isinstance(call, Put | PutWrites | GetTuple):
             configurable = call.config["configurable"]
             first = first or configurable["thread_id"]

@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
     "fork": Metric("fork of the longest thread", "ms"),
     "delete": Metric("`delete_thread` of that fork", "ms"),
     "threads_8": Metric("8 threads at once, per call", "ms"),
+    "memory": Metric("peak memory above reading the trace", "bytes"),
     "fork_10": Metric("fork, 10 checkpoints", "ms"),
     "fork_10000": Metric("fork, 10,000 checkpoints", "ms"),
     "fork_10_bytes": Metric("fork, 10 checkpoints", "bytes"),

@@ -15,28 +15,32 @@ from benchmarks import cold
 from benchmarks.contenders import CkptContender, Contender, SqliteContender
 from benchmarks.crowd import crowd
 from benchmarks.figures import Figures, median, percentile_90
+from benchmarks.memory import peaks
 from benchmarks.record import record
 from benchmarks.replay import Times, clock, collector_off, replay
 from benchmarks.sizes import after_gc, references
 from benchmarks.workloads import Workload
 
 _LARGE = 128 * 1024
+_SLOW_EXTRAS_AT_MOST = 2 * 1024**3
+"""Bytes of SqliteSaver's file above which memory and zstd are left out: they would take longer than all the rest."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Effort:
-    """How often things are repeated, and whether the slow extras are taken."""
+    """How often things are repeated, and whether memory and the zstd stream are measured, which is slow."""
 
     reads: int = 21
     cold_reads: int = 7
     forks: int = 3
     crowds: int = 3
+    crowd_calls: int = 240
     floors: bool = True
 
 
-MINIATURE = Effort(reads=2, cold_reads=1, forks=1, crowds=1, floors=False)
+MINIATURE = Effort(reads=2, cold_reads=1, forks=1, crowds=1, crowd_calls=24, floors=False)
 
 
 class DifferentStateError(AssertionError):
@@ -71,9 +75,13 @@ def measure(
     progress("forking and deleting")
     _fork_and_delete(figures, (ours, peer), times.main_thread, effort)
     progress("eight threads")
-    figures["threads_8"] = crowd(trace, directory, effort.crowds)
+    figures["threads_8"] = crowd(trace, directory, effort.crowds, effort.crowd_calls)
+    slow_extras = effort.floors and figures["bytes"]["sqlite"] <= _SLOW_EXTRAS_AT_MOST
+    if slow_extras:
+        progress("memory")
+        figures["memory"] = peaks(trace, directory)
     progress("bytes of the alternatives")
-    found = references(workload, scale, trace, figures["bytes"]["sqlite"], directory, floors=effort.floors)
+    found = references(workload, scale, trace, directory, floors=slow_extras)
     for metric in ("bytes", "bytes_gc"):
         figures[metric] |= found
     return figures

@@ -5,6 +5,7 @@ clock.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from benchmarks.figures import METRICS
 from benchmarks.floors import SerializerFloor, zstd_floor
 from benchmarks.history import measure_history
 from benchmarks.measure import MINIATURE, DifferentStateError, measure
+from benchmarks.memory import peaks
 from benchmarks.record import RecordingSaver, record
 from benchmarks.replay import replay
 from benchmarks.report import amount, replace_between, table
 from benchmarks.text import Writer
-from benchmarks.trace import CopyThread, GetTuple, Put, PutWrites
+from benchmarks.trace import Call, CopyThread, GetTuple, Put, PutWrites
 from benchmarks.workloads import WORKLOADS, count_up
 
 
@@ -117,9 +119,12 @@ def test_a_recorded_copy_is_a_thread_that_continues(tmp_path: Path) -> None:
 
 
 def test_different_answers_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SqliteContender, "copy_thread", lambda *_: None)
-    with pytest.raises(DifferentStateError, match="fork-0"):
-        measure(WORKLOADS["forks"], 0.02, tmp_path, MINIATURE)
+    def forgetful(_: SqliteContender, call: Call) -> Call:
+        return replace(call, metadata={"step": 0}) if isinstance(call, Put) else call
+
+    monkeypatch.setattr(SqliteContender, "own", forgetful)
+    with pytest.raises(DifferentStateError, match="counter-0"):
+        measure(WORKLOADS["tiny"], 0.02, tmp_path, MINIATURE)
 
 
 def test_the_serializer_floor_is_what_changed(tmp_path: Path) -> None:
@@ -130,6 +135,12 @@ def test_the_serializer_floor_is_what_changed(tmp_path: Path) -> None:
     assert SerializerFloor().perform(put) == len(JsonPlusSerializer().dumps_typed(value)[1])
     written, compressed = zstd_floor([put])
     assert written > 2_000 > compressed
+
+
+def test_memory_is_measured_in_processes_of_their_own(tmp_path: Path) -> None:
+    found = peaks(record(lambda saver: count_up(saver, "1", 5), tmp_path / "trace"), tmp_path)
+    assert set(found) in ({"ckpt", "sqlite"}, set())
+    assert all(0 < peak < 1 << 30 for peak in found.values())
 
 
 def test_a_replay_times_every_call(tmp_path: Path) -> None:

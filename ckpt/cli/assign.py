@@ -1,33 +1,60 @@
-"""`--set PATH=JSON`: new values for the keys that the paths touch. The state given is never changed."""
+"""`--set PATH=JSON`: new values for the channels that the paths touch, as bytes of the type they had.
+
+A channel is one msgpack document. It is taken apart only along the path, and every other part goes back as it
+came, so that instances of classes survive although no class is imported. The checkpoint is never changed.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
+
+import msgpack
 
 from ckpt.cli.paths import Path, format_path, parse_path
 from ckpt.errors import InvalidInputError, PathNotFoundError
 from ckpt.history.readings import quote
+from ckpt.values.cut import MSGPACK_TYPES
+from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TAG, TUPLE, Opaque
+from ckpt.values.serializer import Serializer
+
+LANGGRAPH: Final = "msgpack"
+"""The type of what LangGraph's own serializer writes."""
+
+_REPLACEABLE: Final = frozenset({*MSGPACK_TYPES, "null", "bytes", "bytearray", "json"})
+_FIELDS: Final = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
+"""Extensions whose payload is [module, name, fields, …]."""
 
 
-def assigned(state: Mapping[str, object], assignments: Iterable[str]) -> dict[str, object]:
-    """Return the keys of `state` that change, with the assignments applied in order.
+def assigned(state: Mapping[str, tuple[str, bytes]], assignments: Iterable[str]) -> dict[str, Opaque]:
+    """Return the channels of `state` (type and bytes) that change, with the assignments applied in order.
 
     A new key may be added at the top and in mappings; an index must exist. Raise InvalidInputError for what
     is not PATH=JSON, PathNotFoundError for a path that leads nowhere.
     """
-    values: dict[str, object] = {}
+    types = {type_ for type_, _ in state.values()}
+    usual = LANGGRAPH if types and TAG not in types else TAG
+    changed: dict[str, tuple[str, Any]] = {}
     for assignment in assignments:
         path, value = _read(assignment)
         key = str(path[0])
+        type_ = changed[key][0] if key in changed else state[key][0] if key in state else usual
+        if type_ not in _REPLACEABLE:
+            raise InvalidInputError(
+                f"cannot set {format_path(path)}: its value is stored as {quote(type_)}, which is not understood",
+                hints=["set it in a program, with the serializer that wrote it"],
+            )
         if len(path) == 1:
-            values[key] = value
+            changed[key] = (type_ if type_ in MSGPACK_TYPES else LANGGRAPH), _leaf(value, path)
             continue
-        if key not in values and key not in state:
+        if key not in changed and key not in state:
             raise PathNotFoundError(f"the state has no key {format_path(path[:1])}")
-        values[key] = _replace(values.get(key, state.get(key)), path, 1, value)
-    return values
+        if type_ not in MSGPACK_TYPES:
+            raise _no_parts(path[:1], type_)
+        whole = changed[key][1] if key in changed else _unpack(state[key][1])
+        changed[key] = type_, _replace(whole, path, 1, _leaf(value, path))
+    return {key: Opaque("", type_, "document", _pack(value)) for key, (type_, value) in changed.items()}
 
 
 def _read(assignment: str) -> tuple[Path, Any]:
@@ -44,20 +71,60 @@ def _read(assignment: str) -> tuple[Path, Any]:
     )
 
 
+def _leaf(value: object, path: Path) -> Any:
+    try:
+        _, raw = Serializer().dumps_typed(value, path=format_path(path))
+        found = _unpack(raw)
+        _pack(value)  # what msgpack has no form for would become an extension that others cannot read
+    except (OverflowError, ValueError) as error:
+        raise InvalidInputError(
+            f"cannot set {format_path(path)}: {error}", hints=["integers have 64 bits at most"]
+        ) from error
+    return found
+
+
 def _replace(container: Any, path: Path, depth: int, value: Any) -> Any:
+    if isinstance(container, msgpack.ExtType):
+        return _inside(container, path, depth, value)
     part, last = path[depth], depth == len(path) - 1
     if type(container) is dict:
         key = part if part in container or str(part) not in container else str(part)
         if not last and key not in container:
             raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
         return {**container, key: value if last else _replace(container[key], path, depth + 1, value)}
-    if type(container) in (list, tuple) and isinstance(part, int):
+    if type(container) is list and isinstance(part, int):
         if not -len(container) <= part < len(container):
             raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
         items = list(container)
         items[part] = value if last else _replace(items[part], path, depth + 1, value)
-        return type(container)(items)
-    raise InvalidInputError(
-        f"cannot set a part of {format_path(path[:depth])}: it is a {type(container).__name__}",
-        hints=["only parts of mappings and lists can be set; set the whole value instead"],
+        return items
+    raise _no_parts(path[:depth], type(container).__name__)
+
+
+def _inside(found: msgpack.ExtType, path: Path, depth: int, value: Any) -> msgpack.ExtType:
+    """Replace a part of a tuple, or a field that an instance has."""
+    payload = _unpack(found.data)
+    if found.code == TUPLE:
+        return msgpack.ExtType(found.code, _pack(_replace(payload, path, depth, value)))
+    if found.code in _FIELDS and type(payload) is list and len(payload) > 2 and type(payload[2]) is dict:
+        if path[depth] not in payload[2]:
+            raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
+        payload[2] = _replace(payload[2], path, depth, value)
+        return msgpack.ExtType(found.code, _pack(payload))
+    raise _no_parts(path[:depth], "instance of a class")
+
+
+def _no_parts(path: Path, what: str) -> InvalidInputError:
+    return InvalidInputError(
+        f"cannot set a part of {format_path(path)}: it is a {what}",
+        hints=["only parts of mappings, lists and records can be set; set the whole value instead"],
     )
+
+
+def _unpack(raw: bytes) -> Any:
+    return msgpack.unpackb(raw, strict_map_key=False, unicode_errors="surrogatepass")
+
+
+def _pack(value: object) -> bytes:
+    packed: bytes = msgpack.packb(value, unicode_errors="surrogatepass")
+    return packed

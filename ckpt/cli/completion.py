@@ -1,4 +1,4 @@
-"""Completion of thread ids, tags and schema names. Any failure completes nothing: a shell waits for it."""
+"""Completion of thread ids. Any failure completes nothing: a shell waits for it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ def threads(ctx: Context, incomplete: str) -> list[CompletionItem]:
 def _names(ctx: Context) -> list[str]:
     invocation = ctx.find_object(Invocation) or Invocation()
     try:
-        repository = invocation.repository()
-        return [thread.name for thread in repository.threads()]
+        return invocation.repository().thread_names()
     except Exception:
         return []
 

@@ -66,7 +66,9 @@ class Invocation:
         if self._repository is None:
             import ckpt
 
-            self._repository = ckpt.open(self.store_url(), create=False, readonly=not write)
+            self._repository = ckpt.open(
+                self.store_url(), create=False, readonly=not write, actor=actor() if write else ""
+            )
         repository: Repository = self._repository
         return repository
 
@@ -130,6 +132,18 @@ def nearest_store(start: Path) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def actor() -> str:
+    """Return who the operation log names: user@host, as far as the system knows."""
+    from getpass import getuser
+    from socket import gethostname
+
+    try:
+        user = getuser()
+    except (KeyError, OSError):  # a user id without a name, as in containers
+        user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "?"
+    return f"{user}@{gethostname()}"
 
 
 def usage(message: str, hint: str) -> NoReturn:

@@ -90,6 +90,14 @@ def rfc3339(stamp: str | None) -> str | None:
     return read.isoformat().replace("+00:00", "Z") if read else stamp
 
 
+def stamp_of(seconds: float) -> str | None:
+    """Return seconds since 1970 as a time stamp, or None for what is no moment."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def time_of(stamp: str | None, zone: tzinfo | None) -> str:
     """Return the time of day if it was today, else the date as well. `zone` None is the local one."""
     read = moment(stamp)

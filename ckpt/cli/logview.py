@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from ckpt.cli.format import short, short_length, size, time_of, unique_length, width_of
+from ckpt.cli.format import cut, short, short_length, size, time_of, unique_length, width_of
 from ckpt.cli.graph import ASCII, UNICODE, Glyphs, Row, layout
 from ckpt.cli.output import Cell, Output
 
@@ -40,7 +40,8 @@ def draw(out: Output, entries: Sequence[Entry], *, graph: bool, oneline: bool, m
             out.print(link)
         out.print(_beside(row.with_glyph(glyph), row.node, margin) + line)
         for text in entry.text:
-            out.print(f"{row.beside:<{margin}}  {out.style(text, 'dim')}".rstrip())
+            shown = out.style(cut(text, max(out.width - margin - 2, 20)), "dim")
+            out.print(f"{row.beside:<{margin}}  {shown}".rstrip())
         for link in row.below:
             out.print(link)
     if more is not None:
@@ -79,7 +80,7 @@ def _cells(out: Output, entries: Sequence[Entry], *, oneline: bool) -> list[list
         what, style = _what(entry)
         rows.append([
             Cell(short(info.id, length), "dim", bold=unique_length(info.id, nearest[info.id])),
-            Cell(f"{step} {info.source or ''}".strip()),
+            Cell(out.text(f"{step} {info.source or ''}".strip())),
             Cell("" if oneline else out.text(headline(info))),
             Cell(out.text(info.namespace), "dim"),
             Cell("" if oneline else time_of(info.timestamp, out.zone), "dim"),

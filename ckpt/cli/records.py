@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckpt.cli.format import rfc3339
+from ckpt.cli.format import rfc3339, stamp_of
 
 if TYPE_CHECKING:
     from ckpt.repository import (
+        Change,
         ChannelChange,
         CheckpointInfo,
         Diff,
@@ -111,37 +112,40 @@ def state(values: Mapping[str, object]) -> Record:
 
 def diff(found: Diff) -> Record:
     """Return the record of a difference."""
-    from ckpt.values.inert import to_json
-
-    changes = []
-    for change in found.changes:
-        record: Record = {
-            "ns": found.b.namespace,
-            "path": list(change.path),
-            "op": change.op,
-            "kind": change.kind,
-        }
-        if change.op != "add":
-            record["from"] = to_json(change.old)
-        if change.op != "remove":
-            record["to"] = to_json(change.new)
-        changes.append(record)
-    counts = {
-        op: sum(change.op == op for change in found.changes) for op in ("add", "change", "remove", "move")
-    }
+    changes = found.changes.changes
+    operations = ("add", "change", "remove", "move")
     return {
-        "from": {"spec": found.a.spec, "thread": found.a.thread} if found.a else None,
-        "to": {"spec": found.b.spec, "thread": found.b.thread},
-        "changes": changes,
+        "from": _side(found.old) if found.old is not None else None,
+        "to": _side(found.new),
+        "changes": [_change(each, found.new.namespace) for each in changes],
         "stat": {
-            "keys": len({change.path[0] for change in found.changes}),
-            **counts,
-            "same": found.same,
-            "hidden": found.hidden,
-            "bytes_new": found.bytes_new,
-            "bytes_shared": found.bytes_shared,
+            "keys": len({change.path[0] for change in changes}),
+            **{op: sum(change.op == op for change in changes) for op in operations},
+            "same": found.changes.same,
+            "hidden": found.changes.hidden,
+            "bytes_new": found.changes.bytes_new,
+            "bytes_shared": found.changes.bytes_shared,
         },
     }
+
+
+def _side(info: CheckpointInfo) -> Record:
+    return {"spec": info.spec, "thread": info.thread}
+
+
+def _change(change: Change, namespace: str) -> Record:
+    from ckpt.values.inert import to_json
+
+    record: Record = {"ns": namespace, "path": list(change.path), "op": change.op, "kind": change.kind}
+    if change.old_path is not None:
+        record["from_path"] = list(change.old_path)
+    if change.op != "add":
+        record["from"] = to_json(change.old)
+    if change.op != "remove":
+        record["to"] = to_json(change.new)
+    if change.parts:
+        record["parts"] = [_change(each, namespace) for each in change.parts]
+    return record
 
 
 def operation(done: Operation) -> Record:
@@ -149,10 +153,11 @@ def operation(done: Operation) -> Record:
     return {
         "spec": f"op:{done.id}",
         "id": done.id,
-        "time": rfc3339(done.time),
+        "time": rfc3339(stamp_of(done.time)),
         "kind": done.kind,
         "text": done.text,
-        "user": done.user,
+        "user": done.actor,
+        "undone": done.undone,
     }
 
 
@@ -162,6 +167,7 @@ def stats(found: Stats) -> Record:
         "checkpoints": found.checkpoints,
         "threads": found.threads,
         "heads": found.heads,
+        "objects": found.objects,
         "format": found.format,
         "bytes": {
             "logical": found.bytes_logical,
@@ -193,9 +199,10 @@ def gc(found: GcReport, *, dry_run: bool) -> Record:
     """Return the record of a collection."""
     return {
         "dry_run": dry_run,
+        "threads_removed": found.threads_removed,
         "objects_removed": found.objects_removed,
-        "objects_repacked": found.objects_repacked,
-        "bytes": {"freed": found.bytes_freed, "before": found.bytes_before, "after": found.bytes_after},
+        "packs_rewritten": found.packs_rewritten,
+        "bytes": {"before": found.bytes_before, "after": found.bytes_after},
     }
 
 

@@ -75,6 +75,7 @@ OPERATION: Final = fields(
         "kind": TEXT,
         "text": TEXT,
         "user": TEXT,
+        "undone": FLAG,
     }
 )
 CHANGE: Final = fields(
@@ -84,7 +85,12 @@ CHANGE: Final = fields(
         "op": {"type": "string", "description": "add, remove, change or move"},
         "kind": {"type": "string", "description": "value, message, text, binary or opaque"},
     },
-    {"from": VALUE, "to": VALUE},
+    {
+        "from": VALUE,
+        "to": VALUE,
+        "from_path": {**PATH, "description": "where the value stood before, if elsewhere"},
+        "parts": {"type": "array", "description": "the changes inside a changed message, as changes"},
+    },
 )
 SIDE: Final = fields({"spec": SPEC, "thread": TEXT})
 WRITE: Final = fields({
@@ -112,7 +118,8 @@ def _stats() -> Schema:
     names = ("logical", "unique", "stored", "disk", "reclaimable")
     channel = fields({"channel": TEXT, "logical": COUNT, "unique": COUNT})
     return document("stats", {
-        "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "format": COUNT,
+        "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "objects": COUNT,
+        "format": COUNT,
         "bytes": fields(dict.fromkeys(names, COUNT)), "channels": {"type": "array", "items": channel},
     })  # fmt: skip
 
@@ -144,8 +151,8 @@ def _fsck() -> Schema:
 
 def _gc() -> Schema:
     return document("gc", {
-        "store": STORE, "dry_run": FLAG, "objects_removed": COUNT, "objects_repacked": COUNT,
-        "bytes": fields({"freed": COUNT, "before": COUNT, "after": COUNT}),
+        "store": STORE, "dry_run": FLAG, "threads_removed": COUNT, "objects_removed": COUNT,
+        "packs_rewritten": COUNT, "bytes": fields({"before": COUNT, "after": COUNT}),
     })  # fmt: skip
 
 

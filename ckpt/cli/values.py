@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
+from ckpt.cli.escape import escape
+from ckpt.cli.format import cut, short, size
 from ckpt.cli.output import Output
 from ckpt.cli.paths import Path, format_path
 from ckpt.errors import PathNotFoundError
 from ckpt.values.inert import InertMessage, InertObject, summary, to_json
+from ckpt.values.tree import step
 
 
 def follow(value: object, path: Path, *, start: Path = ()) -> object:
     """Return the part of `value` at `path`, or raise PathNotFoundError naming where it ends."""
     for depth, part in enumerate(path):
-        found, value = _step(value, part)
+        found, inside = step(value, part)
         if not found:
             here = format_path((*start, *path[:depth]))
             raise PathNotFoundError(
                 f"the state holds nothing at {format_path((*start, *path))}",
                 hints=[f"the last part that exists is {here}: {_children(value)}"],
             )
+        value = inside
     return value
 
 
@@ -40,10 +43,10 @@ def one_line(out: Output, value: object, width: int) -> str:
     if isinstance(value, InertMessage):
         shown = message_text(value)[: width + 1]
         text = out.text(f"{value.type:<7} {' '.join(shown.split())}")
+    elif (digest := _digest(value)) is not None:
+        text = digest
     else:
         text = out.text(summary(value, width))
-    from ckpt.cli.format import cut
-
     return cut(text, width)
 
 
@@ -78,22 +81,19 @@ def full(out: Output, value: object) -> Iterator[str]:
         yield from out.lines(text)
 
 
-def _step(value: object, part: str | int) -> tuple[bool, Any]:
-    """Return whether there is such a child, and it, or the value itself."""
-    if isinstance(value, InertMessage):
-        value = value.fields
-    if isinstance(value, InertObject):
-        value = value.fields
-    if isinstance(value, dict):
-        for key in (part, str(part)):
-            if key in value:
-                return True, value[key]
-    elif isinstance(value, list | tuple) and isinstance(part, int) and -len(value) <= part < len(value):
-        return True, value[part]
-    return False, value
+def _digest(value: object) -> str | None:
+    """Return what the engine gives in place of long text and binary data."""
+    if not isinstance(value, InertObject) or value.module or not isinstance(value.fields, dict):
+        return None
+    length, hashed = value.fields.get("size"), value.fields.get("hash")
+    if not isinstance(length, int) or not isinstance(hashed, str):
+        return None
+    return escape(f"<{value.name}, {size(length)}, hash {short(hashed)}>")
 
 
 def _children(value: object) -> str:
+    if isinstance(value, InertMessage | InertObject):
+        value = value.fields
     if isinstance(value, dict):
         keys = ", ".join(str(key) for key in list(value)[:10])
         return f"its keys are {keys}" if keys else "it is empty"

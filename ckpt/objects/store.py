@@ -22,6 +22,7 @@ PACK_SIZE = 256 << 10
 
 FRAME_SIZE_MAX = 16 << 20
 _OBJECT_CACHE_SIZE = 64 << 20
+_FRAME_CACHE_SIZE = 32 << 20
 _KNOWN_MAX = 100_000
 _OPEN_PACKS_MAX = 32
 
@@ -47,12 +48,32 @@ class Cache(Generic[_K, _V]):
             self._entries.move_to_end(key)
             return entry[0]
 
+    def get_many(self, keys: Iterable[_K]) -> tuple[dict[_K, _V], list[_K]]:
+        """Return what is kept under some keys, and the keys under which nothing is."""
+        found: dict[_K, _V] = {}
+        absent: list[_K] = []
+        with self._lock:
+            entries = self._entries
+            for key in keys:
+                entry = entries.get(key)
+                if entry is None:
+                    absent.append(key)
+                else:
+                    found[key] = entry[0]
+                    entries.move_to_end(key)
+        return found, absent
+
     def put(self, key: _K, value: _V, size: int) -> None:
         """Keep a value that takes about `size` bytes."""
+        self.put_many(((key, value, size),))
+
+    def put_many(self, entries: Iterable[tuple[_K, _V, int]]) -> None:
+        """Keep values, each with its size in bytes."""
         with self._lock:
-            old = self._entries.pop(key, None)
-            self._size += size - (old[1] if old else 0)
-            self._entries[key] = (value, size)
+            for key, value, size in entries:
+                old = self._entries.pop(key, None)
+                self._size += size - (old[1] if old else 0)
+                self._entries[key] = (value, size)
             while self._size > self._size_max and self._entries:
                 _, (_, freed) = self._entries.popitem(last=False)
                 self._size -= freed
@@ -105,6 +126,7 @@ class ObjectStore:
     def __init__(self, storage: ObjectReading) -> None:
         self._storage = storage
         self._objects: Cache[ObjectId, bytes] = Cache(_OBJECT_CACHE_SIZE)
+        self._frames: Cache[int, bytes] = Cache(_FRAME_CACHE_SIZE)
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._packs: OrderedDict[object, _OpenPack] = OrderedDict()
         self._lock = Lock()
@@ -117,43 +139,54 @@ class ObjectStore:
         Raises ObjectMissingError naming what is not stored and DamagedObjectError when bytes are not what
         their id says.
         """
-        found: dict[ObjectId, bytes] = {}
-        wanted: list[ObjectId] = []
-        for oid in ids:
-            data = self._objects.get(oid)
-            if data is None:
-                wanted.append(oid)
-            else:
-                found[oid] = data
+        found, wanted = self._objects.get_many(ids)
         if wanted:
-            for oid, obj in self.fetch(wanted).items():
-                found[oid] = obj.data
-                self._objects.put(oid, obj.data, len(obj.data) + 100)
+            fetched = self.fetch(wanted)
+            self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items())
+            found.update((oid, obj.data) for oid, obj in fetched.items())
         return found
 
     def fetch(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
-        """Return objects with their kinds straight from the store, verified and without caching."""
+        """Return objects with their kinds straight from the store, verified."""
         places = self._storage.locate([index_key(oid) for oid in ids])
         absent = [oid for oid in ids if index_key(oid) not in places]
         if absent:
             raise _missing(absent)
-        frames = self._raw_frames({place.frame for place in places.values()})
-        found: dict[ObjectId, StoredObject] = {}
-        decoded: dict[int, list[StoredObject]] = {}
-        for oid in ids:
-            frame, position = places[index_key(oid)]
-            if frame not in decoded:
-                if frame not in frames:
-                    raise _missing([oid])
-                decoded[frame] = decode_frame(frames[frame])
-            objects = decoded[frame]
-            if position >= len(objects) or object_id(*objects[position]) != oid:
-                raise DamagedObjectError(
-                    f"object {oid.hex()[:16]} is damaged: its bytes do not match its id",
-                    hints=["see what is affected with: ckpt fsck"],
-                )
-            found[oid] = objects[position]
+        wanted = {oid: places[index_key(oid)] for oid in ids}
+        found, damaged = self._read(wanted, self._raw_frames({place.frame for place in wanted.values()}))
+        if damaged:
+            # A frame number may have been given out again since the frame was cached: look at the store itself.
+            self._frames.clear()
+            again = {oid: wanted[oid] for oid in damaged}
+            more, damaged = self._read(again, self._raw_frames({place.frame for place in again.values()}))
+            found |= more
+        if damaged:
+            raise DamagedObjectError(
+                f"object {damaged[0].hex()[:16]} is damaged: its bytes do not match its id",
+                hints=["see what is affected with: ckpt fsck"],
+            )
         return found
+
+    @staticmethod
+    def _read(
+        wanted: Mapping[ObjectId, Place], frames: Mapping[int, bytes]
+    ) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
+        """Return the objects that are where they should be, and the ids of those that are not."""
+        found: dict[ObjectId, StoredObject] = {}
+        damaged: list[ObjectId] = []
+        decoded: dict[int, list[StoredObject]] = {}
+        for oid, (frame, position) in wanted.items():
+            objects = decoded.get(frame)
+            if objects is None:
+                try:
+                    objects = decoded[frame] = decode_frame(frames[frame]) if frame in frames else []
+                except DamagedObjectError:
+                    objects = decoded[frame] = []
+            if position < len(objects) and object_id(*objects[position]) == oid:
+                found[oid] = objects[position]
+            else:
+                damaged.append(oid)
+        return found, damaged
 
     def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
         """Return the objects at these places by their ids."""
@@ -166,9 +199,12 @@ class ObjectStore:
         return found
 
     def _raw_frames(self, numbers: Collection[int]) -> dict[int, bytes]:
-        stored = self._storage.load(numbers)
+        """Return raw frames, from the cache or the store; a number that is not stored is left out."""
+        raw, wanted = self._frames.get_many(numbers)
+        if not wanted:
+            return raw
+        stored = self._storage.load(wanted)
         followed = {frame.previous for frame in stored.values()}
-        raw: dict[int, bytes] = {}
         for last in stored.keys() - followed:
             chain: list[int] = []
             number = last
@@ -178,23 +214,21 @@ class ObjectStore:
                 chain.append(number)
                 number = stored[number].previous
             chain.reverse()
-            raw.update(zip(chain, decompress_pack([stored[n].data for n in chain]), strict=True))
+            frames = decompress_pack([stored[n].data for n in chain])
+            self._frames.put_many((n, data, len(data)) for n, data in zip(chain, frames, strict=True))
+            raw.update(zip(chain, frames, strict=True))
         return raw
 
     # -- writing ------------------------------------------------------------------------------------
 
     def unstored(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
         """Return which of these objects are not in the store; at most one round trip."""
-        unknown = [oid for oid in ids if not self._known.get(oid)]
+        _, unknown = self._known.get_many(ids)
         if not unknown:
             return set()
         places = self._storage.locate([index_key(oid) for oid in unknown])
-        absent = set()
-        for oid in unknown:
-            if index_key(oid) in places:
-                self._known.put(oid, True, 1)
-            else:
-                absent.add(oid)
+        absent = {oid for oid in unknown if index_key(oid) not in places}
+        self._known.put_many((oid, True, 1) for oid in unknown if oid not in absent)
         return absent
 
     def frames(self, line: object, draft: Draft, ids: Collection[ObjectId]) -> list[Frame]:
@@ -215,9 +249,8 @@ class ObjectStore:
 
     def stored(self, line: object, draft: Draft, numbers: list[int]) -> None:
         """Say that the frames of a draft are in the store under these numbers."""
-        for oid, obj in draft.objects.items():
-            self._known.put(oid, True, 1)
-            self._objects.put(oid, obj.data, len(obj.data) + 100)
+        self._known.put_many((oid, True, 1) for oid in draft.objects)
+        self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items())
         if numbers:
             with self._lock:
                 pack = self._packs.get(line)
@@ -236,6 +269,7 @@ class ObjectStore:
         with self._lock:
             self._packs.clear()
         self._known.clear()
+        self._frames.clear()
 
     def _pack(self, line: object) -> _OpenPack:
         with self._lock:

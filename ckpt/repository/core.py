@@ -16,7 +16,7 @@ from ckpt.history.commits import Commit, StoredValue, decode_commit
 from ckpt.objects.ids import ObjectId
 from ckpt.objects.store import Cache, ObjectStore
 from ckpt.storage.base import Storage
-from ckpt.values.rope import assemble
+from ckpt.values.rope import assemble, whole
 
 DEFAULT_MAX_CHECKPOINT_SIZE = 256 << 20
 _VALUE_CACHE_SIZE = 64 << 20
@@ -72,32 +72,26 @@ class Core:
     def consistently(self, read: Callable[[], _T]) -> _T:
         """Run a read of several steps; when it stumbles over something just removed, run it again.
 
-        Damage is not hidden: the error is raised as soon as the epoch stood still during an attempt.
+        Damage is not hidden: the error is raised when the epoch stood still since the attempt before.
         """
+        epoch: int | None = None
         while True:
-            before = self.storage.epoch()
             try:
                 return read()
             except IntegrityError:
-                if self.storage.epoch() == before:
+                before, epoch = epoch, self.storage.epoch()
+                if before == epoch:
                     raise
 
     # -- commits and values -------------------------------------------------------------------------
 
     def commits(self, ids: Iterable[ObjectId]) -> dict[ObjectId, Commit]:
         """Return decoded commits, loading those that are not cached in one batch."""
-        found: dict[ObjectId, Commit] = {}
-        wanted: list[ObjectId] = []
-        for oid in ids:
-            commit = self._commits.get(oid)
-            if commit is None:
-                wanted.append(oid)
-            else:
-                found[oid] = commit
+        found, wanted = self._commits.get_many(ids)
         if wanted:
-            for oid, data in self.objects.load(wanted).items():
-                found[oid] = decode_commit(data)
-                self._commits.put(oid, found[oid], 3 * len(data))
+            loaded = self.objects.load(wanted)
+            found.update((oid, decode_commit(data)) for oid, data in loaded.items())
+            self._commits.put_many((oid, found[oid], 3 * len(data)) for oid, data in loaded.items())
         return found
 
     def commit(self, oid: ObjectId) -> Commit:
@@ -110,8 +104,11 @@ class Core:
 
     def value_bytes(self, values: Sequence[StoredValue]) -> list[bytes]:
         """Return the bytes of values, with a number of round trips that does not depend on how many there are."""
-        found: list[bytes | None] = [self._values.get(value.rope) for value in values]
+        found = [whole(value.rope) for value in values]
         wanted = [i for i, data in enumerate(found) if data is None]
+        for i in wanted:
+            found[i] = self._values.get(values[i].rope)
+        wanted = [i for i in wanted if found[i] is None]
         if wanted:
             loaded = assemble([values[i].rope for i in wanted], self.objects.load)
             for i, data in zip(wanted, loaded, strict=True):

@@ -234,14 +234,7 @@ class _Comparison:
         if isinstance(before, InertMessage) and isinstance(after, InertMessage):
             parts = self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
             return [Change(path, "change", "message", before, after, _moved(was, path), tuple(parts))]
-        if (
-            isinstance(before, InertObject)
-            and isinstance(after, InertObject)
-            and (before.module, before.name) == (after.module, after.name)
-            and before.module
-            and type(before.fields) is type(after.fields)
-            and isinstance(before.fields, dict | list | tuple)
-        ):
+        if isinstance(before, InertObject) and isinstance(after, InertObject) and _have_fields(before, after):
             return self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
         if isinstance(before, dict) and isinstance(after, dict):
             left, right = ([part for entry in each.items() for part in entry] for each in (before, after))
@@ -308,6 +301,13 @@ class _Comparison:
             )
             changes.append(Change(path, "move", "value", before, after, _moved(was, path)))
         return changes
+
+
+def _have_fields(old: InertObject, new: InertObject) -> bool:
+    """Whether the two are of one class, and consist of parts."""
+    if not old.module or (old.module, old.name) != (new.module, new.name):
+        return False
+    return type(old.fields) is type(new.fields) and isinstance(old.fields, dict | list | tuple)
 
 
 def _read_light(nodes: Iterable[Node]) -> None:

@@ -156,7 +156,7 @@ def pieces_of(values: Sequence[object]) -> list[Item]:
 
 
 def fingerprint(value: object) -> bytes:
-    """Return a hash of inert data; it tells 1, 1.0 and True apart, and a list from a tuple. NaN equals NaN."""
+    """Return a hash of inert data; it tells 1, 1.0 and True apart, list from tuple, but no two NaN."""
     hasher = blake3()
     todo: list[Any] = [value]
     while todo:

@@ -138,6 +138,17 @@ def rope_length(rope: bytes) -> int:
     return sum(item.length for item in decode_items(rope))
 
 
+def whole(rope: bytes) -> bytes | None:
+    """Return the value of a rope that is one short inline item, or None for every other rope."""
+    # One or two bytes of length, one of count: the commonest case, spelled out.
+    if len(rope) > 1 and not rope[0] & 0x83:
+        return rope[2:] if rope[0] >> 2 == len(rope) - 2 and rope[1] < 0x80 else None
+    if len(rope) > 2 and rope[0] & 0x83 == 0x80 and rope[1] < 0x80:
+        length = rope[0] >> 2 & 0x1F | rope[1] << 5
+        return rope[3:] if length == len(rope) - 3 and rope[2] < 0x80 else None
+    return None
+
+
 def references(rope: bytes) -> list[tuple[int, ObjectId]]:
     """Return the objects that a rope names directly, as (item kind, id)."""
     return [(item.kind, ObjectId(item.payload)) for item in decode_items(rope) if item.kind != INLINE]

@@ -285,7 +285,7 @@ class Tree:
         return Instance(names[0], names[1], tree, tuple(rest))
 
     def inert(self) -> object:
-        """Return the whole value as inert data; what cannot be decoded comes as such, by its number of bytes."""
+        """Return the whole value as inert data; see `ckpt.values.inert.inert`."""
         return inert_all([self])[0]
 
     def digest(self) -> InertObject:
@@ -315,10 +315,11 @@ class Tree:
         if not self.is_cut:
             return None
         if self.form is Form.EXTENSION:
-            payload = self.payload() if self.code == TUPLE else None
             instance = self.instance()
-            inside = payload or (instance.fields if instance is not None else None)
-            return inside._step(part) if inside is not None else None
+            inside = self.payload() if instance is None else instance.fields
+            if inside is None or (instance is None and self.code != TUPLE):
+                return None
+            return inside._step(part) if inside.form in (Form.ARRAY, Form.MAP) else None
         if self.form is Form.ARRAY and isinstance(part, int) and -self.count <= part < self.count:
             index = part % self.count
             return index, self.child(self._element(index))

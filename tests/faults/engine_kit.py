@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgpack
 
 from ckpt.history.commits import StoredValue
-from ckpt.repository.repository import Repository, StoredCheckpoint
+from ckpt.repository import Repository
+from ckpt.repository.engine import StoredCheckpoint
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 
 Answer = object

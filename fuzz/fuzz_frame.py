@@ -1,0 +1,79 @@
+"""Frames and packs: hostile bytes are refused, and what is laid down is read back."""
+
+from __future__ import annotations
+
+from fuzzkit import Recipe, instrumented, run
+
+with instrumented():
+    from ckpt.errors import DamagedObjectError
+    from ckpt.objects.frames import (
+        PackStream,
+        StoredObject,
+        decode_frame,
+        decompress_pack,
+        encode_frame,
+        pack_frame,
+    )
+    from ckpt.objects.ids import Kind
+
+_PACK = PackStream()
+_FRAME = encode_frame([StoredObject(Kind.BLOB, b"a" * 200), StoredObject(Kind.ROPE, b"\x0c\x01abc")])
+_BLOCKS = [_PACK.append(_FRAME), _PACK.append(_FRAME * 2)]
+
+SEEDS = [
+    b"\x00" + _FRAME,
+    b"\x01" + bytes((len(_BLOCKS[0]),)) + b"".join(_BLOCKS),
+    b"\x01\x00" + pack_frame([StoredObject(Kind.COMMIT, bytes(range(100)))]),
+    b"\x02\x05\x01hello\x07\x02world and more",
+]
+_KINDS = list(Kind)
+
+
+def one(data: bytes) -> None:
+    if data[:1] == b"\x00":
+        _decode(data[1:])
+    elif data[:1] == b"\x01":
+        cut = data[1] if len(data) > 1 else 0
+        # Two bytes of zstd can stand for 128 KB, so the input is kept small enough to unfold.
+        _decompress([data[2 : 2 + cut], data[2 + cut : 600]])
+    else:
+        _lay_down(Recipe(data[1:]))
+
+
+def _decode(raw: bytes) -> None:
+    try:
+        objects = decode_frame(raw)
+    except DamagedObjectError:
+        return
+    assert decode_frame(encode_frame(objects)) == objects
+    assert all(kind in _KINDS for kind, _ in objects)
+
+
+def _decompress(blocks: list[bytes]) -> None:
+    try:
+        raw = decompress_pack(blocks)
+    except DamagedObjectError:
+        return
+    assert len(raw) == len(blocks)
+
+
+def _lay_down(recipe: Recipe) -> None:
+    pack, blocks, frames = PackStream(), [], []
+    while recipe.more and len(frames) < 20:
+        objects = [
+            StoredObject(_KINDS[recipe.number(3)], recipe.take(recipe.number(80)) * (1 + recipe.number(4)))
+            for _ in range(recipe.number(4))
+        ]
+        frames.append(objects)
+        blocks.append(pack.append(encode_frame(objects)))
+    assert [decode_frame(raw) for raw in decompress_pack(blocks)] == frames
+    every = [obj for frame in frames for obj in frame]
+    assert decode_frame(decompress_pack([pack_frame(every)])[0]) == every
+
+
+def main() -> None:
+    run(one, SEEDS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""A failure injected at the first, second, third … call to the storage, before and after the call took effect.
+
+Whatever fails: the state is the old one or the new one, the repository stays usable, and doing it again ends well.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_kit import everything, put, put_writes
+
+from ckpt.repository import Repository
+from ckpt.repository.prune import keep_last
+from ckpt.storage.base import Storage
+from ckpt.storage.memory import MemoryStorage
+from ckpt.storage.sqlite import SqliteStorage
+
+CALLS = frozenset({"epoch", "read", "scan", "locate", "load", "scan_index", "scan_frames", "usage", "publish", "compact"})
+SESSION_CALLS = CALLS | {"write", "forget", "drop"}
+
+
+class InjectedFault(Exception):
+    """Not an error of ckpt, so that nothing catches it by accident."""
+
+
+class _Counter:
+    """Counts calls of storage and sessions together, and fails one of them."""
+
+    def __init__(self) -> None:
+        self.left: int | None = None
+        self.late = False
+
+    def around(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if self.left is None:
+            return call(*args, **kwargs)
+        self.left -= 1
+        if self.left >= 0:
+            return call(*args, **kwargs)
+        self.left = None
+        if self.late:
+            call(*args, **kwargs)
+        raise InjectedFault
+
+
+class _Failing:
+    """Forwards everything, counting the calls named."""
+
+    def __init__(self, inner: Any, counter: _Counter, names: frozenset[str]) -> None:
+        self._inner, self._counter, self._names = inner, counter, names
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if name not in self._names:
+            return value
+        return lambda *args, **kwargs: self._counter.around(value, *args, **kwargs)
+
+
+class FailAfter(_Failing):
+    """A storage that fails once, `calls` calls after `arm`, before or after (`late`) that call takes effect."""
+
+    def __init__(self, inner: Storage) -> None:
+        super().__init__(inner, _Counter(), CALLS)
+
+    def arm(self, calls: int | None, *, late: bool = False) -> None:
+        self._counter.left, self._counter.late = calls, late
+
+    @property
+    def armed(self) -> bool:
+        return self._counter.left is not None
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Any]:
+        self._counter.around(lambda: None)
+        with self._inner.exclusive() as session:
+            yield _Failing(session, self._counter, SESSION_CALLS)
+        self._counter.around(lambda: None)
+
+
+def prepare(repository: Repository) -> None:
+    """Make a history in which every operation has something to do."""
+    text = "some text that is long enough to be an object of its own, unlike the short ones " * 3
+    for step in range(6):
+        put(repository, "main", f"c{step}", {"text": f"{step}{text}", "n": step}, parent=f"c{step - 1}" if step else None)
+        put_writes(repository, "main", f"c{step}", "task", [(0, "n", f"{step}w{text}"), (-1, "__error__", step)])
+    put(repository, "main", "s1", {"inner": text * 20}, namespace="sub")
+    put(repository, "main", "s2", {"inner": text * 21}, namespace="sub", parent="s1")
+    put(repository, "doomed", "d1", {"text": f"only here {text}"})
+    put(repository, "doomed", "d2", {"text": f"only here too {text}"}, parent="d1")
+    put(repository, "base", "b1", {"text": f"shared {text}"})
+    put(repository, "base", "b2", {"text": f"of the base {text}"}, parent="b1")
+    repository.copy_thread("base", "leaf")
+    put(repository, "base", "b3", {"text": f"later {text}"}, parent="b2")
+    repository.delete_thread("base")
+    repository.delete_thread("doomed")
+
+
+OPERATIONS: dict[str, Callable[[Repository], object]] = {
+    "put": lambda repo: put(repo, "main", "c6", {"text": "new " * 100, "n": 6}, parent="c5"),
+    "put in a new thread": lambda repo: put(repo, "fresh", "f0", {"text": "new " * 100}),
+    "put again": lambda repo: put(repo, "main", "c5", {"text": "replaced " * 100}, parent="c4"),
+    "put in a namespace": lambda repo: put(repo, "main", "s3", {"inner": "x" * 300}, namespace="sub", parent="s2"),
+    "put in a new namespace": lambda repo: put(repo, "main", "t1", {"inner": "x" * 300}, namespace="other"),
+    "put in a fork": lambda repo: put(repo, "leaf", "b3", {"text": "of the leaf " * 50}, parent="b2"),
+    "put_writes": lambda repo: put_writes(repo, "main", "c5", "more", [(0, "n", "w" * 500), (-1, "__error__", 9)]),
+    "put_writes early": lambda repo: put_writes(repo, "main", "c9", "early", [(0, "n", "w" * 500)]),
+    "put_writes spilled": lambda repo: put_writes(repo, "main", "c4", "big", [(i, "n", "w" * 90) for i in range(30)]),
+    "copy": lambda repo: repo.copy_thread("main", "copy"),
+    "fork": lambda repo: repo.fork('thread:"main"~2', "branch"),
+    "rewind": lambda repo: repo._admin.require("main") and repo.checkout('id:"none"'),
+    "delete": lambda repo: repo.delete_thread("main"),
+    "delete with a fork": lambda repo: repo.delete_thread("leaf"),
+    "prune": lambda repo: repo.prune_thread("main", keep_last(2)),
+    "gc": lambda repo: repo.gc(grace=timedelta(0)),
+}
+del OPERATIONS["rewind"]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], FailAfter]:
+    """Return what makes a new storage that can fail."""
+    numbers = itertools.count()
+    if request.param == "memory":
+        return lambda: FailAfter(MemoryStorage())
+    return lambda: FailAfter(SqliteStorage(tmp_path / f"{next(numbers)}.db"))
+
+
+def state(repository: Repository) -> dict[str, object]:
+    """Return everything, including what waits for its checkpoint."""
+    answers = everything(repository)
+    for thread in repository.thread_names():
+        timeline = repository.timeline(thread)
+        early = timeline.find("", "c9") if timeline is not None else None
+        answers[f"waiting in {thread}"] = early and [write[:4] for write in timeline.writes(early)]  # type: ignore[union-attr]
+    return answers
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_failure_leaves_the_old_state_or_the_new(make: Callable[[], FailAfter], name: str, late: bool) -> None:
+    operation = OPERATIONS[name]
+    warm = name != "put in a new thread"
+    outcomes = set()
+    for calls in itertools.count():
+        assert calls < 2000, "the operation never passes"
+        with closing(make()) as storage:
+            prepare(Repository(storage))
+            old = state(Repository(storage))
+            repository = Repository(storage)
+            if warm and calls % 2:
+                put(repository, "main", "c5", {"text": "warm", "n": 5}, parent="c4")
+                old = state(Repository(storage))
+            storage.arm(calls, late=late)
+            try:
+                operation(repository)
+            except InjectedFault:
+                passed = False
+            else:
+                passed = storage.armed
+            storage.arm(None)
+            found = state(Repository(storage))
+            assert state(repository) == found
+            if found == old:
+                outcomes.add("old")
+                operation(repository)
+            else:
+                outcomes.add("new")
+                with_copy = name in ("copy", "fork")
+                if not with_copy:
+                    operation(repository)
+            again = state(Repository(storage))
+            if found != old:
+                assert again == found
+            assert state(repository) == again
+            check_usable(repository)
+            check_usable(Repository(storage))
+            report = Repository(storage).fsck()
+            assert report.problems == []
+            if passed:
+                break
+    assert outcomes <= {"old", "new"}
+
+
+def check_usable(repository: Repository) -> None:
+    """Assert that one can go on: a new thread, a new checkpoint on each head, all read back."""
+    put(repository, "after", "a", {"text": "after the failure " * 30})
+    for thread in repository.thread_names():
+        head = repository.read(thread)
+        assert head is not None
+        put(repository, thread, f"{head.checkpoint_id}+", {"text": "going on " * 30}, parent=head.checkpoint_id)
+        after = repository.read(thread)
+        assert after is not None
+        assert after.checkpoint_id == f"{head.checkpoint_id}+"
+    everything(repository)
