@@ -23,7 +23,7 @@ from benchmarks.workloads import Workload
 
 _LARGE = 128 * 1024
 _SLOW_EXTRAS_AT_MOST = 2 * 1024**3
-"""Bytes of SqliteSaver's file above which memory and zstd are left out: they would take longer than all the rest."""
+"""Above this size of SqliteSaver's file, memory and zstd are left out: they take longer than the rest."""
 
 Progress = Callable[[str], None]
 
@@ -144,17 +144,18 @@ def _read(figures: Figures, contenders: Sequence[Contender], thread: str, effort
 
 
 def _fork_and_delete(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
-    """Fork the longest thread and delete the fork, in turns."""
-    forked: dict[str, list[int]] = {each.name: [] for each in contenders}
-    deleted: dict[str, list[int]] = {each.name: [] for each in contenders}
-    with collector_off():
-        for number in range(effort.forks):
-            for each in contenders:
-                copy = f"copy-{number}"
-                each.saver.get_tuple({"configurable": {"thread_id": thread}})
-                forked[each.name].append(clock(each.copy_thread, thread, copy))
-                deleted[each.name].append(clock(each.saver.delete_thread, copy))
+    """Fork the longest thread and delete the fork: one saver after the other, the peer last.
+
+    SqliteSaver's copies keep the disk busy for long enough to be felt in whatever is timed after them.
+    """
+    figures["fork"], figures["delete"] = {}, {}
     for each in contenders:
+        each.saver.get_tuple({"configurable": {"thread_id": thread}})
+        with collector_off():
+            elapsed = [
+                (clock(each.copy_thread, thread, "copy"), clock(each.saver.delete_thread, "copy"))
+                for _ in range(effort.forks)
+            ]
         each.close()
-    figures["fork"] = {name: median(elapsed) for name, elapsed in forked.items()}
-    figures["delete"] = {name: median(elapsed) for name, elapsed in deleted.items()}
+        figures["fork"][each.name] = median([forked for forked, _ in elapsed])
+        figures["delete"][each.name] = median([deleted for _, deleted in elapsed])

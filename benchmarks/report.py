@@ -67,7 +67,7 @@ def table(figures: Figures, verdicts: Iterable[Verdict]) -> str:
     rows = [
         _row(metric, figures[metric], [verdict for verdict in verdicts if verdict.bar.metric == metric])
         for metric in METRICS
-        if metric in figures
+        if figures.get(metric)
     ]
     return "\n".join(_line(row) for row in (_HEADINGS, ("---",) * len(_HEADINGS), *rows))
 

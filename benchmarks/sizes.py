@@ -15,11 +15,6 @@ from benchmarks.replay import perform
 from benchmarks.trace import CopyThread, GetTuple, Trace
 from benchmarks.workloads import Run, Workload
 
-_ZSTD_AT_MOST = 2 * 1024**3
-"""SqliteSaver files above this size are not compressed as one stream; it would take longer than all the
-rest.
-"""
-
 
 def after_gc(store: CkptContender, directory: Path) -> int:
     """Return the bytes of a copy of a closed store, once everything that can be has been collected and
@@ -38,7 +33,7 @@ def after_gc(store: CkptContender, directory: Path) -> int:
 
 
 def references(
-    workload: Workload, scale: float, trace: Trace, sqlite_bytes: float, directory: Path, *, floors: bool
+    workload: Workload, scale: float, trace: Trace, directory: Path, *, floors: bool
 ) -> dict[str, float]:
     """Return what a workload's bytes are held against besides SqliteSaver, by name."""
     sizes: dict[str, float] = {}
@@ -46,7 +41,7 @@ def references(
         sizes["sqlite-head"] = _alone(trace, HeadCopyContender(directory))
     if workload.delta is not None:
         sizes["delta"] = _with_delta_channel(workload.delta, scale, directory)
-    if floors and sqlite_bytes <= _ZSTD_AT_MOST:
+    if floors:
         sizes["written"], sizes["zstd"] = zstd_floor(trace)
     return sizes
 

@@ -7,7 +7,7 @@ came, so that instances of classes survive although no class is imported. The ch
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgpack
@@ -27,32 +27,34 @@ _FIELDS: Final = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
 """Extensions whose payload is [module, name, fields, …]."""
 
 
-def assigned(state: Mapping[str, tuple[str, bytes]], assignments: Iterable[str]) -> dict[str, Opaque]:
-    """Return the channels of `state` (type and bytes) that change, with the assignments applied in order.
+def assigned(
+    types: Mapping[str, str], load: Callable[[str], bytes], assignments: Iterable[str]
+) -> dict[str, Opaque]:
+    """Return the channels that change, given the type of each and what loads one.
 
-    A new key may be added at the top and in mappings; an index must exist. Raise InvalidInputError for what
-    is not PATH=JSON, PathNotFoundError for a path that leads nowhere.
+    The assignments are applied in order. A new key may be added at the top and in mappings; an index and a
+    field must exist. Raise InvalidInputError for what is not PATH=JSON, PathNotFoundError for a path that
+    leads nowhere.
     """
-    types = {type_ for type_, _ in state.values()}
-    usual = LANGGRAPH if types and TAG not in types else TAG
+    usual = LANGGRAPH if types and TAG not in types.values() else TAG
     changed: dict[str, tuple[str, Any]] = {}
     for assignment in assignments:
         path, value = _read(assignment)
         key = str(path[0])
-        type_ = changed[key][0] if key in changed else state[key][0] if key in state else usual
+        type_ = changed[key][0] if key in changed else types.get(key, usual)
         if type_ not in _REPLACEABLE:
             raise InvalidInputError(
-                f"cannot set {format_path(path)}: its value is stored as {quote(type_)}, which is not understood",
+                f"cannot set {format_path(path)}: it is stored as {quote(type_)}, which is not understood",
                 hints=["set it in a program, with the serializer that wrote it"],
             )
         if len(path) == 1:
             changed[key] = (type_ if type_ in MSGPACK_TYPES else LANGGRAPH), _leaf(value, path)
             continue
-        if key not in changed and key not in state:
+        if key not in changed and key not in types:
             raise PathNotFoundError(f"the state has no key {format_path(path[:1])}")
         if type_ not in MSGPACK_TYPES:
             raise _no_parts(path[:1], type_)
-        whole = changed[key][1] if key in changed else _unpack(state[key][1])
+        whole = changed[key][1] if key in changed else _unpack(load(key))
         changed[key] = type_, _replace(whole, path, 1, _leaf(value, path))
     return {key: Opaque("", type_, "document", _pack(value)) for key, (type_, value) in changed.items()}
 
@@ -107,7 +109,7 @@ def _inside(found: msgpack.ExtType, path: Path, depth: int, value: Any) -> msgpa
     if found.code == TUPLE:
         return msgpack.ExtType(found.code, _pack(_replace(payload, path, depth, value)))
     if found.code in _FIELDS and type(payload) is list and len(payload) > 2 and type(payload[2]) is dict:
-        if path[depth] not in payload[2]:
+        if path[depth] not in payload[2]:  # a new field would be one that its class does not know
             raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
         payload[2] = _replace(payload[2], path, depth, value)
         return msgpack.ExtType(found.code, _pack(payload))
@@ -122,7 +124,12 @@ def _no_parts(path: Path, what: str) -> InvalidInputError:
 
 
 def _unpack(raw: bytes) -> Any:
-    return msgpack.unpackb(raw, strict_map_key=False, unicode_errors="surrogatepass")
+    try:
+        return msgpack.unpackb(raw, strict_map_key=False, unicode_errors="surrogatepass")
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise InvalidInputError(
+            f"cannot take the value apart: {error}", hints=["set the whole value instead"]
+        ) from error
 
 
 def _pack(value: object) -> bytes:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckpt.cli.context import Invocation
+from ckpt.cli.context import Invocation, usage
 from ckpt.cli.format import short
 
 if TYPE_CHECKING:
     from ckpt.repository import CheckpointInfo
+
+
+def require_root(info: CheckpointInfo) -> None:
+    """Refuse a checkpoint of a subgraph: a thread continues from the root."""
+    if info.namespace:
+        usage(
+            f"{short(info.id)} belongs to the subgraph {info.namespace}",
+            "name a checkpoint of the thread itself; its subgraphs come along",
+        )
 
 
 def show_move(

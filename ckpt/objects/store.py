@@ -13,7 +13,8 @@ from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
-from ckpt.objects.frames import PackStream, StoredObject, decode_frame, decompress_pack, encode_frame
+from ckpt.objects.frames import Frame as RawFrame
+from ckpt.objects.frames import PackReader, PackStream, StoredObject, encode_frame
 from ckpt.objects.ids import ObjectId, index_key, object_id
 from ckpt.storage.base import CHAINED, FRAME_OBJECTS_MAX, Frame, Place, StoredFrame
 
@@ -23,6 +24,9 @@ PACK_SIZE = 256 << 10
 FRAME_SIZE_MAX = 16 << 20
 _OBJECT_CACHE_SIZE = 64 << 20
 _FRAME_CACHE_SIZE = 32 << 20
+_READERS_MAX = 32
+"""Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
+
 _KNOWN_MAX = 100_000
 _OPEN_PACKS_MAX = 32
 
@@ -95,7 +99,7 @@ class ObjectReading(Protocol):
     """What reading objects needs of a store."""
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]: ...
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]: ...
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
 
 
 class Draft:
@@ -126,7 +130,9 @@ class ObjectStore:
     def __init__(self, storage: ObjectReading) -> None:
         self._storage = storage
         self._objects: Cache[ObjectId, bytes] = Cache(_OBJECT_CACHE_SIZE)
-        self._frames: Cache[int, bytes] = Cache(_FRAME_CACHE_SIZE)
+        self._frames: Cache[int, RawFrame] = Cache(_FRAME_CACHE_SIZE)
+        self._readers: OrderedDict[int, PackReader] = OrderedDict()
+        self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._packs: OrderedDict[object, _OpenPack] = OrderedDict()
         self._lock = Lock()
@@ -153,12 +159,12 @@ class ObjectStore:
         if absent:
             raise _missing(absent)
         wanted = {oid: places[index_key(oid)] for oid in ids}
-        found, damaged = self._read(wanted, self._raw_frames({place.frame for place in wanted.values()}))
+        found, damaged = self._read(wanted, self._open({place.frame for place in wanted.values()}))
         if damaged:
             # A frame number may have been given out again since the frame was cached: look at the store itself.
-            self._frames.clear()
+            self._forget_frames()
             again = {oid: wanted[oid] for oid in damaged}
-            more, damaged = self._read(again, self._raw_frames({place.frame for place in again.values()}))
+            more, damaged = self._read(again, self._open({place.frame for place in again.values()}))
             found |= more
         if damaged:
             raise DamagedObjectError(
@@ -169,55 +175,59 @@ class ObjectStore:
 
     @staticmethod
     def _read(
-        wanted: Mapping[ObjectId, Place], frames: Mapping[int, bytes]
+        wanted: Mapping[ObjectId, Place], frames: Mapping[int, RawFrame]
     ) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
         """Return the objects that are where they should be, and the ids of those that are not."""
         found: dict[ObjectId, StoredObject] = {}
         damaged: list[ObjectId] = []
-        decoded: dict[int, list[StoredObject]] = {}
-        for oid, (frame, position) in wanted.items():
-            objects = decoded.get(frame)
-            if objects is None:
-                try:
-                    objects = decoded[frame] = decode_frame(frames[frame]) if frame in frames else []
-                except DamagedObjectError:
-                    objects = decoded[frame] = []
-            if position < len(objects) and object_id(*objects[position]) == oid:
-                found[oid] = objects[position]
+        for oid, (number, position) in wanted.items():
+            frame = frames.get(number)
+            obj = frame[position] if frame is not None and position < len(frame) else None
+            if obj is not None and object_id(*obj) == oid:
+                found[oid] = obj
             else:
                 damaged.append(oid)
         return found, damaged
 
     def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
         """Return the objects at these places by their ids."""
-        frames = self._raw_frames({place.frame for place in places})
+        opened = self._open({place.frame for place in places})
         found: dict[ObjectId, StoredObject] = {}
-        for frame, position in places:
-            if frame in frames:
-                obj = decode_frame(frames[frame])[position]
+        for number, position in places:
+            if number in opened:
+                obj = opened[number][position]
                 found[object_id(*obj)] = obj
         return found
 
-    def _raw_frames(self, numbers: Collection[int]) -> dict[int, bytes]:
-        """Return raw frames, from the cache or the store; a number that is not stored is left out."""
-        raw, wanted = self._frames.get_many(numbers)
+    def _open(self, numbers: Collection[int]) -> dict[int, RawFrame]:
+        """Return frames, from the cache or the store; a number that is not stored is left out.
+
+        Of a pack read before, only the frames behind those are loaded.
+        """
+        found, wanted = self._frames.get_many(numbers)
         if not wanted:
-            return raw
-        stored = self._storage.load(wanted)
-        followed = {frame.previous for frame in stored.values()}
-        for last in stored.keys() - followed:
-            chain: list[int] = []
-            number = last
-            while number:
-                if number not in stored or len(chain) > len(stored):
-                    raise DamagedObjectError("a pack is damaged: one of its frames is missing")
-                chain.append(number)
-                number = stored[number].previous
-            chain.reverse()
-            frames = decompress_pack([stored[n].data for n in chain])
-            self._frames.put_many((n, data, len(data)) for n, data in zip(chain, frames, strict=True))
-            raw.update(zip(chain, frames, strict=True))
-        return raw
+            return found
+        with self._read_lock:
+            stored = self._storage.load(wanted, set(self._readers))
+            followed = {frame.previous for frame in stored.values()}
+            for last in stored.keys() - followed:
+                chain: list[int] = []
+                number = last
+                while number and number not in self._readers:
+                    if number not in stored or len(chain) > len(stored):
+                        raise DamagedObjectError("a pack is damaged: one of its frames is missing")
+                    chain.append(number)
+                    number = stored[number].previous
+                chain.reverse()
+                reader = self._readers.pop(number, None) or PackReader()
+                raw = reader.read(stored[n].data for n in chain)
+                opened = {n: RawFrame(data) for n, data in zip(chain, raw, strict=True)}
+                self._frames.put_many((n, frame, len(frame.raw) + 200) for n, frame in opened.items())
+                found.update(opened)
+                self._readers[last] = reader
+                while len(self._readers) > _READERS_MAX:
+                    self._readers.popitem(last=False)
+        return found
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -269,7 +279,12 @@ class ObjectStore:
         with self._lock:
             self._packs.clear()
         self._known.clear()
-        self._frames.clear()
+        self._forget_frames()
+
+    def _forget_frames(self) -> None:
+        with self._read_lock:
+            self._readers.clear()
+            self._frames.clear()
 
     def _pack(self, line: object) -> _OpenPack:
         with self._lock:

@@ -116,8 +116,11 @@ class Reading(Protocol):
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         """Return where the objects with these index keys lie; a key that is not stored is left out."""
 
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
-        """Return the frames asked for and all that come before them in their packs; unknown numbers are left out."""
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
+        """Return the frames asked for and all that come before them in their packs.
+
+        Going back stops before a frame that is in `known`. Numbers that are not stored are left out.
+        """
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         """Return up to `limit` index entries with a key greater than `after`, ordered by key."""

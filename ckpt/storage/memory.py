@@ -61,12 +61,14 @@ class _Tables:
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return {key: self._index[key] for key in keys if key in self._index}
 
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         found: dict[int, StoredFrame] = {}
         for number in frames:
-            while number and number not in found and number in self._frames:
+            while number not in found and number in self._frames:
                 found[number] = self._frames[number]
                 number = found[number].previous
+                if number in known:
+                    break
         return found
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
@@ -160,9 +162,9 @@ class MemoryStorage:
         with self._tables() as tables:
             return tables.locate(keys)
 
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         with self._tables() as tables:
-            return tables.load(frames)
+            return tables.load(frames, known)
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         with self._tables() as tables:

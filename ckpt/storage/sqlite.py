@@ -33,7 +33,7 @@ _VARIABLES = 500
 _CHAIN = """
     WITH RECURSIVE chain(number) AS (
         SELECT number FROM frame WHERE number IN ({})
-        UNION SELECT frame.previous FROM frame JOIN chain ON frame.number = chain.number WHERE frame.previous > 0
+        UNION SELECT frame.previous FROM frame JOIN chain ON frame.number = chain.number WHERE frame.previous NOT IN (0{})
     )
     SELECT frame.number, frame.previous, frame.data FROM frame JOIN chain ON frame.number = chain.number
 """
@@ -93,10 +93,11 @@ class _Session:
             found.update((key, _place(place)) for key, place in rows)
         return found
 
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         found: dict[int, StoredFrame] = {}
+        stops = list(known)
         for part in _chunks(list(frames)):
-            rows = self.execute(_CHAIN.format(_marks(len(part))), part)
+            rows = self.execute(_CHAIN.format(_marks(len(part)), ",?" * len(stops)), [*part, *stops])
             found.update((number, StoredFrame(previous, data)) for number, previous, data in rows)
         return found
 
@@ -255,9 +256,9 @@ class SqliteStorage:
         with self._reader() as session:
             return session.locate(keys)
 
-    def load(self, frames: Collection[int]) -> dict[int, StoredFrame]:
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         with self._reader() as session:
-            return session.load(frames)
+            return session.load(frames, known)
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         with self._reader() as session:

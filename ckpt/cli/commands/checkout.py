@@ -7,7 +7,7 @@ import click
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import Command, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation
-from ckpt.cli.moves import show_move
+from ckpt.cli.moves import require_root, show_move
 
 
 @click.command(
@@ -27,6 +27,7 @@ def command(invocation: Invocation, revision: str, dry_run: bool) -> None:
     """
     repository = invocation.repository(write=not dry_run)
     target = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
+    require_root(target)
     tip = repository.resolve("@", thread=target.thread)
-    done = None if dry_run else repository.checkout(revision, thread=invocation.thread)
+    done = None if dry_run else repository.checkout(target.spec, thread=target.thread)
     show_move(invocation, "Checked out", "check out", target, tip, done)

@@ -28,7 +28,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
     """
     name = _only(thread, invocation.thread_option)
     repository = invocation.repository(write=not dry_run)
-    found = next((each for each in repository.threads() if each.name == name), None)
+    found = next(iter(repository.threads(_literally(name))), None)
     out = invocation.out
     if found is None:
         from ckpt.errors import ThreadNotFoundError
@@ -45,6 +45,10 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
         out.print(f"Would delete {what}. Nothing was changed.")
     else:
         out.print(f"Deleted {what}. To undo: ckpt undo")
+
+
+def _literally(name: str) -> str:
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
 
 
 def _only(argument: str | None, option: str | None) -> str:

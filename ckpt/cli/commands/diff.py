@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
@@ -10,10 +9,12 @@ import click
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import PATHS, PathCommand
 from ckpt.cli.context import Invocation, pass_invocation
-from ckpt.cli.paths import parse_path
+from ckpt.cli.format import short
+from ckpt.cli.paths import Path, parse_path
 
 if TYPE_CHECKING:
-    from ckpt.repository import Diff, Repository
+    from ckpt.cli.diffview import Form
+    from ckpt.repository import CheckpointInfo, Diff, Repository
 
 
 @click.command(
@@ -61,17 +62,15 @@ def command(
     at = invocation.revision(revision)
     repository = invocation.repository()
     wanted = [parse_path(path) for path in ctx.meta[PATHS]]
-    first = repository.resolve(at, thread=invocation.thread, namespace=invocation.namespace)
+    before: CheckpointInfo | None
+    after = repository.resolve(at, thread=invocation.thread, namespace=invocation.namespace)
     if other is not None:
-        before, after = (
-            first,
-            repository.resolve(other, thread=invocation.thread, namespace=invocation.namespace),
-        )
+        before = after
+        after = repository.resolve(other, thread=invocation.thread, namespace=invocation.namespace)
     else:
-        parent = f"id:{first.parents[0]}" if first.parents else None
-        before = repository.resolve(parent, thread=first.thread) if parent else None
-        after = first
+        before = _parent(repository, after)
     found = repository.diff(before, after, internal=internal, paths=wanted)
+    same = _unchanged(repository, found, wanted)
     out = invocation.out
     if invocation.settings.jsonl:
         from ckpt.cli import records
@@ -82,32 +81,70 @@ def command(
 
         out.document("ckpt.diff/1", records.diff(found))
     else:
-        _show(invocation, repository, found, form, words=words, context=context)
-    if exit_code and found.changes:
+        from ckpt.cli.diffview import Form
+
+        _show(invocation, repository, found, same, form, Form(words, form == "full", context))
+    if exit_code and found.changes.changes:
         ctx.exit(1)
+
+
+def _parent(repository: Repository, info: CheckpointInfo) -> CheckpointInfo | None:
+    from ckpt.errors import RevisionNotFoundError
+
+    if not info.parents:
+        return None
+    try:
+        return repository.resolve(f"id:{info.parents[0]}", thread=info.thread)
+    except RevisionNotFoundError:
+        raise RevisionNotFoundError(
+            f"the parent of {short(info.id)} is no longer there",
+            hints=["name the checkpoint to compare with: ckpt diff REV REV2"],
+        ) from None
 
 
 def _show(
     invocation: Invocation,
     repository: Repository,
     found: Diff,
-    form: str | None,
-    *,
-    words: bool,
-    context: int,
+    same: list[Path],
+    kind: str | None,
+    form: Form,
 ) -> None:
     from ckpt.cli import diffview
+    from ckpt.cli.state import Extent, extent
 
     out = invocation.out
-    extent = _extent(repository, found)
-    if form == "stat":
-        diffview.statistics(out, found, extent)
-    elif form == "keys":
+
+    def extents(key: str) -> tuple[Extent | None, Extent | None]:
+        return extent(repository, found.old, key), extent(repository, found.new, key)
+
+    def fresh(key: str) -> int:
+        return repository.diff(found.old, found.new, paths=[(key,)]).changes.bytes_new
+
+    if kind == "stat":
+        diffview.statistics(out, found, extents, fresh)
+    elif kind == "keys":
         diffview.keys_only(out, found)
     else:
         diffview.heading(out, found)
-        diffview.by_path(out, found, extent, words=words, everything=form == "full", context=context)
+        diffview.by_path(out, found, extents, form)
+        diffview.unchanged(out, same)
 
 
-def _extent(repository: Repository, found: Diff) -> Callable[[str], str]:
-    return lambda key: ""
+def _unchanged(repository: Repository, found: Diff, wanted: list[Path]) -> list[Path]:
+    """Return the paths without a change; raise PathNotFoundError for one that exists on neither side."""
+    from ckpt.cli.state import part
+    from ckpt.errors import PathNotFoundError
+
+    same = []
+    for path in wanted:
+        if repository.diff(found.old, found.new, paths=[path]).changes.changes:
+            continue
+        try:
+            part(repository, found.new, path)
+        except PathNotFoundError:
+            if found.old is None:
+                raise
+            part(repository, found.old, path)
+        same.append(path)
+    return same

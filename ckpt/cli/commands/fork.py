@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +12,10 @@ from ckpt.cli.arguments import revision_argument, thread_argument
 from ckpt.cli.command import Command, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation
 from ckpt.cli.format import counted, short
+from ckpt.cli.moves import require_root
+
+if TYPE_CHECKING:
+    from ckpt.repository import CheckpointInfo, Repository
 
 
 @click.command(
@@ -17,8 +23,7 @@ from ckpt.cli.format import counted, short
     cls=Command,
     short_help="Start a new thread from any checkpoint.",
     examples=(
-        "ckpt fork support-42#7 support-42-retry\n"
-        "ckpt fork support-42 what-if --set ticket.status='\"open\"' -m 'try without the refund'"
+        "ckpt fork support-42#7 support-42-retry\nckpt fork support-42 what-if --set ticket.status='\"open\"'"
     ),
 )
 @revision_argument("revision", metavar="REV")
@@ -26,7 +31,6 @@ from ckpt.cli.format import counted, short
 @click.option(
     "--set", "assignments", multiple=True, metavar="PATH=JSON", help="Set a part of the state; repeatable."
 )
-@click.option("-m", "note", metavar="NOTE", help="Why, for the operation log.")
 @dry_run_option
 @pass_invocation
 def command(
@@ -34,7 +38,6 @@ def command(
     revision: str,
     new_thread: str,
     assignments: tuple[str, ...],
-    note: str | None,
     dry_run: bool,
 ) -> None:
     """Start the thread NEW_THREAD at REV. Nothing is copied and the original stays as it is.
@@ -43,18 +46,16 @@ def command(
     again. NEW_THREAD is taken verbatim.
     """
     from ckpt.cli import records
-    from ckpt.cli.assign import assigned
 
     repository = invocation.repository(write=not dry_run)
     source = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
-    values = None
-    if assignments:
-        values = assigned(repository.state(revision, thread=invocation.thread), assignments)
+    require_root(source)
+    values = _values(repository, source, assignments) if assignments else None
     out = invocation.out
     step = f" step {source.step}" if source.step is not None else ""
     from_text = f"{short(source.id)} ({out.text(source.thread)}{step})"
     if dry_run:
-        if any(each.name == new_thread for each in repository.threads()):
+        if new_thread in repository.thread_names():
             from ckpt.errors import AlreadyExistsError
 
             raise AlreadyExistsError(f"there is a thread {new_thread} already", hints=["choose another name"])
@@ -63,7 +64,7 @@ def command(
         else:
             out.print(f"Would fork {out.text(new_thread)} from {from_text}. Nothing was changed.")
         return
-    head = repository.fork(revision, new_thread, thread=invocation.thread, values=values, note=note)
+    head = repository.fork(source.spec, new_thread, thread=source.thread, values=values)
     if invocation.json:
         out.document(
             "ckpt.fork/1",
@@ -76,3 +77,16 @@ def command(
     )
     resume = json.dumps({"configurable": {"thread_id": new_thread}})
     out.print(f"Resume with   {out.text(resume)}")
+
+
+def _values(
+    repository: Repository, source: CheckpointInfo, assignments: tuple[str, ...]
+) -> Mapping[str, object]:
+    from ckpt.cli.assign import assigned
+
+    def load(key: str) -> bytes:
+        stored = repository.read(source.thread, source.namespace, source.checkpoint_id)
+        assert stored is not None
+        return repository.load([stored.commit.channels[key]])[0]
+
+    return assigned({each.name: each.type for each in repository.channels(source)}, load, assignments)

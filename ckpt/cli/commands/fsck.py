@@ -50,7 +50,7 @@ def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None
             more = len(problem.needed_by) - len(needed)
             if more > 0:
                 needed.append(f"{more:,} more")
-            where = f" {out.style(short(problem.id), 'failed')}" if problem.id else ""
+            where = f" {out.style(out.text(short(problem.id)), 'failed')}" if problem.id else ""
             by = f"; needed by {', '.join(needed)}" if needed else ""
             out.print(f"  {out.text(problem.kind)}{where} {out.text(problem.message)}{by}")
         if report.problems:

@@ -43,10 +43,10 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
     if invocation.json:
         out.document("ckpt.gc/1", {"store": records.store(repository), **records.gc(report, dry_run=dry_run)})
         return
-    objects = f"{counted(report.objects_removed, 'object')} ({size(report.bytes_freed)})"
-    repacked = counted(report.objects_repacked, "object")
+    removed = f"{counted(report.threads_removed, 'thread')} and {counted(report.objects_removed, 'object')}"
+    rewritten = counted(report.packs_rewritten, "pack")
     if dry_run:
-        out.print(f"Would free {objects} and repack {repacked}. Nothing was changed.")
+        out.print(f"Would remove {removed}, and rewrite {rewritten}. Nothing was changed.")
         return
-    out.print(f"Freed {objects}, repacked {repacked}")
+    out.print(f"Removed {removed}, rewrote {rewritten}")
     out.print(f"the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")

@@ -27,17 +27,21 @@ def command(invocation: Invocation, folder: str | None) -> None:
     """
     import ckpt
     from ckpt.cli import records
+    from ckpt.errors import StoreNotFoundError
 
     given = None if folder is not None else invocation.store_option or os.environ.get("CKPT_STORE")
     if given:
         url = inside_folder(given)
-        existed = "://" not in url and Path(url).exists()
     else:
         place = Path(folder or ".") / STORE_FOLDER
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         url = str((place / STORE_FILE).absolute())
-        existed = Path(url).exists()
-    with ckpt.open(url) as repository:
+    existed = True
+    try:
+        ckpt.open(url, create=False, readonly=True).close()
+    except StoreNotFoundError:
+        existed = False
+    with ckpt.open(url, create=not existed, readonly=existed) as repository:
         store = records.store(repository)
     out = invocation.out
     if invocation.json:

@@ -8,10 +8,14 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import Command
-from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.context import Invocation, pass_invocation, usage
 
 if TYPE_CHECKING:
+    from ckpt.cli.output import Output
     from ckpt.repository import CheckpointInfo, Repository
+
+LENGTH = 1000
+"""Characters of a message that are looked at; the line is then cut to the terminal."""
 
 
 @click.command(
@@ -50,9 +54,9 @@ def command(
     from ckpt.cli.logview import Entry, draw
 
     repository = invocation.repository()
-    wanted: tuple[str | None, ...] = revisions
-    if everything or not revisions:
-        wanted = (None,)
+    if everything and revisions:
+        usage("--all shows every thread", "leave out the revision, or --all")
+    wanted: tuple[str | None, ...] = revisions or (None,)
     found: dict[str, CheckpointInfo] = {}
     for revision in wanted:
         thread = None if everything else invocation.thread
@@ -61,17 +65,19 @@ def command(
             thread=thread,
             namespace=invocation.namespace,
             limit=limit + 1,
-            all_heads=heads or _is_current(repository, revision, thread),
+            all_heads=heads or _is_current(invocation, repository, revision),
             subgraphs=subgraphs,
         ):
             found.setdefault(info.id, info)
     infos = list(found.values())
     infos = [infos[index] for index in children_first([(info.id, info.parents) for info in infos])]
     more = len(infos) > limit
-    entries = [
-        Entry(info, repository.changes(info), _newest_message(invocation, info)) for info in infos[:limit]
-    ]
     out = invocation.out
+    plain = oneline or invocation.json
+    entries = [
+        Entry(info, repository.changes(info), () if plain else _newest_message(out, repository, info))
+        for info in infos[:limit]
+    ]
     if invocation.json:
         items = [records.checkpoint(entry.info, entry.changes) for entry in entries]
         out.records("ckpt.log/1", records.store(repository), items)
@@ -82,10 +88,21 @@ def command(
         draw(out, entries, graph=graph, oneline=oneline, more=rest)
 
 
-def _is_current(repository: Repository, revision: str | None, thread: str | None) -> bool:
+def _is_current(invocation: Invocation, repository: Repository, revision: str | None) -> bool:
     # A thread's name means the thread; a point in its past means what led there.
-    return revision is None or repository.resolve(revision, thread=thread).is_current
+    if revision is None:
+        return True
+    found = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
+    return found.is_current
 
 
-def _newest_message(invocation: Invocation, info: CheckpointInfo) -> tuple[str, ...]:
-    return ()
+def _newest_message(out: Output, repository: Repository, info: CheckpointInfo) -> tuple[str, ...]:
+    if not info.is_current or info.namespace:
+        return ()
+    from ckpt.cli.state import newest_message
+    from ckpt.cli.values import message_text
+
+    message = newest_message(repository, info)
+    if message is None:
+        return ()
+    return (out.text(f"{message.type}: {' '.join(message_text(message)[:LENGTH].split())}"),)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ckpt.cli.command import Command, short_help_option
 from ckpt.cli.context import Invocation, pass_invocation
-from ckpt.cli.format import age, short, time_of
-from ckpt.cli.output import Cell
+from ckpt.cli.format import age, short, stamp_of, time_of
+from ckpt.cli.output import Cell, Output
+
+if TYPE_CHECKING:
+    from ckpt.repository import Operation
 
 
 @click.group(
@@ -46,10 +51,15 @@ def log(invocation: Invocation, limit: int) -> None:
         [
             Cell("op", "dim"),
             Cell(short(each.id, 8), "id"),
-            Cell(time_of(each.time, out.zone) if invocation.settings.verbose else age(each.time), "dim"),
-            Cell(out.text(each.text)),
-            Cell(out.text(each.user), "dim"),
+            Cell(_when(each, out, exactly=invocation.settings.verbose), "dim"),
+            Cell(out.text(each.text) + (" (undone)" if each.undone else "")),
+            Cell(out.text(each.actor), "dim"),
         ]
         for each in operations
     ]
     out.table(rows, flexible=3)
+
+
+def _when(operation: Operation, out: Output, *, exactly: bool) -> str:
+    stamp = stamp_of(operation.time)
+    return time_of(stamp, out.zone) if exactly else age(stamp)

@@ -48,7 +48,7 @@ def command(
         usage("name the threads, or all of them with --all", "add -n to see what would go")
     repository = invocation.repository(write=not dry_run)
     if everything:
-        names = [each.name for each in repository.threads()]
+        names = repository.thread_names()
     if not dry_run:
         which = "every thread" if everything else counted(len(names), "thread")
         invocation.confirm(f"Keep only the newest {keep_last} of {which}?", yes=yes)

@@ -47,7 +47,10 @@ def _arguments(invocation: Invocation, words: tuple[str, ...]) -> tuple[str, int
             f"{' '.join(rest)} is not a number of checkpoints",
             "write ckpt rewind THREAD [N], or ckpt rewind -t ID [N]",
         )
-    return named, int(rest[0]) if rest else 1
+    steps = int(rest[0]) if rest else 1
+    if steps < 1:
+        usage("0 checkpoints back is where the thread stands", "write the number of checkpoints to go back")
+    return named, steps
 
 
 def _is_number(word: str) -> bool:

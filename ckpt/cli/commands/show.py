@@ -65,7 +65,7 @@ def _document(
     internal: bool,
 ) -> None:
     from ckpt.cli import records
-    from ckpt.cli.values import follow
+    from ckpt.cli.state import part as part_at
     from ckpt.values.inert import to_json
 
     document: dict[str, object] = {"store": records.store(repository), "checkpoint": records.checkpoint(info)}
@@ -73,7 +73,7 @@ def _document(
         document["values"] = [
             {
                 "path": list(path),
-                "value": to_json(follow(_channel(repository, info, path), path[1:], start=path[:1])),
+                "value": to_json(part_at(repository, info, path)),
             }
             for path in paths
         ]
@@ -95,27 +95,15 @@ def _document(
 
 
 def _paths(out: Output, repository: Repository, info: CheckpointInfo, paths: list[Path]) -> None:
-    from ckpt.cli.values import follow, full
+    from ckpt.cli.state import part
+    from ckpt.cli.values import full
 
     for path in paths:
-        value = follow(_channel(repository, info, path), path[1:], start=path[:1])
+        value = part(repository, info, path)
         if len(paths) > 1:
             out.print(out.style(out.text(format_path(path)), "key"))
         for line in full(out, value):
             out.print(line)
-
-
-def _channel(repository: Repository, info: CheckpointInfo, path: Path) -> object:
-    names = [each.name for each in repository.channels(info)]
-    if path[0] not in names:
-        from ckpt.errors import PathNotFoundError
-
-        shown = ", ".join(name for name in names if not name.startswith(("__", "branch:")))
-        raise PathNotFoundError(
-            f"the state of {short(info.id)} has no key {format_path(path[:1])}",
-            hints=[f"its keys are {shown}" if shown else "it has no keys"],
-        )
-    return repository.inert(info, str(path[0]))
 
 
 def _checkpoint(
@@ -166,7 +154,7 @@ def _head(out: Output, info: CheckpointInfo) -> None:
         out.style(info.id[:8], "id"),
         text(info.thread) + (f" in {text(info.namespace)}" if info.namespace else ""),
         text(", ".join(part for part in made if part)),
-        full_time(info.timestamp, out.zone),
+        text(full_time(info.timestamp, out.zone)),
     ]
     if info.run_id:
         first.append(f"run {text(short(info.run_id))}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ckpt.cli.arguments import revision_argument
@@ -9,6 +11,9 @@ from ckpt.cli.command import Command, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.format import short, time_of
 from ckpt.cli.output import Cell
+
+if TYPE_CHECKING:
+    from ckpt.repository import CheckpointInfo, Repository
 
 
 @click.command(
@@ -69,10 +74,11 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
 
     wanted = invocation.revision(revision)
     repository = invocation.repository(write=not dry_run)
+    info = repository.resolve(wanted, thread=invocation.thread, namespace=invocation.namespace)
     if dry_run:
-        info = repository.resolve(wanted, thread=invocation.thread, namespace=invocation.namespace)
+        _check(repository, name, info)
     else:
-        info = repository.tag(name, wanted, thread=invocation.thread)
+        info = repository.tag(name, info.spec, thread=info.thread)
     out = invocation.out
     if invocation.json:
         out.document("ckpt.tag/1", {"dry_run": dry_run, "tag": name, "checkpoint": records.checkpoint(info)})
@@ -83,6 +89,20 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
         out.print(f"Would tag {place} as {out.text(name)}. Nothing was changed.")
     else:
         out.print(f"Tagged {place} as {out.text(name)}")
+
+
+def _check(repository: Repository, name: str, info: CheckpointInfo) -> None:
+    """Fail as setting the tag would."""
+    from ckpt.errors import AlreadyExistsError
+    from ckpt.history.revisions import is_tag_name
+
+    if not is_tag_name(name):
+        usage(f"{name} cannot be a tag", "use letters, digits and _ . + / - without two dots in a row")
+    old = repository.tags().get(name)
+    if old is not None and old.id != info.id:
+        raise AlreadyExistsError(
+            f"there is a tag {name} already, on {short(old.id)}", hints=[f"first: ckpt tag -d {name}"]
+        )
 
 
 def _remove(invocation: Invocation, name: str, *, dry_run: bool) -> None:

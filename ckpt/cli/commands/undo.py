@@ -32,7 +32,7 @@ def command(invocation: Invocation, operation: str | None, dry_run: bool) -> Non
     from ckpt.cli import records
 
     repository = invocation.repository(write=not dry_run)
-    wanted = operation.removeprefix("op:") if operation else None
+    wanted = operation.removeprefix("op:").lower() if operation else None
     out = invocation.out
     done = _target(repository, wanted) if dry_run else repository.undo(wanted)
     if invocation.json:
@@ -44,10 +44,15 @@ def command(invocation: Invocation, operation: str | None, dry_run: bool) -> Non
 
 
 def _target(repository: Repository, wanted: str | None) -> Operation:
-    for each in repository.operations():
-        if each.id.startswith(wanted or ""):
-            return each
-    from ckpt.errors import NotFoundError
+    from ckpt.errors import ConflictError, NotFoundError
 
-    what = f"no operation begins with {wanted}" if wanted else "nothing was changed yet"
+    for each in repository.operations():
+        if wanted is not None and each.id.startswith(wanted):
+            if each.undone:
+                raise ConflictError(f"op {each.id} is undone already", hints=["ckpt op log lists them"])
+            return each
+        if wanted is None and each.kind != "undo" and not each.undone:
+            return each
+
+    what = f"no operation begins with {wanted}" if wanted else "there is no operation to undo"
     raise NotFoundError(what, hints=["ckpt op log lists the operations"])

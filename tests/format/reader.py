@@ -1,0 +1,202 @@
+"""A reader of stores in a SQLite file, written from `docs/format.md` alone; it imports nothing of `ckpt`.
+
+`python tests/format/reader.py store.db` prints what it finds as JSON. It checks what a reader must check: seals,
+and the hash of every object. It reads the whole store into memory and is not made for large ones.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import zstandard
+from blake3 import blake3
+
+Item = tuple[int, int, int, bytes]
+
+
+def varint(data: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while data[at] >= 0x80:
+        number |= (data[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+    return number | data[at] << shift, at + 1
+
+
+def unpack(data: bytes) -> Any:
+    return msgpack.unpackb(data, strict_map_key=False, unicode_errors="surrogatepass")
+
+
+def unseal(key: bytes, record: bytes) -> Any:
+    assert blake3(key + record[:-8]).digest(8) == record[-8:], f"the seal of {key!r} is broken"
+    return unpack(record[:-8])
+
+
+def frame_objects(raw: bytes) -> list[tuple[int, bytes]]:
+    objects, at = [], 0
+    while at < len(raw):
+        length, start = varint(raw, at + 1)
+        objects.append((raw[at], raw[start : start + length]))
+        at = start + length
+    return objects
+
+
+def rope_items(rope: bytes) -> list[Item]:
+    items, at = [], 0
+    while at < len(rope):
+        head, at = varint(rope, at)
+        siblings, at = varint(rope, at)
+        size = 32 if head & 3 else head >> 2
+        items.append((head & 3, head >> 2, siblings, rope[at : at + size]))
+        at += size
+    return items
+
+
+def number_key(number: int) -> bytes:
+    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
+    return bytes((len(data),)) + data
+
+
+def text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogatepass")
+
+
+def name_hash(name: str) -> bytes:
+    return blake3(name.encode("utf-8", "surrogatepass")).digest(16)
+
+
+class Store:
+    def __init__(self, path: Path) -> None:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        assert connection.execute("PRAGMA application_id").fetchone()[0] == 0x636B7074, "not a store"
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1, "another format"
+        self.records: dict[bytes, bytes] = dict(connection.execute("SELECT key, value FROM record ORDER BY key"))
+        self.places: dict[bytes, int] = dict(connection.execute("SELECT key, place FROM object"))
+        rows = connection.execute("SELECT number, previous, data FROM frame").fetchall()
+        self.frames: dict[int, tuple[int, bytes]] = {number: (previous, data) for number, previous, data in rows}
+        self.opened: dict[int, list[tuple[int, bytes]]] = {}
+        connection.close()
+
+    # -- objects and values ---------------------------------------------------------------------------
+
+    def open_pack(self, number: int) -> None:
+        chain = [number]
+        while previous := self.frames[chain[-1]][0]:
+            chain.append(previous)
+        stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        for each in reversed(chain):
+            self.opened[each] = frame_objects(stream.decompress(self.frames[each][1]))
+
+    def object(self, oid: bytes) -> bytes:
+        frame, position = divmod(self.places[oid[:16]], 1 << 16)
+        if frame not in self.opened:
+            self.open_pack(frame)
+        kind, data = self.opened[frame][position]
+        assert blake3(bytes((kind,)) + data).digest() == oid, f"object {oid.hex()} is damaged"
+        return data
+
+    def value(self, rope: bytes) -> bytes:
+        parts = []
+        for kind, length, _, payload in rope_items(rope):
+            part = (lambda data: data, self.object, lambda oid: self.value(self.object(oid)))[kind](payload)
+            assert len(part) == length
+            parts.append(part)
+        return b"".join(parts)
+
+    def typed(self, type_: str, rope: bytes) -> list[str]:
+        return [type_, self.value(rope).hex()]
+
+    # -- records --------------------------------------------------------------------------------------
+
+    def under(self, prefix: bytes) -> dict[bytes, Any]:
+        return {key: unseal(key, value) for key, value in self.records.items() if key.startswith(prefix)}
+
+    def segments(self, number: int) -> list[tuple[int, list[Any], int | None, str | None]]:
+        """(thread number, its record, moment, bare) of a thread and its bases, newest first."""
+        found: list[tuple[int, list[Any], int | None, str | None]] = []
+        moment = bare = None
+        while True:
+            key = b"t" + number_key(number)
+            record = unseal(key, self.records[key])
+            found.append((number, record, moment, bare))
+            if record[6] is None:
+                return found
+            number, moment, bare = record[6]
+
+    def events(self, record: list[Any]) -> list[list[Any]]:
+        opened: list[list[Any]] = []
+        for event in record:
+            if event[0] == 2:
+                opened += unseal(b"spill", self.object(event[2]))
+            else:
+                opened.append(event)
+        return sorted(opened, key=lambda event: event[1])
+
+    def rows(self, number: int, namespace: str) -> dict[str, list[list[Any]]]:
+        """The events of every checkpoint of a namespace, as the thread sees them, by checkpoint id."""
+        found: dict[str, list[list[Any]]] = {}
+        for thread, _, moment, bare in reversed(self.segments(number)):
+            prefix = b"t" + number_key(thread) + b"c"
+            prefix += b"\x01" + name_hash(namespace) if namespace else b"\x00"
+            for key, record in self.under(prefix).items():
+                name = text(key[len(prefix) :])
+                seen = [event for event in self.events(record) if moment is None or event[1] <= moment]
+                if not namespace and name == bare:
+                    seen = [event for event in seen if event[0] == 0]
+                if seen:
+                    found.setdefault(name, []).extend(seen)
+        return dict(sorted(found.items(), reverse=True))
+
+    def checkpoint(self, name: str, events: list[list[Any]]) -> dict[str, Any] | None:
+        decisive = [event for event in events if event[0] in (0, 3)]
+        if not decisive or decisive[-1][0] == 3:
+            return None
+        commit = decisive[-1][2]
+        namespace, id_, timestamp, parents, *rest = unpack(self.object(commit))
+        channels = rest[4]
+        return {
+            "id": name,
+            "commit": commit.hex(),
+            "named": [namespace, id_],
+            "timestamp": timestamp,
+            "parents": [[parent, oid.hex()] for parent, oid in parents],
+            "header": self.typed(*rest[0:2]),
+            "metadata": self.typed(*rest[2:4]),
+            "channels": {channels[i]: self.typed(*channels[i + 1 : i + 3]) for i in range(0, len(channels), 3)},
+            "writes": self.writes(events),
+        }
+
+    def writes(self, events: list[list[Any]]) -> list[list[Any]]:
+        slots: dict[tuple[str, int], list[Any]] = {}
+        for _, _, task, path, writes, _ in (event for event in events if event[0] == 1):
+            task = str(uuid.UUID(bytes=task)) if isinstance(task, bytes) else task
+            for index, channel, type_, rope in writes:
+                if index < 0 or (task, index) not in slots:
+                    slots[task, index] = [path, task, index, channel, *self.typed(type_, rope)]
+        return sorted(slots.values(), key=lambda write: write[:3])
+
+    def content(self) -> dict[str, Any]:
+        threads, numbers = {}, {}
+        for name, number, _, _ in self.under(b"n").values():
+            if number is None:
+                continue
+            numbers[number] = name
+            segments = self.segments(number)
+            lines = [line for each in segments for line in self.under(b"t" + number_key(each[0]) + b"l").values()]
+            namespaces = {}
+            for namespace in dict.fromkeys(["", *sorted(line[0] for line in lines)]):
+                rows = self.rows(number, namespace).items()
+                namespaces[namespace] = [made for row in rows if (made := self.checkpoint(*row)) is not None]
+            threads[name] = {"head": segments[0][1][3][1], "namespaces": namespaces}
+        tags = {tag[0]: [numbers[tag[1]], *tag[2:4], tag[4].hex()] for tag in self.under(b"g").values() if tag[1] in numbers}
+        log = [[int.from_bytes(key[2:], "big"), *fields[:5]] for key, fields in self.under(b"o").items()]
+        return {"threads": dict(sorted(threads.items())), "tags": dict(sorted(tags.items())), "operations": log}
+
+
+if __name__ == "__main__":
+    json.dump(Store(Path(sys.argv[1])).content(), sys.stdout, indent=1)
