@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,15 +15,28 @@ if TYPE_CHECKING:
     from ckpt.repository import ChannelChange, CheckpointInfo
 
 KEYS_SHOWN: Final = 4
+_UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint, what it changed, and further text for the lines below it."""
+    """A checkpoint, what it changed, the threads whose head it is, and text for the lines below it."""
 
     info: CheckpointInfo
     changes: Sequence[ChannelChange]
+    threads: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+
+
+def merged(infos: Iterable[CheckpointInfo]) -> dict[str, tuple[CheckpointInfo, tuple[str, ...]]]:
+    """Return one description for each id, and the threads whose head it is: forks share what came before."""
+    found: dict[str, tuple[CheckpointInfo, tuple[str, ...]]] = {}
+    for info in infos:
+        known, threads = found.get(info.id, (info, ()))
+        best = max(known, info, key=lambda each: (each.is_current, not each.is_head))
+        names = (*threads, info.thread) if info.is_current and info.thread not in threads else threads
+        found[info.id] = best, names
+    return found
 
 
 def draw(out: Output, entries: Sequence[Entry], *, graph: bool, oneline: bool, more: str | None) -> None:
@@ -82,11 +96,11 @@ def _cells(out: Output, entries: Sequence[Entry], *, oneline: bool) -> list[list
             Cell(short(info.id, length), "dim", bold=unique_length(info.id, nearest[info.id])),
             Cell(out.text(f"{step} {info.source or ''}".strip())),
             Cell("" if oneline else out.text(headline(info))),
-            Cell(out.text(info.namespace), "dim"),
+            Cell(out.text(_UUID.sub(r"\1…", info.namespace)), "dim"),
             Cell("" if oneline else time_of(info.timestamp, out.zone), "dim"),
             Cell(out.text(what), style),
             Cell("" if oneline else size(info.bytes_new), "dim", right=True),
-            Cell(out.text(_names(info, heads)), "tag"),
+            Cell(out.text(_names(entry, heads)), "tag"),
         ])  # fmt: skip
     return rows
 
@@ -99,8 +113,9 @@ def _what(entry: Entry) -> tuple[str, str]:
     return summarise(entry.changes), ""
 
 
-def _names(info: CheckpointInfo, heads: Mapping[str, str]) -> str:
-    names = [info.thread] if info.is_current else [heads[info.id]] if info.id in heads else []
+def _names(entry: Entry, heads: Mapping[str, str]) -> str:
+    info = entry.info
+    names = list(entry.threads) or ([heads[info.id]] if info.id in heads else [])
     return ", ".join([*names, *(f"tag {tag}" for tag in info.tags)])
 
 

@@ -42,8 +42,12 @@ def without_password(url: str) -> str:
     return f"{scheme}://{name}:***@{host}{slash}{path}"
 
 
-def checkpoint(info: CheckpointInfo, changes: Iterable[ChannelChange] | None = None) -> Record:
-    """Return the record of a checkpoint, with what it changed if that is known."""
+def checkpoint(
+    info: CheckpointInfo,
+    changes: Iterable[ChannelChange] | None = None,
+    heads: Sequence[str] | None = None,
+) -> Record:
+    """Return the record of a checkpoint, with what it changed and whose head it is if that is known."""
     record: Record = {
         "spec": info.spec,
         "id": info.id,
@@ -59,7 +63,7 @@ def checkpoint(info: CheckpointInfo, changes: Iterable[ChannelChange] | None = N
         "status": info.status,
         "ts": rfc3339(info.timestamp),
         "run_id": info.run_id,
-        "heads": [info.thread] if info.is_current else [],
+        "heads": list(heads) if heads is not None else [info.thread] if info.is_current else [],
         "is_head": info.is_head,
         "tags": list(info.tags),
         "bytes": {"logical": info.bytes_logical, "new": info.bytes_new},

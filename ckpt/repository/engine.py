@@ -9,8 +9,11 @@ from types import TracebackType
 from typing import NamedTuple, Self
 
 from ckpt.errors import InvalidInputError
-from ckpt.history.checkpoints import PendingWrite
+from ckpt.history import keys
+from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, decode_events, pending_writes
 from ckpt.history.commits import Commit, StoredValue
+from ckpt.history.records import ThreadRecord
+from ckpt.objects.store import Cache
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.prune import Keep, Pruner, PruneReport
@@ -22,6 +25,8 @@ from ckpt.storage.base import Storage
 from ckpt.values.serializer import Serializer
 
 _PAGE_MAX = 64
+_RECENT_MAX = 4096
+"""Threads whose record is remembered, so that the next read of their head is one round trip."""
 
 
 class StoredCheckpoint(NamedTuple):
@@ -33,6 +38,15 @@ class StoredCheckpoint(NamedTuple):
     oid: bytes
     commit: Commit
     writes: list[PendingWrite]
+
+
+class _Seen(NamedTuple):
+    """A thread as it was last read: its record, and the bytes of its name's record and its own."""
+
+    thread: ThreadRecord
+    name_key: bytes
+    named: bytes
+    current: bytes
 
 
 class Engine:
@@ -55,6 +69,7 @@ class Engine:
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
         self._serializer = Serializer(types)
+        self._recent: Cache[str, _Seen] = Cache(_RECENT_MAX)
 
     def put(self, new: NewCheckpoint) -> Stored:
         """Store a checkpoint that a framework serialized; see `Writer.put`."""
@@ -74,8 +89,12 @@ class Engine:
 
     def timeline(self, thread: str) -> Timeline | None:
         """Return the view of a thread as it is now, or None when there is no such thread."""
-        found = self._directory.find(thread)
-        return Timeline(self._core, found[0]) if found is not None else None
+        record, named = self._directory.name_record(thread)
+        if record is None or named is None or record.thread is None:
+            return None
+        found, current = self._directory.by_number(record.thread)
+        self._recent.put(thread, _Seen(found, keys.name_key(thread), named, current), 1)
+        return Timeline(self._core, found)
 
     def read(
         self, thread: str, namespace: str = "", checkpoint_id: str | None = None
@@ -83,19 +102,49 @@ class Engine:
         """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
 
         def attempt() -> StoredCheckpoint | None:
+            found = self._shortcut(thread, checkpoint_id) if not namespace else None
+            if found is not None:
+                return found
             timeline = self.timeline(thread)
             wanted = checkpoint_id
             if timeline is None or (wanted is None and (wanted := timeline.head(namespace)) is None):
                 return None
-            found = timeline.find(namespace, wanted)
-            if found is None or found.put is None or found.hidden:
+            row = timeline.find(namespace, wanted)
+            if row is None or row.put is None or row.hidden:
                 return None
-            commit = self._core.commit(found.put.commit)
-            return StoredCheckpoint(
-                thread, namespace, wanted, found.put.commit, commit, timeline.writes(found)
-            )
+            return self._stored(thread, row, row.put, timeline.writes(row))
 
         return self._core.consistently(attempt)
+
+    def _shortcut(self, name: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
+        """Read a root checkpoint in one round trip if the thread is still as it was last seen, else None."""
+        last = self._recent.get(name)
+        if last is None:
+            return None
+        number = last.thread.number
+        wanted = checkpoint_id or last.thread.root.head
+        name_key, thread_key = last.name_key, keys.thread_key(number)
+        if wanted is None or last.thread.base is not None:
+            return None
+        key = keys.checkpoint_key(number, "", wanted)
+        named, current, raw = self.storage.read([name_key, thread_key, key])
+        if named is None or current is None or raw is None or named != last.named:
+            return None
+        if current != last.current:
+            thread = ThreadRecord.decode(number, current)
+            self._recent.put(name, _Seen(thread, name_key, named, current), 1)
+            if checkpoint_id is None and thread.root.head != wanted:
+                return None
+        events = decode_events(key, raw)
+        if any(isinstance(event, Spill | Hidden) for event in events):
+            return None
+        row = Found("", wanted, tuple(events))
+        return self._stored(name, row, row.put, pending_writes(events)) if row.put is not None else None
+
+    def _stored(self, thread: str, row: Found, put: Put, writes: list[PendingWrite]) -> StoredCheckpoint:
+        return StoredCheckpoint(
+            thread, row.namespace, row.checkpoint_id, put.commit, self._core.commit(put.commit), writes
+        )
 
     def read_all(
         self, thread: str, namespace: str | None = "", *, before: str | None = None

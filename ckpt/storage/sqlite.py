@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 from ckpt.errors import CkptError, StoreUnavailableError
@@ -29,6 +30,7 @@ from ckpt.storage.base import (
 )
 
 _PLACE_BITS = 16
+_T = TypeVar("_T")
 _VARIABLES = 500
 _CHAIN = """
     WITH RECURSIVE chain(number) AS (
@@ -222,16 +224,18 @@ class SqliteStorage:
             self._write_lock, self._queue = threading.Lock(), []
             self._process = os.getpid()
 
-    @contextmanager
-    def _reader(self) -> Iterator[_Session]:
+    def _reading(self, call: Callable[[_Session], _T]) -> _T:
+        """Run a read on a connection of its own."""
         self._check_usable()
         try:
             session = self._pool.pop()
         except IndexError:
-            session = self._connect()
-        try:
             with sqlite_file.translated(self._path):
-                yield session
+                session = self._connect()
+        try:
+            return call(session)
+        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+            raise sqlite_file.translate(self._path, error) from error
         finally:
             if self._closed:
                 session.connection.close()
@@ -239,38 +243,30 @@ class SqliteStorage:
                 self._pool.append(session)
 
     def epoch(self) -> int:
-        with self._reader() as session:
-            return session.epoch()
+        return self._reading(lambda session: session.epoch())
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._reader() as session:
-            return session.read(keys)
+        return self._reading(lambda session: session.read(keys))
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
-        with self._reader() as session:
-            return session.scan(start, end, limit=limit, reverse=reverse)
+        return self._reading(lambda session: session.scan(start, end, limit=limit, reverse=reverse))
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        with self._reader() as session:
-            return session.locate(keys)
+        return self._reading(lambda session: session.locate(keys))
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        with self._reader() as session:
-            return session.load(frames, known)
+        return self._reading(lambda session: session.load(frames, known))
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        with self._reader() as session:
-            return session.scan_index(after, limit)
+        return self._reading(lambda session: session.scan_index(after, limit))
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        with self._reader() as session:
-            return session.scan_frames(after, limit)
+        return self._reading(lambda session: session.scan_frames(after, limit))
 
     def usage(self) -> Usage:
-        with self._reader() as session:
-            return session.usage()
+        return self._reading(lambda session: session.usage())
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -331,11 +327,13 @@ class SqliteStorage:
                 session.raise_epoch()
 
     def verify(self) -> list[str]:
-        with self._reader() as session:
+        def check(session: _Session) -> list[str]:
             try:
-                found = [str(row[0]) for row in session.execute("PRAGMA integrity_check")]
+                return [str(row[0]) for row in session.execute("PRAGMA integrity_check")]
             except sqlite3.DatabaseError as error:
                 return [str(error)]
+
+        found = self._reading(check)
         return [] if found == ["ok"] else found
 
     def compact(self) -> None:

@@ -198,27 +198,26 @@ def translated(path: Path) -> Iterator[None]:
     """Turn what SQLite raises into errors that say what to do."""
     try:
         yield
-    except CkptError:
-        raise
-    except sqlite3.OperationalError as error:
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            raise StoreUnavailableError(
-                f"{path} is locked by another process", hints=["wait for it to finish, then try again"]
-            ) from error
-        if "full" in text:
-            raise StoreUnavailableError(
-                f"there is no space left to write to {path}", hints=["free some space; nothing was written"]
-            ) from error
-        if "readonly" in text:
-            raise StoreUnavailableError(
-                f"{path} cannot be written to", hints=["check its owner and mode"]
-            ) from error
-        if "malformed" in text or "no such table" in text:
-            raise _damaged(path, error) from error
-        raise StoreUnavailableError(f"{path} cannot be used: {text}") from error
-    except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
-        raise _damaged(path, error) from error
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
+        raise translate(path, error) from error
+
+
+def translate(path: Path, error: Exception) -> CkptError:
+    """Return the error to raise for what SQLite raised."""
+    text = str(error)
+    if not isinstance(error, sqlite3.OperationalError) or "malformed" in text or "no such table" in text:
+        return _damaged(path, error)
+    if "locked" in text or "busy" in text:
+        return StoreUnavailableError(
+            f"{path} is locked by another process", hints=["wait for it to finish, then try again"]
+        )
+    if "full" in text:
+        return StoreUnavailableError(
+            f"there is no space left to write to {path}", hints=["free some space; nothing was written"]
+        )
+    if "readonly" in text:
+        return StoreUnavailableError(f"{path} cannot be written to", hints=["check its owner and mode"])
+    return StoreUnavailableError(f"{path} cannot be used: {text}")
 
 
 def _damaged(path: Path, error: Exception) -> IntegrityError:

@@ -20,6 +20,7 @@ from ckpt.repository.prune import keep_last
 from ckpt.storage.base import Storage
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
+from ckpt.storage.sqlite_file import Options
 
 CALLS = frozenset({"epoch", "read", "scan", "locate", "load", "scan_index", "scan_frames", "usage", "publish", "compact"})
 SESSION_CALLS = CALLS | {"write", "forget", "drop"}
@@ -112,13 +113,13 @@ OPERATIONS: dict[str, Callable[[Repository], object]] = {
     "put_writes spilled": lambda repo: put_writes(repo, "main", "c4", "big", [(i, "n", "w" * 90) for i in range(30)]),
     "copy": lambda repo: repo.copy_thread("main", "copy"),
     "fork": lambda repo: repo.fork('thread:"main"~2', "branch"),
-    "rewind": lambda repo: repo._admin.require("main") and repo.checkout('id:"none"'),
+    "checkout": lambda repo: repo.checkout("@~2", thread="main"),
+    "tag": lambda repo: repo.tag("v1", "@~1", thread="main"),
     "delete": lambda repo: repo.delete_thread("main"),
     "delete with a fork": lambda repo: repo.delete_thread("leaf"),
     "prune": lambda repo: repo.prune_thread("main", keep_last(2)),
     "gc": lambda repo: repo.gc(grace=timedelta(0)),
 }
-del OPERATIONS["rewind"]
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -127,7 +128,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], FailAft
     numbers = itertools.count()
     if request.param == "memory":
         return lambda: FailAfter(MemoryStorage())
-    return lambda: FailAfter(SqliteStorage(tmp_path / f"{next(numbers)}.db"))
+    # The disk is not what fails here, so nothing waits for it.
+    options = Options(synchronous="off")
+    return lambda: FailAfter(SqliteStorage(tmp_path / f"{next(numbers)}.db", options=options))
 
 
 def state(repository: Repository) -> dict[str, object]:
@@ -140,21 +143,23 @@ def state(repository: Repository) -> dict[str, object]:
     return answers
 
 
+REPEATABLE = OPERATIONS.keys() - {"copy", "fork", "checkout", "tag"}
+"""What may be done twice; the others say that their name is taken, or append another checkpoint."""
+
+
 @pytest.mark.parametrize("late", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_a_failure_leaves_the_old_state_or_the_new(make: Callable[[], FailAfter], name: str, late: bool) -> None:
     operation = OPERATIONS[name]
-    warm = name != "put in a new thread"
-    outcomes = set()
     for calls in itertools.count():
-        assert calls < 2000, "the operation never passes"
+        assert calls < 1000, "the operation never passes"
         with closing(make()) as storage:
             prepare(Repository(storage))
-            old = state(Repository(storage))
             repository = Repository(storage)
-            if warm and calls % 2:
+            if calls % 2:
+                # Every other time with a writer that remembers what it wrote.
                 put(repository, "main", "c5", {"text": "warm", "n": 5}, parent="c4")
-                old = state(Repository(storage))
+            old = state(Repository(storage))
             storage.arm(calls, late=late)
             try:
                 operation(repository)
@@ -163,27 +168,17 @@ def test_a_failure_leaves_the_old_state_or_the_new(make: Callable[[], FailAfter]
             else:
                 passed = storage.armed
             storage.arm(None)
-            found = state(Repository(storage))
-            assert state(repository) == found
-            if found == old:
-                outcomes.add("old")
+            found = state(repository)
+            assert state(Repository(storage)) == found
+            if found == old or name in REPEATABLE:
                 operation(repository)
-            else:
-                outcomes.add("new")
-                with_copy = name in ("copy", "fork")
-                if not with_copy:
-                    operation(repository)
             again = state(Repository(storage))
-            if found != old:
-                assert again == found
-            assert state(repository) == again
+            assert found in (old, again)
+            assert Repository(storage).fsck().problems == []
             check_usable(repository)
-            check_usable(Repository(storage))
-            report = Repository(storage).fsck()
-            assert report.problems == []
             if passed:
+                assert name == "gc" or again != old
                 break
-    assert outcomes <= {"old", "new"}
 
 
 def check_usable(repository: Repository) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import struct
 import sys
 import uuid
 from pathlib import Path
@@ -38,11 +39,12 @@ def unseal(key: bytes, record: bytes) -> Any:
 
 
 def frame_objects(raw: bytes) -> list[tuple[int, bytes]]:
-    objects, at = [], 0
-    while at < len(raw):
-        length, start = varint(raw, at + 1)
-        objects.append((raw[at], raw[start : start + length]))
-        at = start + length
+    count, at = varint(raw, 0)
+    kinds, lengths = raw[at : at + count], struct.unpack_from(f"<{count}I", raw, at + count)
+    start, objects = at + 5 * count, []
+    for kind, length in zip(kinds, lengths, strict=True):
+        objects.append((kind, raw[start : start + length]))
+        start += length
     return objects
 
 

@@ -51,35 +51,39 @@ def command(
     """
     from ckpt.cli import records
     from ckpt.cli.graph import children_first
-    from ckpt.cli.logview import Entry, draw
+    from ckpt.cli.logview import Entry, draw, merged
 
     repository = invocation.repository()
     if everything and revisions:
         usage("--all shows every thread", "leave out the revision, or --all")
     wanted: tuple[str | None, ...] = revisions or (None,)
-    found: dict[str, CheckpointInfo] = {}
+    listed: list[CheckpointInfo] = []
     for revision in wanted:
-        thread = None if everything else invocation.thread
-        for info in repository.log(
+        listed += repository.log(
             revision,
-            thread=thread,
+            thread=None if everything else invocation.thread,
             namespace=invocation.namespace,
             limit=limit + 1,
             all_heads=heads or _is_current(invocation, repository, revision),
             subgraphs=subgraphs,
-        ):
-            found.setdefault(info.id, info)
-    infos = list(found.values())
+        )
+    found = merged(listed)
+    infos = [info for info, _ in found.values()]
     infos = [infos[index] for index in children_first([(info.id, info.parents) for info in infos])]
     more = len(infos) > limit
     out = invocation.out
     plain = oneline or invocation.json
     entries = [
-        Entry(info, repository.changes(info), () if plain else _newest_message(out, repository, info))
+        Entry(
+            info,
+            repository.changes(info),
+            found[info.id][1],
+            () if plain else _newest_message(out, repository, info),
+        )
         for info in infos[:limit]
     ]
     if invocation.json:
-        items = [records.checkpoint(entry.info, entry.changes) for entry in entries]
+        items = [records.checkpoint(entry.info, entry.changes, entry.threads) for entry in entries]
         out.records("ckpt.log/1", records.store(repository), items)
     elif not entries:
         out.note("no checkpoints")
