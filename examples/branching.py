@@ -57,10 +57,11 @@ with (
         graph.invoke(None, config)
 
     print(f"{'thread':<10} {'score':>6}  {'new bytes':>9}  summary")
-    base = repository.resolve("base")
+    shared = {info.id for info in repository.log(thread="base")}
     for thread in sorted(repository.threads(), key=lambda thread: thread.name):
         values = graph.get_state({"configurable": {"thread_id": thread.name}}).values
-        added = sum(info.bytes_new for info in repository.log(thread=thread.name) if info.thread == thread.name)
+        own = [info for info in repository.log(thread=thread.name) if info.id not in shared]
+        added = sum(info.bytes_new for info in own)
         print(f"{thread.name:<10} {values['score']:>6.2f}  {added:>9}  {values['summary'][:50]}")
 
     best = max(repository.threads(), key=lambda thread: graph.get_state(saver.config(thread.name)).values["score"])

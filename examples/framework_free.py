@@ -39,7 +39,7 @@ with (
     print("fork:", other.state()["tasks"])
 
     difference = repository.diff(repository.resolve("planner"), repository.resolve("planner-b"))
-    for change in difference.changes:
+    for change in difference.changes.changes:
         print("  ", change.op, list(change.path))
 
     thread.rewind()

@@ -59,5 +59,5 @@ with tempfile.TemporaryDirectory() as folder:
         difference = saver.repository.diff(
             saver.repository.resolve("payment"), saver.repository.resolve("payment-what-if")
         )
-        for change in difference.changes:
+        for change in difference.changes.changes:
             print(".".join(map(str, change.path)), "differs:", change.old, "and", change.new)

@@ -72,7 +72,8 @@ def full(out: Output, value: object) -> Iterator[str]:
             *(f"{label} {part}" for label, part in (("id", value.id), ("name", value.name)) if part),
         ]
         yield out.style(out.text("  ".join(head)), "key")
-        for line in out.lines(_content(value.content)):
+        content = _content(value.content)
+        for line in out.lines(content) if content else ():
             yield f"  {line}"
         for call in value.tool_calls:
             yield f"  tool call {out.text(summary(call, 10_000))}"

@@ -42,9 +42,10 @@ _Operation = Literal["add", "remove", "change", "move"]
 class Change:
     """One difference. Long text and binary data come as size and hash, and with kind `binary`.
 
-    A `move` leaves a value as it is: an element whose neighbours' order changed, or, at the path of a dict,
-    keys (`old` and `new` then map each moved key to its position). `old_path` is where the value stood
-    before, when that is not `path`. `parts` are the changes inside a changed message.
+    `old_path` is where a changed value stood before, when that is not `path`. A `move` leaves the value as it
+    is: either an element came from `old_path` past others that stayed, or, without one, keys of the dict at
+    `path` changed their order; `old` and `new` then map each of those keys to its position. `parts` are the
+    changes inside a changed message.
     """
 
     path: Path
@@ -299,7 +300,7 @@ class _Comparison:
             before, after = (
                 {_part(pair[side].node.value): pair[side].position // 2 for pair in moved} for side in (0, 1)
             )
-            changes.append(Change(path, "move", "value", before, after, _moved(was, path)))
+            changes.append(Change(path, "move", "value", before, after))
         return changes
 
 

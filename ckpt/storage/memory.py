@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
-from threading import RLock
+from threading import Lock, RLock
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage.base import (
@@ -32,6 +32,7 @@ class _Tables:
         self._index: dict[bytes, Place] = {}
         self._frames: dict[int, StoredFrame] = {}
         self._next_frame = 1
+        self.changed = False
 
     def __copy__(self) -> _Tables:
         twin = _Tables()
@@ -93,6 +94,8 @@ class _Tables:
             raise EpochChangedError(self._epoch)
 
     def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
+        self.check(batch)
+        self.changed = True
         for key, value in batch.records.items():
             if value is not None:
                 if key not in self._records:
@@ -116,20 +119,31 @@ class _Tables:
                 self._index[key] = Place(number, position)
         return numbers
 
+    def raise_epoch(self) -> None:
+        """Say that something was removed."""
+        self._epoch += 1
+
     def forget(self, keys: Collection[bytes]) -> None:
+        self.changed = True
         for key in keys:
             if self._index.pop(key, None) is not None:
                 del self._index_keys[bisect_left(self._index_keys, key)]
 
     def drop(self, frames: Collection[int]) -> None:
+        self.changed = True
         for number in frames:
             self._frames.pop(number, None)
 
 
 class MemoryStorage:
-    """A store in memory. Every call takes one lock; nothing survives `close`."""
+    """A store in memory; nothing survives `close`.
+
+    Writers hold one lock for as long as they write, an exclusive one included; the other is held by every call
+    for the moment in which it looks at the state, so that readers go on meanwhile.
+    """
 
     def __init__(self) -> None:
+        self._writing = Lock()
         self._lock = RLock()
         self._state: _Tables | None = _Tables()
 
@@ -179,23 +193,27 @@ class MemoryStorage:
             return tables.usage()
 
     def publish(self, batch: Batch) -> list[int]:
-        with self._tables() as tables:
-            tables.check(batch)
+        with self._writing, self._tables() as tables:
             return tables.write(batch, replace=False)
 
     @contextmanager
     def exclusive(self) -> Iterator[Exclusive]:
-        with self._tables() as tables:
-            session = copy(tables)
-            session._epoch += 1
+        with self._writing:
+            with self._tables() as tables:
+                session = copy(tables)
             yield session
-            self._state = session
+            if session.changed:
+                session.raise_epoch()
+                with self._tables():
+                    self._state = session
 
     def verify(self) -> list[str]:
-        return []
+        with self._tables():
+            return []
 
     def compact(self) -> None:
-        pass
+        with self._tables():
+            pass
 
     def close(self) -> None:
         with self._lock:

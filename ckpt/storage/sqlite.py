@@ -73,11 +73,23 @@ class _Session:
             row = self.execute("SELECT value FROM record WHERE key = ?", keys).fetchone()
             return [row and row[0]]
         found: dict[bytes, bytes] = {}
-        for part in _chunks(keys):
-            found.update(
-                self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part)
-            )
+        with self._one_moment(len(keys)):
+            for part in _chunks(keys):
+                rows = self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part)
+                found.update(rows)
         return [found.get(key) for key in keys]
+
+    @contextmanager
+    def _one_moment(self, count: int) -> Iterator[None]:
+        """Have several statements see the store as of one moment, when `count` keys need more than one."""
+        if count <= _VARIABLES or self.connection.in_transaction:
+            yield
+            return
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.execute("COMMIT")
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
@@ -138,6 +150,7 @@ class _Session:
             raise EpochChangedError(epoch)
 
     def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
+        self.check(batch)
         numbers: list[int] = []
         for frame in batch.frames:
             previous = numbers[-1] if frame.previous == CHAINED else frame.previous
@@ -204,7 +217,8 @@ class SqliteStorage:
         self._writer: _Session | None = None
         self._process = os.getpid()
         self._closed = False
-        sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+        first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+        self._pool.append(_Session(first))
 
     @property
     def url(self) -> str:
@@ -288,11 +302,9 @@ class SqliteStorage:
             with self._transaction() as session:
                 for waiter in group:
                     try:
-                        session.check(waiter.batch)
-                    except CkptError as error:
-                        waiter.error = error
-                    else:
                         waiter.numbers = session.write(waiter.batch, replace=False)
+                    except (RecordChangedError, EpochChangedError) as error:  # found out before anything is written
+                        waiter.error = error
         except BaseException as error:
             for waiter in group:
                 waiter.error = waiter.error or error

@@ -31,6 +31,8 @@ FORMAT = 1
 
 _MAGIC = b"SQLite format 3\x00"
 _BUSY_SECONDS = 60.0
+_BUSY_SECONDS_MAX = 86_400
+_CACHE_KB_MAX = 1 << 30
 _SCHEMA = (
     "CREATE TABLE frame (number INTEGER PRIMARY KEY, previous INTEGER NOT NULL, data BLOB NOT NULL)",
     "CREATE TABLE object (key BLOB PRIMARY KEY, place INTEGER NOT NULL) WITHOUT ROWID",
@@ -59,29 +61,28 @@ class Options:
             raise InvalidInputError(
                 f"synchronous={self.synchronous!r} is not one of {', '.join(sorted(_SYNCHRONOUS))}"
             )
-        if self.cache_kb < 0 or self.busy_timeout < 0:
-            raise InvalidInputError("cache_kb and busy_timeout cannot be negative")
+        if not 0 <= self.cache_kb <= _CACHE_KB_MAX:
+            raise InvalidInputError(f"cache_kb={self.cache_kb} is not between 0 and {_CACHE_KB_MAX}")
+        if not 0 <= self.busy_timeout <= _BUSY_SECONDS_MAX:
+            raise InvalidInputError(f"busy_timeout={self.busy_timeout} is not between 0 and {_BUSY_SECONDS_MAX} seconds")
 
 
-def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> None:
-    """Make sure that `path` is a store of a format known here, creating it if asked.
+def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sqlite3.Connection:
+    """Make sure that `path` is a store of a format known here, creating it if asked; return a connection to it.
 
     A new file is created with mode 0600, whatever the umask, before SQLite opens it. Several processes may do
-    this at once. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError or StoreUnavailableError.
+    this at once. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, StoreUnavailableError, or
+    IntegrityError for a store that was cut short.
     """
+    if "\x00" in str(path):
+        raise InvalidInputError(f"{str(path)!r} is no path: it holds a NUL")
     if path.is_dir():
         raise NotAStoreError(
             f"{path} is a directory, not a store", hints=[f"name a file in it, such as {path / 'store.db'}"]
         )
     try:
         if not path.exists():
-            if not create:
-                raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
-            if not path.parent.is_dir():
-                raise StoreNotFoundError(
-                    f"there is no directory {path.parent} to create a store in", hints=["create it first"]
-                )
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            _create(path, create=create)
         with open(path, "rb") as file:
             head = file.read(100)
     except PermissionError as error:
@@ -92,12 +93,48 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> No
         raise StoreUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
     if head and not (len(head) == 100 and head.startswith(_MAGIC)):
         raise NotAStoreError(f"{path} is not a database; it was left untouched", hints=["name another file"])
-    if head and int.from_bytes(head[68:72], "big") == APPLICATION_ID:
+    ours = bool(head) and int.from_bytes(head[68:72], "big") == APPLICATION_ID
+    if ours:
         _check_format(path, int.from_bytes(head[60:64], "big"))
-        if head[18:20] == b"\x02\x02":
-            return
-    with translated(path), closing(connect(path, readonly=readonly, options=options)) as connection:
-        _initialise(connection, path, create=create, options=options)
+        _check_length(path, head)
+    with translated(path):
+        connection = connect(path, readonly=readonly, options=options)
+        try:
+            if ours and head[18:20] == b"\x02\x02":
+                # The header may be older than what the write-ahead log says.
+                _check_format(path, int(connection.execute("PRAGMA user_version").fetchone()[0]))
+            else:
+                _initialise(connection, path, create=create, options=options)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create(path: Path, *, create: bool) -> None:
+    if not create:
+        raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
+    if not path.parent.is_dir():
+        raise StoreNotFoundError(
+            f"there is no directory {path.parent} to create a store in", hints=["create it first"]
+        )
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    except FileExistsError:
+        return  # another process was first
+    os.fchmod(descriptor, 0o600)
+    os.close(descriptor)
+
+
+def _check_length(path: Path, head: bytes) -> None:
+    """Refuse a file that lacks pages which its header counts, unless they are in the write-ahead log."""
+    log = path.with_name(path.name + "-wal")
+    if log.exists() and log.stat().st_size:
+        return
+    page_size = int.from_bytes(head[16:18], "big")
+    expected = int.from_bytes(head[28:32], "big") * (65536 if page_size == 1 else page_size)
+    if path.stat().st_size < expected:
+        raise _damaged(path, ValueError(f"it is {path.stat().st_size} bytes long and should have {expected}"))
 
 
 def _check_format(path: Path, version: int) -> None:

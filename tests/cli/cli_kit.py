@@ -6,21 +6,26 @@ Its state stands at module level because LangGraph resolves annotations by name.
 
 from __future__ import annotations
 
+import json
 import operator
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+from click.testing import CliRunner, Result
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.types import Command, interrupt
 
 import ckpt
+from ckpt.cli.main import cli
 from ckpt.langgraph import CkptSaver
 
 SUPPORT = "support-42"
 WAITING = "support-43"
-LETTER = "Dear Ana,\n\nwe refunded the whole order.\nThe money arrives within three days.\n\nYour support team"
+LETTER = (
+    "Dear Ana,\n\nwe refunded the whole order.\nThe money arrives within three days.\n\nYour support team"
+)
 
 
 class Support(TypedDict):
@@ -104,3 +109,20 @@ def write_plain_store(path: Path) -> None:
         thread.commit({"title": "final", "steps": ["c", "a", "b"], "size": 8, "letter": letter})
         thread.fork("plans-b", "@~1", values={"title": "other"})
         thread.tag("good", "@~1")
+
+
+def run(*arguments: str) -> Result:
+    """Run one command line in this process."""
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def succeed(*arguments: str) -> str:
+    """Run a command that must work, and return its result."""
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def document(*arguments: str) -> Any:
+    """Run a command that must work, and return its JSON document."""
+    return json.loads(succeed(*arguments, "--json"))

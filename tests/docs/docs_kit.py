@@ -3,7 +3,7 @@
 A `console` block holds commands on lines that begin with `$ `, each followed by its output; a `python` block may
 be followed at once by a `text` block with what it prints. The blocks of a page run in their order, in a directory
 of their own that holds `.ckpt/store.db`, the work of the demo's agent. `python tests/docs/refresh.py` writes the
-real output into the pages.
+real output into the pages; a line `?` stands for output to be filled in.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ EXAMPLES = ROOT / "examples"
 WIDTH = 100
 
 CONVERSATION = ["Hello, my order A-1001 arrived broken.", "I want my money back, please.", "Thank you!"]
+WHOLESALE = [f"Where is my order A-{number}?" for number in range(3001, 3031)]
 INTERRUPTED = ["Where is my order A-2001?", "It is broken. I want my money back."]
 
 
@@ -35,7 +36,7 @@ def pages() -> list[Path]:
 
 
 def make_store(path: Path) -> None:
-    """Let the demo's agent work on a store: one thread with an approval, one that waits for its own."""
+    """Let the demo's agent work on a store: a long thread, one with an approval, one that waits for it."""
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))
     from langchain_core.messages import HumanMessage
@@ -46,6 +47,7 @@ def make_store(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with CkptSaver(path) as saver:
         graph = build(saver)
+        talk(graph, "wholesale-7", WHOLESALE, lambda who, text: None)
         talk(graph, "support-42", CONVERSATION, lambda who, text: None)
         talk(graph, "support-43", INTERRUPTED[:1], lambda who, text: None)
         turn: Any = {"messages": [HumanMessage(INTERRUPTED[1], id="support-43-1")]}
@@ -99,6 +101,12 @@ class Step:
     command: str
     shown: tuple[str, ...]
     line: int
+
+    def may_end_with(self, code: int) -> bool:
+        """Return whether an exit code is what the page leads one to expect."""
+        if any(line.startswith("error:") for line in self.shown):
+            return code != 0
+        return code == 0 or (code == 1 and "--exit-code" in self.command)
 
 
 def steps(block: Block) -> Iterator[Step]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from docs_kit import ROOT, Block, Page, agrees, blocks, make_store, pages, steps
@@ -26,7 +27,7 @@ def refreshed(page: Path, run: Page) -> str:
     def compare(shown: tuple[str, ...], output: str, start: int) -> None:
         if agrees(shown, output):
             return
-        if any("…" in line and line.strip() == "…" for line in shown):
+        if any(line.strip() == "…" for line in shown):
             print(f"{page.name}:{start + 1}: does not agree; mend it by hand\n{output}", file=sys.stderr)
             return
         changes.append((start, start + len(shown), [line.rstrip() for line in output.splitlines()]))
@@ -43,14 +44,13 @@ def refreshed(page: Path, run: Page) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _console(block: Block, run: Page, compare: object) -> None:
+def _console(block: Block, run: Page, compare: Callable[[tuple[str, ...], str, int], None]) -> None:
     for step in steps(block):
         output, code = run.shell(step.command)
-        silent = not step.shown and step.line + len(step.command.splitlines()) <= block.line + len(block.lines) - 1
-        if code and not any(line.startswith("error:") for line in step.shown):
+        if not step.may_end_with(code):
             print(f"line {step.line}: $ {step.command}\nended with {code}\n{output}", file=sys.stderr)
-        if not silent:
-            compare(step.shown, output, step.line - 1 + len(step.command.splitlines()))  # type: ignore[operator]
+        elif step.shown:
+            compare(step.shown, output, step.line - 1 + len(step.command.splitlines()))
 
 
 def main() -> None:

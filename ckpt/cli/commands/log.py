@@ -56,19 +56,23 @@ def command(
     repository = invocation.repository()
     if everything and revisions:
         usage("--all shows every thread", "leave out the revision, or --all")
-    wanted: tuple[str | None, ...] = revisions or (None,)
+    thread = None if everything else invocation.thread
+    wanted: list[tuple[str | None, str | None]] = [(revision, thread) for revision in revisions]
+    if not revisions:
+        # Thread by thread: what forks share must not use up the limit.
+        wanted = [(None, name) for name in (repository.thread_names() if thread is None else [thread])]
     listed: list[CheckpointInfo] = []
-    for revision in wanted:
+    for revision, name in wanted:
         listed += repository.log(
             revision,
-            thread=None if everything else invocation.thread,
+            thread=name,
             namespace=invocation.namespace,
             limit=limit + 1,
             all_heads=heads or _is_current(invocation, repository, revision),
             subgraphs=subgraphs,
         )
     found = merged(listed)
-    infos = [info for info, _ in found.values()]
+    infos = sorted((info for info, _ in found.values()), key=lambda info: info.checkpoint_id, reverse=True)
     infos = [infos[index] for index in children_first([(info.id, info.parents) for info in infos])]
     more = len(infos) > limit
     out = invocation.out

@@ -52,7 +52,7 @@ def command(invocation: Invocation) -> None:
         ("on disk", found.bytes_disk, disk),
     ]
     out.table([[Cell(name, "key"), Cell(size(count), right=True), Cell(text)] for name, count, text in sizes])
-    channels = sorted(found.channels, key=lambda each: (-each.unique, each.name))
+    channels = sorted(found.channels, key=lambda each: (-each.unique, -each.logical, each.name))
     if not channels:
         return
     total = sum(each.unique for each in channels)
@@ -62,9 +62,10 @@ def command(invocation: Invocation) -> None:
             *(Cell(name, "dim", right=True) for name in ("logical", "unique", "dedup", "share")),
         ]
     ]
-    for each in channels[:CHANNELS_SHOWN]:
+    shown = [each for each in channels if each.logical][:CHANNELS_SHOWN]
+    for each in shown:
         rows.append(_row(out.text(each.name), each.logical, each.unique, total))
-    rest = channels[CHANNELS_SHOWN:]
+    rest = [each for each in channels if each not in shown]
     if rest:
         unique = sum(each.unique for each in rest)
         rows.append(_row(f"(other {len(rest)})", sum(each.logical for each in rest), unique, total))

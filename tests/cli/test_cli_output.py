@@ -1,0 +1,131 @@
+"""The output and the pager: colours, columns, encodings, JSON, and when a pager is used."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckpt.cli.output import Cell, Output, Settings
+from ckpt.cli.pager import Pager
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+def output(
+    monkeypatch: pytest.MonkeyPatch, *, terminal: bool = False, **settings: object
+) -> tuple[Output, io.StringIO]:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    return Output(Settings(**{"no_pager": True, **settings})), stream  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("terminal", "choice", "environment", "coloured"),
+    [
+        (True, "auto", {}, True),
+        (False, "auto", {}, False),
+        (True, "auto", {"NO_COLOR": "1"}, False),
+        (True, "auto", {"NO_COLOR": ""}, True),
+        (True, "auto", {"TERM": "dumb"}, False),
+        (False, "auto", {"FORCE_COLOR": "1"}, True),
+        (False, "auto", {"FORCE_COLOR": "0"}, False),
+        (True, "auto", {"FORCE_COLOR": "1", "NO_COLOR": "1"}, False),
+        (False, "always", {"NO_COLOR": "1"}, True),
+        (True, "never", {"FORCE_COLOR": "1"}, False),
+    ],
+)
+def test_when_output_is_coloured(
+    monkeypatch: pytest.MonkeyPatch, terminal: bool, choice: str, environment: dict[str, str], coloured: bool
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    out, stream = output(monkeypatch, terminal=terminal, color=choice)
+    out.print(out.style("x", "add"))
+    assert ("\x1b[" in stream.getvalue()) == coloured
+
+
+def test_columns_give_way_where_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    out, stream = output(monkeypatch)
+    out.table(
+        [
+            [Cell("id"), Cell("word " * 20), Cell("1.2 kB", right=True)],
+            [Cell("x"), Cell("漢字"), Cell("9 B", right=True)],
+        ],
+        flexible=1,
+    )
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith("…  1.2 kB")
+    assert lines[1].endswith("     9 B")
+    assert len(lines[0]) == 40
+
+
+def test_an_encoding_that_cannot_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    out = Output(Settings(no_pager=True))
+    out.print("a … é")
+    out.close()
+    assert out.ascii
+    assert raw.getvalue() == b"a ... \\xe9\n"
+
+
+def test_json_is_ascii_and_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, stream = output(monkeypatch, json=True)
+    out.document("x/1", {"text": "é\x7f\x9b\u202e\ud800\n"})
+    assert stream.getvalue().isascii()
+    assert stream.getvalue().count("\n") == 1
+    assert "\x7f" not in stream.getvalue()
+    assert json.loads(stream.getvalue())["text"] == "é\x7f\x9b\u202e\ud800\n"
+
+
+def test_raw_opts_out_of_escaping(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, _ = output(monkeypatch)
+    assert out.text("\x1b[31m") == "\\x1b[31m"
+    out, _ = output(monkeypatch, raw=True)
+    assert out.text("\x1b[31m") == "\x1b[31m"
+
+
+def test_quiet_keeps_remarks_back_but_not_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    out, stream = output(monkeypatch, quiet=True)
+    out.note("remark")
+    out.print("result")
+    assert (stream.getvalue(), sys.stderr.getvalue()) == ("result\n", "")  # type: ignore[attr-defined]
+
+
+def paged(tmp_path: Path, lines: int, *, height: int) -> tuple[str, str]:
+    direct: list[str] = []
+    pager = Pager(direct.append, height=height)
+    for number in range(lines):
+        pager.write(f"line {number} é\n")
+    pager.close()
+    seen = tmp_path / "seen"
+    return "".join(direct), seen.read_text(encoding="utf-8") if seen.exists() else ""
+
+
+def test_the_pager_sees_only_what_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = f"import sys; open({str(tmp_path / 'seen')!r}, 'wb').write(sys.stdin.buffer.read())"
+    monkeypatch.setenv("CKPT_PAGER", f'"{sys.executable}" -c "{script}"')
+    assert paged(tmp_path, 9, height=10) == ("".join(f"line {n} é\n" for n in range(9)), "")
+    assert paged(tmp_path, 30, height=10) == ("", "".join(f"line {n} é\n" for n in range(30)))
+
+
+@pytest.mark.parametrize("pager", ["", "cat", "/does/not/exist"])
+def test_no_pager_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pager: str) -> None:
+    monkeypatch.setenv("CKPT_PAGER", pager)
+    assert paged(tmp_path, 30, height=10)[0].count("\n") == 30
+
+
+def test_leaving_the_pager_early_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CKPT_PAGER", f'"{sys.executable}" -c "pass"')
+    paged(tmp_path, 100_000, height=10)

@@ -1,0 +1,395 @@
+"""The engine against a model made of dicts and lists, side by side through random histories.
+
+The model says what a thread is without segments, records or packs: a list of what happened to it. A fork copies
+the list, or its beginning. Heads follow from the list by the rule of the design and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from ckpt.errors import AlreadyExistsError, ThreadDeletedError
+from ckpt.history.commits import StoredValue
+from ckpt.repository import Repository
+from ckpt.repository.prune import keep_last
+from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.storage.memory import MemoryStorage
+from ckpt.storage.sqlite import SqliteStorage
+from ckpt.storage.sqlite_file import Options
+
+NAMES = ("a", "b", "c", "d")
+NAMESPACES = ("", "sub", "sub|deep")
+IDS = tuple(f"{number:02d}" for number in range(24))
+LONG = "long enough to be an object of its own and to be shared between checkpoints; " * 4
+
+Writes = tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Put:
+    namespace: str
+    checkpoint_id: str
+    parent: str | None
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Wrote:
+    namespace: str
+    checkpoint_id: str
+    task: str
+    writes: Writes
+
+
+@dataclass(frozen=True)
+class Forked:
+    """From here on the root's head is this one."""
+
+    head: str
+
+
+@dataclass(frozen=True)
+class Reset:
+    """From here on the namespaces stand where they stood after the first `length` events."""
+
+    length: int
+
+
+@dataclass(frozen=True)
+class Pruned:
+    gone: frozenset[tuple[str, str]]
+
+
+@dataclass
+class Line:
+    head: str | None = None
+    greatest: str = ""
+
+
+@dataclass
+class View:
+    """What a thread is, once its events have been told."""
+
+    puts: dict[tuple[str, str], Put] = field(default_factory=dict)
+    wrote: dict[tuple[str, str], list[Wrote]] = field(default_factory=dict)
+    lines: dict[str, Line] = field(default_factory=dict)
+
+    def ids(self, namespace: str) -> list[str]:
+        """The ids of a namespace, greatest first."""
+        return sorted((each for ns, each in self.puts if ns == namespace), reverse=True)
+
+    def pending(self, namespace: str, checkpoint_id: str) -> list[tuple[str, str, int, str, str]]:
+        slots: dict[tuple[str, int], tuple[str, str, int, str, str]] = {}
+        for batch in self.wrote.get((namespace, checkpoint_id), ()):
+            for index, channel, value in batch.writes:
+                if index < 0 or (batch.task, index) not in slots:
+                    slots[batch.task, index] = (path_of(batch.task), batch.task, index, channel, value)
+        return sorted(slots.values(), key=lambda write: write[:3])
+
+
+Event = Put | Wrote | Forked | Reset | Pruned
+
+
+def path_of(task: str) -> str:
+    """Paths sort the other way round than tasks, so that the order tells them apart."""
+    return f"path {ord('z') - ord(task[0])}"
+
+
+def view(events: list[Event]) -> View:
+    """Tell what happened."""
+    told = View()
+    for event in events:
+        if isinstance(event, Put):
+            told.puts[event.namespace, event.checkpoint_id] = event
+            line = told.lines.setdefault(event.namespace, Line())
+            follows = line.head is None or (event.parent is not None and event.parent == line.head)
+            line.greatest = max(line.greatest, event.checkpoint_id)
+            if follows or event.checkpoint_id == line.greatest:
+                line.head = event.checkpoint_id
+        elif isinstance(event, Wrote):
+            told.wrote.setdefault((event.namespace, event.checkpoint_id), []).append(event)
+        elif isinstance(event, Forked):
+            told.lines[""].head = event.head
+        elif isinstance(event, Reset):
+            before = view(events[: event.length])
+            for namespace, line in told.lines.items():
+                if namespace:
+                    line.head = before.lines.get(namespace, Line()).head
+        else:
+            for slot in event.gone:
+                told.puts.pop(slot)
+                told.wrote.pop(slot, None)
+    return told
+
+
+def packed(value: object) -> Typed:
+    return Typed("msgpack", msgpack.packb(value))
+
+
+class Machine(RuleBasedStateMachine):
+    """Runs on memory; see the subclass for SQLite."""
+
+    durable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: dict[str, list[Event]] = {}
+        self.ghosts: dict[str, set[str]] = {}
+        self.place = TemporaryDirectory()
+        self.repository = self.open()
+
+    def open(self) -> Repository:
+        if not self.durable:
+            return Repository(MemoryStorage())
+        return Repository(SqliteStorage(Path(self.place.name, "store.db"), options=Options(synchronous="off")))
+
+    def teardown(self) -> None:
+        self.repository.close()
+        self.place.cleanup()
+
+    # -- what is done to both -------------------------------------------------------------------------
+
+    def put(self, name: str, event: Put) -> None:
+        self.repository.put(
+            NewCheckpoint(
+                thread=name,
+                namespace=event.namespace,
+                checkpoint_id=event.checkpoint_id,
+                parent_id=event.parent,
+                timestamp=None,
+                header=packed({"id": event.checkpoint_id}),
+                metadata=packed({"step": 1}),
+                channels={key: Channel(lambda value=value: packed(value)) for key, value in event.values.items()},
+            )
+        )
+
+    def write(self, name: str, event: Wrote) -> None:
+        typed = [(index, channel, packed(value)) for index, channel, value in event.writes]
+        self.repository.put_writes(
+            name, event.namespace, event.checkpoint_id, event.task, path_of(event.task), typed
+        )
+
+    @initialize(name=st.sampled_from(NAMES))
+    def begin(self, name: str) -> None:
+        self.do_put(name, Put("", "05", None, {"x": "first"}))
+
+    def do_put(self, name: str, event: Put) -> None:
+        self.put(name, event)
+        self.threads.setdefault(name, []).append(event)
+
+    def gone(self, name: str, namespace: str, checkpoint_id: str) -> bool:
+        """Whether this id was deleted or pruned: what becomes of writes to it is another test's matter."""
+        pruned = any(
+            isinstance(event, Pruned) and (namespace, checkpoint_id) in event.gone for event in self.threads.get(name, ())
+        )
+        return pruned or checkpoint_id in self.ghosts.get(name, ())
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        namespace=st.sampled_from(NAMESPACES),
+        checkpoint_id=st.sampled_from(IDS),
+        parent=st.sampled_from(["head", "head", "none", *IDS]),
+        values=st.dictionaries(st.sampled_from("xyz"), st.sampled_from(["", "short", LONG, LONG + "1", LONG * 30])),
+    )
+    def commits(self, name: str, namespace: str, checkpoint_id: str, parent: str, values: dict[str, str]) -> None:
+        named: str | None = parent
+        if parent == "head":
+            named = view(self.threads.get(name, [])).lines.get(namespace, Line()).head
+        elif parent == "none":
+            named = None
+        if self.gone(name, namespace, checkpoint_id) or (named and self.gone(name, namespace, named)):
+            return
+        self.do_put(name, Put(namespace, checkpoint_id, named, values))
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        namespace=st.sampled_from(NAMESPACES),
+        checkpoint_id=st.sampled_from(["head", "head", *IDS]),
+        task=st.sampled_from("pqr"),
+        writes=st.lists(
+            st.tuples(st.integers(-2, 2), st.sampled_from("xy"), st.sampled_from(["w", "v", LONG])), min_size=1, max_size=4
+        ),
+    )
+    def writes(
+        self, name: str, namespace: str, checkpoint_id: str, task: str, writes: list[tuple[int, str, str]]
+    ) -> None:
+        if checkpoint_id == "head":
+            head = view(self.threads.get(name, [])).lines.get(namespace, Line()).head
+            if head is None:
+                return
+            checkpoint_id = head
+        if self.gone(name, namespace, checkpoint_id):
+            return
+        event = Wrote(namespace, checkpoint_id, task, tuple(writes))
+        self.write(name, event)
+        self.threads.setdefault(name, []).append(event)
+
+    @precondition(lambda self: self.threads)
+    @rule(data=st.data(), new=st.sampled_from(NAMES))
+    def copies(self, data: st.DataObject, new: str) -> None:
+        source = data.draw(st.sampled_from(sorted(self.threads)))
+        if new in self.threads:
+            with pytest.raises(AlreadyExistsError):
+                self.repository.copy_thread(source, new)
+            return
+        self.repository.copy_thread(source, new)
+        self.threads[new] = list(self.threads[source])
+
+    @precondition(lambda self: self.threads)
+    @rule(data=st.data(), new=st.sampled_from(NAMES))
+    def forks(self, data: st.DataObject, new: str) -> None:
+        source, checkpoint_id = self.draw_checkpoint(data)
+        if checkpoint_id is None or new in self.threads:
+            return
+        events = self.threads[source]
+        self.repository.fork(f'ckpt:"{checkpoint_id}"', new, thread=source)
+        if checkpoint_id == view(events).lines[""].head:
+            self.threads[new] = list(events)
+            return
+        length = self.length_at(events, checkpoint_id)
+        gone = [event for event in events[length:] if isinstance(event, Pruned)]
+        kept: list[Event] = [
+            event
+            for event in events[:length]
+            if not (isinstance(event, Wrote) and (event.namespace, event.checkpoint_id) == ("", checkpoint_id))
+        ]
+        there = {(event.namespace, event.checkpoint_id) for event in kept if isinstance(event, Put)}
+        kept += [Pruned(event.gone & there) for event in gone]
+        self.threads[new] = [*kept, Forked(checkpoint_id)]
+
+    @staticmethod
+    def length_at(events: list[Event], checkpoint_id: str) -> int:
+        """Return how many events there were just after this root checkpoint was put last."""
+        return 1 + max(
+            i
+            for i, event in enumerate(events)
+            if isinstance(event, Put) and (event.namespace, event.checkpoint_id) == ("", checkpoint_id)
+        )
+
+    def draw_checkpoint(self, data: st.DataObject) -> tuple[str, str | None]:
+        source = data.draw(st.sampled_from(sorted(self.threads)))
+        ids = view(self.threads[source]).ids("")
+        return source, data.draw(st.sampled_from(ids)) if ids else None
+
+    @precondition(lambda self: self.threads)
+    @rule(data=st.data())
+    def checks_out(self, data: st.DataObject) -> None:
+        name, checkpoint_id = self.draw_checkpoint(data)
+        if checkpoint_id is None:
+            return
+        events = self.threads[name]
+        told = view(events)
+        made = self.repository.checkout(f'ckpt:"{checkpoint_id}"', thread=name).checkpoint_id
+        assert made > max(each for _, each in told.puts)
+        self.threads[name] = [
+            *events,
+            Put("", made, checkpoint_id, told.puts["", checkpoint_id].values),
+            Reset(self.length_at(events, checkpoint_id)),
+        ]
+
+    @precondition(lambda self: self.threads)
+    @rule(data=st.data(), forget=st.booleans())
+    def deletes(self, data: st.DataObject, forget: bool) -> None:
+        name = data.draw(st.sampled_from(sorted(self.threads)))
+        if forget:
+            self.repository.delete(name)
+            self.repository.undo()
+            return
+        self.repository.delete_thread(name)
+        told = view(self.threads.pop(name))
+        self.ghosts.setdefault(name, set()).update(each for _, each in [*told.puts, *told.wrote])
+        late = max((each for ns, each in told.puts if not ns), default=None)
+        if late is not None:
+            with pytest.raises(ThreadDeletedError):
+                self.put(name, Put("", "99", late, {}))
+            with pytest.raises(ThreadDeletedError):
+                self.write(name, Wrote("", late, "p", ((0, "x", "late"),)))
+
+    @precondition(lambda self: self.threads)
+    @rule(data=st.data(), count=st.integers(1, 3))
+    def prunes(self, data: st.DataObject, count: int) -> None:
+        name = data.draw(st.sampled_from(sorted(self.threads)))
+        told = view(self.threads[name])
+        gone = set()
+        for namespace, line in told.lines.items():
+            ids = told.ids(namespace)
+            kept = [each for each in ids if each == line.head]
+            kept += [each for each in ids if each != line.head][: count - len(kept)]
+            gone |= {(namespace, each) for each in ids if each not in kept}
+        report = self.repository.prune_thread(name, keep_last(count))
+        assert set(report.removed) == gone
+        self.threads[name] = [*self.threads[name], Pruned(frozenset(gone))]
+
+    @rule()
+    def collects(self) -> None:
+        self.repository.gc(grace=timedelta(0))
+
+    @precondition(lambda self: self.durable)
+    @rule()
+    def reopens(self) -> None:
+        self.repository.close()
+        self.repository = self.open()
+
+    @rule()
+    def another_process_comes(self) -> None:
+        """From here on nothing is remembered of what was read and written, in the store that stays open."""
+        self.repository = Repository(self.repository.storage)
+
+    # -- what must be equal -----------------------------------------------------------------------------
+
+    @invariant()
+    def agrees(self) -> None:
+        assert self.repository.thread_names() == sorted(self.threads)
+        for name, events in self.threads.items():
+            told = view(events)
+            for namespace in NAMESPACES:
+                self.agrees_on(name, namespace, told)
+            every = [(row.namespace, row.checkpoint_id) for row in self.repository.read_all(name, None)]
+            assert sorted(every) == sorted(told.puts)
+            assert [each for _, each in every] == sorted((each for _, each in every), reverse=True)
+
+    def agrees_on(self, name: str, namespace: str, told: View) -> None:
+        line = told.lines.get(namespace, Line())
+        head = self.repository.read(name, namespace)
+        assert (head and head.checkpoint_id) == line.head, f"head of {name}/{namespace}"
+        rows = list(self.repository.read_all(name, namespace))
+        assert [row.checkpoint_id for row in rows] == told.ids(namespace), f"list of {name}/{namespace}"
+        for row in rows:
+            put = told.puts[namespace, row.checkpoint_id]
+            alone = self.repository.read(name, namespace, row.checkpoint_id)
+            for stored in (row, alone):
+                assert stored is not None
+                loaded = self.repository.load(list(stored.commit.channels.values()))
+                values = {key: msgpack.unpackb(data) for key, data in zip(stored.commit.channels, loaded, strict=True)}
+                assert values == put.values
+                assert [parent.checkpoint_id for parent in stored.commit.parents] == ([put.parent] if put.parent else [])
+                data = self.repository.load([StoredValue(write.type, write.rope) for write in stored.writes])
+                pending = [(*write[:4], msgpack.unpackb(each)) for write, each in zip(stored.writes, data, strict=True)]
+                assert pending == told.pending(namespace, row.checkpoint_id), f"{name}/{namespace}/{row.checkpoint_id}"
+        absent: Any = self.repository.read(name, namespace, "never")
+        assert absent is None
+
+
+class SqliteMachine(Machine):
+    durable = True
+
+
+settings.register_profile("machine", deadline=None, suppress_health_check=list(HealthCheck))
+_SETTINGS = settings(
+    settings.get_profile("machine"), max_examples=60, stateful_step_count=30, print_blob=True, derandomize=False
+)
+TestMemory = Machine.TestCase
+TestMemory.settings = _SETTINGS
+TestSqlite = SqliteMachine.TestCase
+TestSqlite.settings = settings(_SETTINGS, max_examples=25)
