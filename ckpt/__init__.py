@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ckpt.errors import CkptError
     from ckpt.repository import CheckpointInfo, Diff, Operation, Repository, Stats, Thread, ThreadInfo
     from ckpt.repository import open_repository as open  # noqa: A004
-    from ckpt.values.serializer import Opaque
+    from ckpt.values.kinds import Opaque
 
 __version__ = "0.1.0"
 
@@ -20,7 +20,7 @@ _HOMES = {
     "CheckpointInfo": ("ckpt.repository", "CheckpointInfo"),
     "CkptError": ("ckpt.errors", "CkptError"),
     "Diff": ("ckpt.repository", "Diff"),
-    "Opaque": ("ckpt.values.serializer", "Opaque"),
+    "Opaque": ("ckpt.values.kinds", "Opaque"),
     "Operation": ("ckpt.repository", "Operation"),
     "Repository": ("ckpt.repository", "Repository"),
     "Stats": ("ckpt.repository", "Stats"),

@@ -64,6 +64,9 @@ with (
         added = sum(info.bytes_new for info in own)
         print(f"{thread.name:<10} {values['score']:>6.2f}  {added:>9}  {values['summary'][:50]}")
 
-    best = max(repository.threads(), key=lambda thread: graph.get_state(saver.config(thread.name)).values["score"])
-    repository.tag("best", best.name)
+    scores = {
+        thread.name: graph.get_state(saver.config(thread.name)).values["score"]
+        for thread in repository.threads()
+    }
+    repository.tag("best", max(scores, key=lambda name: scores[name]))
     print("best:", repository.tags()["best"].thread)

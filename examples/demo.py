@@ -7,13 +7,11 @@ directory that is removed at the end; `--keep` leaves it.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 from langgraph.types import Command
@@ -105,8 +103,8 @@ def demo(folder: Path) -> None:
     ckpt(folder, "stats")
     theirs = on_sqlite_saver(folder / "langgraph.db")
     print(
-        f"\nThe two threads of part 1 took {written:,} bytes on CkptSaver and {theirs:,} bytes on LangGraph's "
-        f"SqliteSaver: {theirs / written:.1f} times less. (The gap grows with the length of the threads.)"
+        f"\nThe two threads of part 1 took {written:,} bytes on CkptSaver.\nOn LangGraph's SqliteSaver "
+        f"the same run took {theirs:,}, {theirs / written:.1f} times as many; longer threads, wider gap."
     )
 
 

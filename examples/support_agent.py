@@ -14,19 +14,18 @@ from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel
-from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage, ToolCall, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import tool
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, interrupt
 
 POLICY = (
     "Damaged goods are refunded in full within 30 days of delivery. A photo is welcome but not needed. "
-    "Refunds above 50 EUR need the approval of a person. Shipping is refunded too when the parcel arrived late. "
+    "Refunds above 50 EUR need the approval of a person. Shipping is refunded too when a parcel came late. "
     "Opened software, gift cards and made-to-measure goods are excluded. The money goes back the way it came."
 )
 SYSTEM = f"You answer customers of a small shop. Be brief. The policy: {POLICY}"
@@ -46,7 +45,7 @@ def lookup_order(order: str) -> str:
         for day, event in enumerate(["packed", "handed over", "sorted", "in transit", "delivered"], start=2)
     ]
     items = [{"sku": f"MUG-{n}", "name": "stoneware mug", "quantity": n, "price": 14.5} for n in (1, 2, 4)]
-    return json.dumps({"order": order, "status": "delivered", "total": 101.5, "items": items, "events": events})
+    return json.dumps({"order": order, "status": "delivered", "items": items, "events": events})
 
 
 @tool
@@ -61,12 +60,16 @@ def refund(order: str, amount: float) -> str:
     return f"Refund R-881 of {amount:.2f} EUR for {order} is booked."
 
 
+TOOLS = {each.name: each for each in (lookup_order, search_policy, refund)}
+
+
 def answer(messages: Sequence[BaseMessage]) -> AIMessage:
     """Return what the model says: the same conversation always gets the same answer, with the same ids."""
     digest = hashlib.sha256(repr([(m.type, m.content) for m in messages]).encode()).hexdigest()[:12]
 
     def call(name: str, **args: Any) -> AIMessage:
-        return AIMessage("", id=f"ai-{digest}", tool_calls=[{"name": name, "args": args, "id": f"call-{digest}"}])
+        made = ToolCall(name=name, args=args, id=f"call-{digest}", type="tool_call")
+        return AIMessage("", id=f"ai-{digest}", tool_calls=[made])
 
     def say(text: str) -> AIMessage:
         return AIMessage(text, id=f"ai-{digest}")
@@ -116,18 +119,23 @@ def build(checkpointer: BaseCheckpointSaver[Any]) -> CompiledStateGraph[Any, Any
     def agent(state: State) -> dict[str, Any]:
         return {"messages": [model.invoke([SystemMessage(SYSTEM), *state["messages"]])]}
 
+    def tools(state: State) -> dict[str, Any]:
+        outputs = [TOOLS[call["name"]].invoke(call) for call in state["messages"][-1].tool_calls]
+        # Ids of their own making would differ from run to run.
+        return {"messages": [message.model_copy(update={"id": message.tool_call_id}) for message in outputs]}
+
     def approve(state: State) -> Command[Any]:
         call = state["messages"][-1].tool_calls[0]
         if interrupt({"approve": call["name"], **call["args"]}) == "yes":
             return Command(goto="tools", update={"ticket": {**state["ticket"], "status": "refunded"}})
-        declined = ToolMessage("declined", name="refund", tool_call_id=call["id"], status="error", id="declined")
+        declined = ToolMessage("declined", name="refund", tool_call_id=call["id"], status="error", id="no")
         ticket = {**state["ticket"], "status": "escalated"}
         return Command(goto="agent", update={"messages": [declined], "ticket": ticket})
 
     builder = StateGraph(State)
     builder.add_node("agent", agent)
     builder.add_node("approve", approve, destinations=("tools", "agent"))
-    builder.add_node("tools", ToolNode([lookup_order, search_policy, refund]))
+    builder.add_node("tools", tools)
     builder.add_edge(START, "agent")
     builder.add_conditional_edges("agent", _next, ["approve", "tools", END])
     builder.add_edge("tools", "agent")

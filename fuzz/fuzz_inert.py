@@ -21,8 +21,16 @@ _MESSAGE = {"type": "human", "content": [{"type": "text", "text": "hi"}], "id": 
 _DOCUMENTS: list[object] = [
     [_MESSAGE, {"type": "ai", "content": "x", "tool_calls": [{"name": "f", "args": {"a": 1}, "id": "1"}]}],
     _ext(5, "langchain_core.messages.human", "HumanMessage", _MESSAGE, "model_validate_json"),
-    {"a": _ext(0, "uuid", "UUID", "00"), "b": _ext(38, 2026, 1, 31, 1, 2, 3, 4, 1, _ext(42, 0, 3600, 0, None))},
-    [_ext(44, bytes(16), None), _ext(48, "PurePosixPath", "/a"), _ext(51, "list", [["a", []]]), _ext(35, 1, 2)],
+    {
+        "a": _ext(0, "uuid", "UUID", "00"),
+        "b": _ext(38, 2026, 1, 31, 1, 2, 3, 4, 1, _ext(42, 0, 3600, 0, None)),
+    },
+    [
+        _ext(44, bytes(16), None),
+        _ext(48, "PurePosixPath", "/a"),
+        _ext(51, "list", [["a", []]]),
+        _ext(35, 1, 2),
+    ],
     [_ext(57, "m", "M", {"a": 1}, [], ["a"], {"b": 2}, None), _ext(58, "json", b'{"a":1}'), _ext(49, 3, [1])],
     {"n": float("nan"), "i": float("inf"), "big": 1 << 63, "t": msgpack.Timestamp(1, 5), "bin": bytes(9)},
 ]

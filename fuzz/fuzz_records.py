@@ -58,7 +58,13 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
             _CHECKPOINT,
             [
                 Put(1, _ID, 20),
-                Writes(2, "3d0a2f31-5a2b-4c53-9a4e-7c3a1e0c9b11", "~__pregel_pull", (Write(0, "c", "null", b""),), 0),
+                Writes(
+                    2,
+                    "3d0a2f31-5a2b-4c53-9a4e-7c3a1e0c9b11",
+                    "~__pregel_pull",
+                    (Write(0, "c", "null", b""),),
+                    0,
+                ),
                 Writes(3, "task", "", (Write(-1, "__error__", "msgpack", b"\x04\x01\xc0"),), 5),
                 Spill(4, _ID),
                 Hidden(5),
@@ -68,7 +74,9 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     ),
     (
         _THREAD,
-        ThreadRecord(3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a"), 2, True, (Reset(5, 2, 1),)).encode(),
+        ThreadRecord(
+            3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a"), 2, True, (Reset(5, 2, 1),)
+        ).encode(),
         lambda record: ThreadRecord.decode(3, record).encode(),
     ),
     (

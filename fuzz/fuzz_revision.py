@@ -15,7 +15,7 @@ _TEXTS = [
     "tag:v1.2@{next:tools}",
     "id:8c1f~1@{run:abc}",
     'ckpt:"1f1e"@{"x"}',
-    'op:3f',
+    "op:3f",
     "@~2^1",
     "HEAD@{2h ago}",
     "@{2026-01-31T10:00Z}",
@@ -29,7 +29,9 @@ SEEDS = [text.encode("utf-8", "surrogatepass") for text in _TEXTS] + [
 
 
 def one(data: bytes) -> None:
-    if data[:1] == b"\xff":  # never the first byte of UTF-8: what follows are UTF-16 units, lone surrogates too
+    if (
+        data[:1] == b"\xff"
+    ):  # never the first byte of UTF-8: what follows are UTF-16 units, lone surrogates too
         text = data[1 : len(data) - 1 + len(data) % 2].decode("utf-16-le", "surrogatepass")
     else:
         text = data.decode("utf-8", "replace")

@@ -26,7 +26,8 @@ _EXPANDED_MAX = 1 << 16
 
 SEEDS = [
     b"\x00" + encode_items([inline(b"abc", 1)]),
-    b"\x00" + encode_items([inline(b"\x92", 0), Item(BLOB, 300, 1, bytes(32)), Item(ROPE, 9000, 7, bytes(32))]),
+    b"\x00"
+    + encode_items([inline(b"\x92", 0), Item(BLOB, 300, 1, bytes(32)), Item(ROPE, 9000, 7, bytes(32))]),
     bytes((1, 2, 5, 0, 3, 1, 1, 0, 9, 2, 2, 2, 0, 1, 0, 0, 0, 2, 1, 1)),
     bytes((1, 1, 200, 0, 1, 1, 0, 0, 1, 2, 1, 7, 1, 0, 0, 0, 3, 1, 2, 1, 1, 1, 0)),
 ]

@@ -24,7 +24,12 @@ _VALUES: list[object] = [
     frozenset({1}),
     {(1, 2): {"a": 1}, None: 3},
     datetime(2026, 1, 31, 10, 0, 0, 5, tzinfo=timezone(timedelta(hours=1), "CET"), fold=1),
-    [date(2026, 1, 31), time(1, 2, tzinfo=UTC), timedelta(days=-1), datetime(1, 1, 1, tzinfo=ZoneInfo("UTC"))],
+    [
+        date(2026, 1, 31),
+        time(1, 2, tzinfo=UTC),
+        timedelta(days=-1),
+        datetime(1, 1, 1, tzinfo=ZoneInfo("UTC")),
+    ],
     [uuid.UUID(int=5), Decimal("1.50"), 1 + 2j, Fraction(1, 3), PurePosixPath("/a/b"), bytearray(b"x")],
     [deque([1, 2], 5), OrderedDict(b=1, a=2), defaultdict(list, {"a": [1]}), Counter("aab")],
     [uuid.SafeUUID.safe, Opaque("", "", "ext:60", b"\x01"), Opaque("", "pickle", "document", b"\x80")],

@@ -26,7 +26,7 @@ class Put(NamedTuple):
 class Write(NamedTuple):
     """One pending write. `index` is negative for the special channels, whose last value counts."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls
     channel: str
     type: str
     rope: bytes
@@ -63,7 +63,7 @@ class PendingWrite(NamedTuple):
 
     task_path: str
     task_id: str
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody calls
     channel: str
     type: str
     rope: bytes
@@ -102,7 +102,7 @@ def _event(fields: Sequence[object]) -> Event:
     if kind == _HIDDEN:
         return Hidden(*rest)  # type: ignore[arg-type]
     sequence, task_id, task_path, writes, added = rest
-    return Writes(sequence, _unpack_id(task_id), task_path, tuple(Write(*write) for write in writes), added)  # type: ignore
+    return Writes(sequence, _unpack_id(task_id), task_path, tuple(Write(*write) for write in writes), added)  # type: ignore[arg-type, attr-defined]
 
 
 def _pack_id(text: str) -> str | bytes:

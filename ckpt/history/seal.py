@@ -24,7 +24,7 @@ _SEAL_SIZE = 8
 class Census(NamedTuple):
     """How many keys there are, and what they add up to."""
 
-    count: int = 0
+    count: int = 0  # type: ignore[assignment]  # shadows tuple.count, which nobody calls
     digest: int = 0
 
     def toggled(self, key: bytes, by: int) -> Census:

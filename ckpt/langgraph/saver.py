@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -194,7 +195,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 header=Typed(*serde.dumps_typed(header)),
                 metadata=self._dump_metadata(merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
-                    name: Channel(lambda value=value: Typed(*serde.dumps_typed(value)), unchanged(name))
+                    name: Channel(partial(_typed, serde, value), unchanged(name))
                     for name, value in values.items()
                 },
                 expect_head=self._expect_head,
@@ -312,7 +313,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
             if found is not None:
                 yield found
 
-    def _tuples(self, batch: Sequence[StoredCheckpoint]) -> list[CheckpointTuple]:
+    def _tuples(self, batch: Sequence[StoredCheckpoint]) -> Sequence[CheckpointTuple]:
         values: list[StoredValue] = []
         for stored in batch:
             values += [stored.commit.header, stored.commit.metadata, *stored.commit.channels.values()]
@@ -486,6 +487,10 @@ class _Done:
 
     def __await__(self) -> Iterator[Any]:
         return iter(())
+
+
+def _typed(serde: SerializerProtocol, value: object) -> Typed:
+    return Typed(*serde.dumps_typed(value))
 
 
 def _place(config: RunnableConfig) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ckpt.errors import (
@@ -116,7 +117,9 @@ class Acts:
         timeline = Timeline(self._parts.core, thread)
         found = timeline.find("", target.checkpoint_id)
         if found is None or found.put is None or found.hidden:
-            raise RevisionNotFoundError(f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}")
+            raise RevisionNotFoundError(
+                f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}"
+            )
         return timeline, self._parts.core.commit(found.put.commit)
 
     def _require_stored(self, target: CheckpointInfo) -> None:
@@ -140,7 +143,8 @@ class Acts:
         """Name a checkpoint, or raise AlreadyExistsError when the tag names another one."""
         if not is_tag_name(name):
             raise InvalidInputError(
-                f"{name!r} cannot be a tag", hints=["use letters, digits and _ . + / - without two dots in a row"]
+                f"{name!r} cannot be a tag",
+                hints=["use letters, digits and _ . + / - without two dots in a row"],
             )
         thread, _ = self._parts.admin.require(target.thread)
         tag = Tag(name, thread.number, target.namespace, target.checkpoint_id, bytes.fromhex(target.id))
@@ -150,11 +154,14 @@ class Acts:
             old, raw = self._parts.tags.get(name)
             if old is not None and old.commit != tag.commit:
                 raise AlreadyExistsError(
-                    f"there is a tag {name!r} already, on {old.commit.hex()[:8]}", hints=[f"first: ckpt tag -d {name}"]
+                    f"there is a tag {name!r} already, on {old.commit.hex()[:8]}",
+                    hints=[f"first: ckpt tag -d {name}"],
                 )
             if old == tag:
                 return Batch(), None
-            entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
+            entry = self._parts.operations.entry(
+                "tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()]
+            )
             return Batch({key: raw, **entry.expected}, {key: tag.encode(), **entry.records}), None
 
         self._parts.admin.atomically((), act)
@@ -194,7 +201,7 @@ class Acts:
                     name,
                     keep_last(keep_count),
                     protected=lambda thread: self._parts.tags.protected(thread.number),
-                    log=lambda facts, text=text: self._parts.operations.entry("prune", text, facts),
+                    log=partial(self._parts.operations.entry, "prune", text),
                     dry_run=dry_run,
                     undoable=True,
                 )
@@ -296,7 +303,6 @@ class Acts:
         change, thread = self._parts.admin.restored(int(str(target.facts[0])))
         return change, f"Undid op {target.id}: thread {thread.name} is back"
 
-
     def _undo_prune(self, target: Operation) -> tuple[Change, str]:
         number, sequence = (int(str(fact)) for fact in target.facts)
         change = self._parts.pruner.unhide(number, sequence)
@@ -317,5 +323,6 @@ def _require_root(info: CheckpointInfo) -> None:
 
 def _refuse(operation: Operation, why: str) -> Any:
     raise ConflictError(
-        f"op {operation.id} ({operation.text}) cannot be undone: {why}", hints=["ckpt op log shows what came after"]
+        f"op {operation.id} ({operation.text}) cannot be undone: {why}",
+        hints=["ckpt op log shows what came after"],
     )

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 
 from ckpt.errors import InvalidInputError
@@ -92,6 +93,9 @@ class Collector:
         for number, raw in thread_records(self._core.storage):
             yield ThreadRecord.decode(number, raw)
 
+    def _settle(self, key: bytes) -> tuple[Batch, None]:
+        return self._operations.settled(key), None
+
     # -- threads and rows -----------------------------------------------------------------------------
 
     def _undoable(self, until: float, dry_run: bool) -> set[int]:
@@ -106,7 +110,7 @@ class Collector:
                 old.append(keys.operation_key(operation.number))
         if not dry_run:
             for key in old:
-                self._admin.atomically((), lambda key=key: (self._operations.settled(key), None))
+                self._admin.atomically((), partial(self._settle, key))
         return kept
 
     def _remove_threads(self, doomed: list[ThreadRecord]) -> None:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,8 @@ class Repository(Engine):
         channels = self._commit(info).channels
         if channel not in channels:
             raise PathNotFoundError(
-                f"checkpoint {info.id[:8]} has no key {channel!r}", hints=[f"it has {', '.join(channels) or 'none'}"]
+                f"checkpoint {info.id[:8]} has no key {channel!r}",
+                hints=[f"it has {', '.join(channels) or 'none'}"],
             )
         return channels[channel]
 
@@ -267,7 +269,7 @@ class Repository(Engine):
                         timestamp=now_text(),
                         header=Typed(*self._serializer.dumps_typed({})),
                         metadata=Typed(*self._serializer.dumps_typed(details)),
-                        channels={name: Channel(lambda value=value: value) for name, value in typed.items()},
+                        channels={name: Channel(partial(_same, value)) for name, value in typed.items()},
                         expect_head=True,
                     )
                 )
@@ -369,6 +371,11 @@ class Repository(Engine):
     def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
         """Free what was let go longer ago than `grace` and rewrite loose packs; see `Collector.collect`."""
         return self._collector.collect(grace=grace, dry_run=dry_run)
+
+
+def _same(typed: Typed) -> Typed:
+    return typed
+
 
 def _dumped(serializer: Serializer, name: str, value: object) -> Typed:
     """Serialize one value; an error names its path from the channel on."""

@@ -164,8 +164,9 @@ class Resolver:
             if raw is not None and current_put(decode_events(key, raw)) is not None
         ]
         live = [numbers[number] for number in owners if number in numbers]
-        for name in live or (numbers.values() if owners else ()):
-            info = self.describe(name, namespace, checkpoint_id)
+        seen_by = live or (list(numbers.values()) if owners else [])
+        for thread_name in seen_by:
+            info = self.describe(thread_name, namespace, checkpoint_id)
             if info is not None and (commit is None or info.id == commit.hex()):
                 yield info
                 if not live:

@@ -90,7 +90,9 @@ class _Counter:
             self._seen.add(oid)
             commit = decode_commit(obj.data)
             self._ids.add((thread, commit.namespace, commit.checkpoint_id))
-            self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
+            self._parents.update(
+                (thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents
+            )
             self.unique += len(obj.data)
             for name, value in commit.channels.items():
                 self._channel(name, value)

@@ -31,9 +31,7 @@ class Thread:
         """Return the checkpoints of this thread, all heads included, greatest id first."""
         return self._repository.log(thread=self.name, limit=limit)
 
-    def fork(
-        self, name: str, revision: str = "@", *, values: Mapping[str, object] | None = None
-    ) -> Thread:
+    def fork(self, name: str, revision: str = "@", *, values: Mapping[str, object] | None = None) -> Thread:
         """Create another thread from the head, or from another revision of this one, and return it."""
         self._repository.fork(revision, name, thread=self.name, values=values)
         return Thread(self._repository, name)

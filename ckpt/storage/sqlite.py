@@ -217,7 +217,9 @@ class SqliteStorage:
         self._writer: _Session | None = None
         self._process = os.getpid()
         self._closed = False
-        first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+        first = sqlite_file.prepare(
+            path, create=create and not readonly, readonly=readonly, options=self._options
+        )
         self._pool.append(_Session(first))
 
     @property
@@ -303,7 +305,10 @@ class SqliteStorage:
                 for waiter in group:
                     try:
                         waiter.numbers = session.write(waiter.batch, replace=False)
-                    except (RecordChangedError, EpochChangedError) as error:  # found out before anything is written
+                    except (
+                        RecordChangedError,
+                        EpochChangedError,
+                    ) as error:  # found out before anything is written
                         waiter.error = error
         except BaseException as error:
             for waiter in group:

@@ -64,7 +64,9 @@ class Options:
         if not 0 <= self.cache_kb <= _CACHE_KB_MAX:
             raise InvalidInputError(f"cache_kb={self.cache_kb} is not between 0 and {_CACHE_KB_MAX}")
         if not 0 <= self.busy_timeout <= _BUSY_SECONDS_MAX:
-            raise InvalidInputError(f"busy_timeout={self.busy_timeout} is not between 0 and {_BUSY_SECONDS_MAX} seconds")
+            raise InvalidInputError(
+                f"busy_timeout={self.busy_timeout} is not between 0 and {_BUSY_SECONDS_MAX} seconds"
+            )
 
 
 def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sqlite3.Connection:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ckpt.errors import InvalidInputError
@@ -44,13 +46,17 @@ def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False
 
 def _options(url: str, query: str) -> Options:
     given = dict(parse_qsl(query, keep_blank_values=True))
-    known = {"synchronous": str.lower, "cache_kb": int, "busy_timeout": float}
+    known: dict[str, Callable[[str], Any]] = {
+        "synchronous": str.lower,
+        "cache_kb": int,
+        "busy_timeout": float,
+    }
     if unknown := given.keys() - known.keys():
         raise InvalidInputError(
             f"{url!r} sets {sorted(unknown)[0]!r}, which is not known",
             hints=[f"known are {', '.join(known)}"],
         )
     try:
-        return Options(**{name: known[name](value) for name, value in given.items()})  # type: ignore[arg-type]
+        return Options(**{name: known[name](value) for name, value in given.items()})
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{url!r} cannot be read: {error}") from error

@@ -284,10 +284,7 @@ def _reusable_before(old: Cut, limit: int) -> int:
 
 def _reusable_from(old: Cut, limit: int, first: int) -> int:
     """Return the index of the first trailing item that lies behind `limit` and cannot join a run before it."""
-    if limit <= old.body:
-        last = 0
-    else:
-        last = bisect_left(old.ends, limit) + 1
+    last = 0 if limit <= old.body else bisect_left(old.ends, limit) + 1
     last = max(last, first)
     while last < len(old.items) and not _stands_alone(old.items[last]):
         last += 1

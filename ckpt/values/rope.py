@@ -2,7 +2,7 @@
 
 The encoding of a rope is a sequence of items, each
 
-    varint(length << 2 | kind)   kind 0 inline, 1 blob, 2 rope; length of the raw bytes that the item stands for
+    varint(length << 2 | kind)   kind 0 inline, 1 blob, 2 rope; length of the raw bytes it stands for
     varint(count)                how many whole sibling values those bytes are; 0 for a fragment of one
     the bytes themselves (inline), or the 32-byte id of the object
 

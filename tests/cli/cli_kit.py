@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import operator
+import shutil
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+import pytest
 from click.testing import CliRunner, Result
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMessage
 from langgraph.graph import END, START, StateGraph
@@ -126,3 +128,11 @@ def succeed(*arguments: str) -> str:
 def document(*arguments: str) -> Any:
     """Run a command that must work, and return its JSON document."""
     return json.loads(succeed(*arguments, "--json"))
+
+
+def copied(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy a store that nobody has open, and make it the one that commands find."""
+    target = folder / "store.db"
+    shutil.copy(source, target)
+    monkeypatch.setenv("CKPT_STORE", str(target))
+    return target

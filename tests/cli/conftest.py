@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cli_kit import write_graph_store, write_plain_store
+from cli_kit import copied, write_graph_store, write_plain_store
 
 from ckpt.cli import context
 from ckpt.cli import format as fmt
@@ -95,22 +94,13 @@ def today(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def graph_store(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what a LangGraph graph wrote; the one that commands find."""
-    return _copy(stores.graph, tmp_path, monkeypatch)
+    return copied(stores.graph, tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def plain_store(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the framework-free API wrote; the one that commands find."""
-    return _copy(stores.plain, tmp_path, monkeypatch)
-
-
-def _copy(source: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    target = folder / "store.db"
-    for suffix in ("", "-wal"):
-        if Path(f"{source}{suffix}").exists():
-            shutil.copy(f"{source}{suffix}", f"{target}{suffix}")
-    monkeypatch.setenv("CKPT_STORE", str(target))
-    return target
+    return copied(stores.plain, tmp_path, monkeypatch)
 
 
 @pytest.fixture

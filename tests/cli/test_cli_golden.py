@@ -54,18 +54,33 @@ GRAPH: dict[str, list[str]] = {
         "checkout support-42#2 -t support-42",
         "log support-42 -n 4",
     ],
-    "rewind": ["rewind support-42 2 -n", "rewind support-42 2", "rewind -t support-43", "rewind support-42 99"],
+    "rewind": [
+        "rewind support-42 2 -n",
+        "rewind support-42 2",
+        "rewind -t support-43",
+        "rewind support-42 99",
+    ],
     "undo": ["undo -n", "rewind support-42", "undo -n", "undo", "undo", "op log"],
     "op": ["op log", "delete -y support-43", "tag v1 support-42", "undo op:002", "op log -n 2"],
-    "tag": ["tag", "tag good support-42~1 -n", "tag good support-42~1", "tag -t support-43 now", "tag",
-            "tag good support-42", "show tag:good ticket.status", "tag -d now -n", "tag -d now", "tag -d now"],
+    "tag": [
+        "tag",
+        "tag good support-42~1 -n",
+        "tag good support-42~1",
+        "tag -t support-43 now",
+        "tag",
+        "tag good support-42",
+        "show tag:good ticket.status",
+        "tag -d now -n",
+        "tag -d now",
+        "tag -d now",
+    ],
     "delete": ["delete support-43", "delete support-43 -n", "delete support-43 -y", "delete support-43 -y"],
     "prune": ["prune --all --keep-last 2 -n", "prune support-42 --keep-last 2 -y", "log support-42"],
     "gc": ["delete -y support-42", "gc -n", "gc --grace 0s", "threads"],
     "stats": ["stats"],
     "fsck": ["fsck", "fsck --no-read-data"],
     "ambiguous": ["tag support-42 support-43", "show support-42", "show suport-42", "log -t suport-42"],
-}  # fmt: skip
+}
 PLAIN: dict[str, list[str]] = {
     "plain": ["threads", "log", "log plans", "show plans", "op log", "stats"],
     "plain-diff": [

@@ -20,7 +20,6 @@ from ckpt.cli import main as main_module
 from ckpt.cli import output as output_module
 from ckpt.cli.context import Invocation, inside_folder, nearest_store
 from ckpt.cli.main import COMMANDS, cli
-from ckpt.cli.pager import command
 from ckpt.cli.schemas import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -278,20 +277,6 @@ def test_help_names_every_exit_code_of_the_engine() -> None:
     text = run("help", "exit-codes").stdout
     codes = {error.exit_code for error in engine_errors()} - {1}
     assert all(f"\n{code:4}   " in f"\n{text}" for code in codes)
-
-
-def test_which_pager(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert command() == ["less", "-FRX"]
-    monkeypatch.setenv("PAGER", "more")
-    assert command() == ["more"]
-    monkeypatch.setenv("CKPT_PAGER", "most -s")
-    assert command() == ["most", "-s"]
-
-
-def test_a_pager_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    for terminal, settings, wanted in ((True, {}, True), (False, {}, False), (True, {"json": True}, False)):
-        out, _ = output(monkeypatch, terminal=terminal, no_pager=False, **settings)
-        assert (out._pager is not None) == wanted
 
 
 def test_the_store_is_found_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ckpt.cli.output import Cell, Output, Settings
-from ckpt.cli.pager import Pager
+from ckpt.cli.pager import Pager, command
 
 
 class Terminal(io.StringIO):
@@ -129,3 +129,17 @@ def test_no_pager_is_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pa
 def test_leaving_the_pager_early_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CKPT_PAGER", f'"{sys.executable}" -c "pass"')
     paged(tmp_path, 100_000, height=10)
+
+
+def test_which_pager(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert command() == ["less", "-FRX"]
+    monkeypatch.setenv("PAGER", "more")
+    assert command() == ["more"]
+    monkeypatch.setenv("CKPT_PAGER", "most -s")
+    assert command() == ["most", "-s"]
+
+
+def test_a_pager_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal, settings, wanted in ((True, {}, True), (False, {}, False), (True, {"json": True}, False)):
+        out, _ = output(monkeypatch, terminal=terminal, no_pager=False, **settings)
+        assert (out._pager is not None) == wanted

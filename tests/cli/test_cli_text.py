@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt.cli import format as fmt
-from ckpt.cli.assign import assigned
 from ckpt.cli.escape import escape, escape_lines
 from ckpt.cli.paths import format_path, parse_path
 from ckpt.cli.words import WORDS_MAX, by_line, by_word
-from ckpt.errors import InvalidInputError, PathNotFoundError
+from ckpt.errors import InvalidInputError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 
@@ -151,25 +150,3 @@ def test_words_and_lines() -> None:
     assert by_line("a\nb\nc", "a\nB\nc", context=0) == ["@@ -2 +2 @@", "-b", "+B"]
     long = "word " * WORDS_MAX
     assert by_word(long, long + "x") == [("remove", long), ("add", long + "x")]
-
-
-def test_assignments_copy_what_they_change() -> None:
-    state = {"ticket": {"status": "open", "log": [1, 2]}, "other": 1, "pair": (1, 2)}
-    found = assigned(
-        state, ['ticket.status="closed"', "ticket.log[1]=5", "new={}", "pair[0]=9", 'ticket["a=b"]=1']
-    )
-    assert found == {"ticket": {"status": "closed", "log": [1, 5], "a=b": 1}, "new": {}, "pair": (9, 2)}
-    assert state["ticket"] == {"status": "open", "log": [1, 2]}
-
-
-@pytest.mark.parametrize("text", ["ticket", "=1", "ticket=open", "a..b=1", "other.x=1"])
-def test_assignments_that_are_none_say_how_to_write_one(text: str) -> None:
-    with pytest.raises(InvalidInputError) as caught:
-        assigned({"other": 1}, [text])
-    assert caught.value.hints
-
-
-@pytest.mark.parametrize("text", ["ticket.x.y=1", "ticket.log[2]=1", "nothing.x=1"])
-def test_assignments_do_not_invent_what_leads_to_them(text: str) -> None:
-    with pytest.raises(PathNotFoundError):
-        assigned({"ticket": {"log": [1, 2]}}, [text])

@@ -1,9 +1,10 @@
 """Pages that run: reading the fenced blocks of a Markdown file, running them, comparing what they print.
 
-A `console` block holds commands on lines that begin with `$ `, each followed by its output; a `python` block may
-be followed at once by a `text` block with what it prints. The blocks of a page run in their order, in a directory
-of their own that holds `.ckpt/store.db`, the work of the demo's agent. `python tests/docs/refresh.py` writes the
-real output into the pages; a line `?` stands for output to be filled in.
+A `console` block holds commands on lines that begin with `$ `, each followed by its output; a `python` block
+may be followed at once by a `text` block with what it prints. The blocks of a page run in their order, in a
+directory of their own that holds `.ckpt/store.db`, the work of the demo's agent. A command without output
+lines may print what it likes. `python tests/docs/refresh.py` writes the real output into the pages; a line
+`?` stands for output to be filled in.
 """
 
 from __future__ import annotations
@@ -169,7 +170,7 @@ class Page:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Return the environment of a command: nothing of the user's, and `ckpt` and `python` of this checkout."""
+    """Return the environment of a command: not the user's, with `ckpt` and `python` of this checkout."""
     bin_folder = folder / "bin"
     bin_folder.mkdir()
     for name, arguments in {"ckpt": "-m ckpt", "python": ""}.items():
@@ -203,6 +204,7 @@ _VARYING = [
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "TIME"),
     (re.compile(r"\b(?:now|\d+ (?:s|min|h))(?= |$)"), "AGO"),
     (re.compile(r"\b\d[\d,]*(?:\.\d+)? ?(?:B|kB|MB|GB|bytes)\b"), "SIZE"),
+    (re.compile(r"\b\d[\d,]* (?=objects|references|packs)"), "COUNT "),
     (re.compile(r"\b\d[\d,]*(?:\.\d+)?x"), "RATIO"),
     (re.compile(r"\b\d+%"), "SHARE"),
     (re.compile(r"\S+@\S+\.?\S*(?=  )"), "WHO"),

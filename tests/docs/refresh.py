@@ -1,7 +1,7 @@
 """Write into README.md and docs/ what the commands and the code there really print.
 
-`python tests/docs/refresh.py [PAGE …]`. Output that agrees with the page, ids and times aside, stays as it is,
-and so do blocks with `…` in them; a block that needs a look is named.
+`python tests/docs/refresh.py [PAGE …]`. Output that agrees with the page, ids and times aside, stays as it
+is; one that does not, but has a line `…`, is named and left to be mended by hand.
 """
 
 from __future__ import annotations

@@ -77,10 +77,14 @@ class Store:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
         assert connection.execute("PRAGMA application_id").fetchone()[0] == 0x636B7074, "not a store"
         assert connection.execute("PRAGMA user_version").fetchone()[0] == 1, "another format"
-        self.records: dict[bytes, bytes] = dict(connection.execute("SELECT key, value FROM record ORDER BY key"))
+        self.records: dict[bytes, bytes] = dict(
+            connection.execute("SELECT key, value FROM record ORDER BY key")
+        )
         self.places: dict[bytes, int] = dict(connection.execute("SELECT key, place FROM object"))
         rows = connection.execute("SELECT number, previous, data FROM frame").fetchall()
-        self.frames: dict[int, tuple[int, bytes]] = {number: (previous, data) for number, previous, data in rows}
+        self.frames: dict[int, tuple[int, bytes]] = {
+            number: (previous, data) for number, previous, data in rows
+        }
         self.opened: dict[int, list[tuple[int, bytes]]] = {}
         connection.close()
 
@@ -169,7 +173,9 @@ class Store:
             "parents": [[parent, oid.hex()] for parent, oid in parents],
             "header": self.typed(*rest[0:2]),
             "metadata": self.typed(*rest[2:4]),
-            "channels": {channels[i]: self.typed(*channels[i + 1 : i + 3]) for i in range(0, len(channels), 3)},
+            "channels": {
+                channels[i]: self.typed(*channels[i + 1 : i + 3]) for i in range(0, len(channels), 3)
+            },
             "writes": self.writes(events),
         }
 
@@ -189,15 +195,25 @@ class Store:
                 continue
             numbers[number] = name
             segments = self.segments(number)
-            lines = [line for each in segments for line in self.under(b"t" + number_key(each[0]) + b"l").values()]
+            lines = [
+                line for each in segments for line in self.under(b"t" + number_key(each[0]) + b"l").values()
+            ]
             namespaces = {}
             for namespace in dict.fromkeys(["", *sorted(line[0] for line in lines)]):
                 rows = self.rows(number, namespace).items()
                 namespaces[namespace] = [made for row in rows if (made := self.checkpoint(*row)) is not None]
             threads[name] = {"head": segments[0][1][3][1], "namespaces": namespaces}
-        tags = {tag[0]: [numbers[tag[1]], *tag[2:4], tag[4].hex()] for tag in self.under(b"g").values() if tag[1] in numbers}
+        tags = {
+            tag[0]: [numbers[tag[1]], *tag[2:4], tag[4].hex()]
+            for tag in self.under(b"g").values()
+            if tag[1] in numbers
+        }
         log = [[int.from_bytes(key[2:], "big"), *fields[:5]] for key, fields in self.under(b"o").items()]
-        return {"threads": dict(sorted(threads.items())), "tags": dict(sorted(tags.items())), "operations": log}
+        return {
+            "threads": dict(sorted(threads.items())),
+            "tags": dict(sorted(tags.items())),
+            "operations": log,
+        }
 
 
 if __name__ == "__main__":

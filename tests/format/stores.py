@@ -77,13 +77,23 @@ def put(
             "versions_seen": {"agent": versions},
             "updated_channels": sorted(values),
         },
-        {"source": "loop" if parent is not None else "input", "step": number, "parents": {}, "run_id": "run-1"},
+        {
+            "source": "loop" if parent is not None else "input",
+            "step": number,
+            "parents": {},
+            "run_id": "run-1",
+        },
         {name: version for name, version in versions.items() if changed is None or name in changed},
     )
 
 
 def put_writes(
-    saver: CkptSaver, thread: str, number: int, writes: list[tuple[str, Any]], task: int = 0, namespace: str = ""
+    saver: CkptSaver,
+    thread: str,
+    number: int,
+    writes: list[tuple[str, Any]],
+    task: int = 0,
+    namespace: str = "",
 ) -> None:
     """Attach writes of a task to a checkpoint."""
     saver.put_writes(_config(thread, number, namespace), writes, TASKS[task], f"~__pregel_pull, {task}")
@@ -146,6 +156,8 @@ def fill_more(path: Path) -> None:
         repository.rewind("middle", 3)
         repository.fork("@", "middle 2", thread="middle")
         repository.prune(["chat", "lonely"], keep_last=5)
+        repository.fork("@", "copy 2", thread="copy")
+        repository.thread("copy").commit({"x": "seen by nobody once the thread is deleted"})
         repository.delete("copy")
         repository.gc(grace=timedelta(0))
     with CkptSaver(path) as saver:

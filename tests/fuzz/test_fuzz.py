@@ -40,7 +40,9 @@ def test_seeds_and_mutations_keep_the_property(name: str, monkeypatch: pytest.Mo
 
 
 @pytest.fixture(scope="module")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
+def logs(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[dict[str, tuple[subprocess.Popen[bytes], Path]]]:
     """All targets under atheris at the same time, since most of a short run is starting up."""
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris has no wheel for this platform")

@@ -357,7 +357,7 @@ def apply_to_dict(value: Any, here: list[Any], inside: dict[Any, list[Any]], at:
     return made
 
 
-def is_of_keys(change: Change) -> bool:
+def is_of_keys(change: Any) -> bool:
     return change.op == "move" and change.old_path is None
 
 

@@ -1,0 +1,89 @@
+"""The recipe of docs/migrating.md copies whole threads: every checkpoint, subgraph, task and interrupt."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+import pytest
+from docs_kit import ROOT, blocks
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+from ckpt.langgraph import CkptSaver
+
+Copy = Callable[[BaseCheckpointSaver[Any], BaseCheckpointSaver[Any], str], int]
+CONFIG: Any = {"configurable": {"thread_id": "t"}}
+
+
+class State(TypedDict, total=False):
+    """What the tasks add up."""
+
+    done: Annotated[list[str], operator.add]
+
+
+@pytest.fixture(scope="module")
+def copy() -> Copy:
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    source = next(block for block in blocks(page) if "def copy_thread_over" in "\n".join(block.lines))
+    names: dict[str, Any] = {}
+    exec("\n".join(source.lines), names)
+    found: Copy = names["copy_thread_over"]
+    return found
+
+
+def build(saver: BaseCheckpointSaver[Any]) -> Any:
+    inner = StateGraph(State)
+    inner.add_node("ask", lambda state: {"done": [f"asked: {interrupt('inner?')}"]})
+    inner.add_edge(START, "ask")
+    outer = StateGraph(State)
+    outer.add_node("plan", lambda state: {"done": ["plan"]})
+    outer.add_node("work", lambda state: {"done": [f"work {state['number']}"]})
+    outer.add_node("judge", lambda state: {"done": [f"judged: {interrupt('outer?')}"]})
+    outer.add_node("inner", inner.compile())
+    outer.add_edge(START, "plan")
+    outer.add_conditional_edges(
+        "plan",
+        lambda state: [
+            *(Send("work", {"number": n}) for n in range(5)),
+            Send("judge", {}),
+            Send("inner", {}),
+        ],
+        ["work", "judge", "inner"],
+    )
+    for name in ("work", "judge", "inner"):
+        outer.add_edge(name, END)
+    return outer.compile(checkpointer=saver)
+
+
+def comparable(found: CheckpointTuple) -> tuple[Any, ...]:
+    return (
+        found.config,
+        found.checkpoint,
+        found.metadata,
+        found.parent_config,
+        sorted(found.pending_writes or [], key=repr),
+    )
+
+
+def test_a_copy_holds_what_the_original_holds_and_goes_on_alike(copy: Copy, tmp_path: Path) -> None:
+    with (
+        SqliteSaver.from_conn_string(str(tmp_path / "old.db")) as old,
+        CkptSaver(tmp_path / "new.db") as new,
+    ):
+        waiting = build(old).invoke({"done": []}, CONFIG)["__interrupt__"]
+        assert len(waiting) == 2
+        copied = copy(old, new, "t")
+        before, after = list(old.list(CONFIG)), list(new.list(CONFIG))
+        assert copied == len(before) == len(after)
+        assert len({found.config["configurable"]["checkpoint_ns"] for found in after}) == 2
+        assert [comparable(found) for found in before] == [comparable(found) for found in after]
+
+        answers = Command(resume={each.id: f"yes to {each.value}" for each in waiting})
+        results = [build(saver).invoke(answers, CONFIG)["done"] for saver in (old, new)]
+        assert results[0] == results[1]
+        assert len(results[1]) == 8

@@ -1,0 +1,108 @@
+"""Every example runs on its own, and says what it is there to show."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
+
+SHOWN = {
+    "quickstart": [
+        r"the last was 'What do you know about me\?'",
+        r"^three steps back the thread had 4 messages$",
+        r"^agent: You have said 3 things; the last was 'I take it back'\.$",
+        r"^heads: \[\d+, \d+\]$",
+    ],
+    "branching": [
+        r"^base +0\.25 +0  The shop sells mugs\.$",
+        r"^words-12 +0\.\d\d +\d+  ",
+        r"^best: words-12$",
+    ],
+    "human_in_the_loop": [
+        r"^payment waits: Pay 120 EUR\?$",
+        r"^payment-what-if: answered no, now refused$",
+        r"^payment: answered yes, now paid$",
+        r"^status differs: paid and refused$",
+    ],
+    "framework_free": [
+        r"^now: .*Order\(number='A-1', total=Decimal\('9\.50'\)\)",
+        r"^fork: \['ask somebody'\]$",
+        r"^rewound: \['search', 'compare'\]$",
+        r"^undone: \['search', 'compare', 'buy'\]$",
+        r"^not stored: socket\.handle$",
+    ],
+    "demo": [
+        r"^  waiting +approve \{'approve': 'refund'",
+        r"^\$ ckpt --store store\.db log support-42",
+        r"^@ +[0-9a-f]{8} .* support-42$",
+        r"^  ~ \.status \"open\" -> \"refunded\"$",
+        r"^Forked support-42-no from [0-9a-f]{8} \(support-42 step \d+\)",
+        r"^  agent +I may not refund this myself",
+        r"^Rewound support-43 to ",
+        r"^Undid op ",
+        r"^\d+ checkpoints · 3 threads",
+        r"^The two threads of part 1 took [\d,]+ bytes on CkptSaver\.$",
+        r"^On LangGraph's SqliteSaver the same run took [\d,]+, \d\d\.\d times as many",
+        r"^Removed ",
+    ],
+}
+
+
+def run(example: str, folder: Path) -> str:
+    """Run an example where nothing of this checkout lies; return what it prints, stderr included."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CKPT_")}
+    environment |= {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TMPDIR": str(folder), "COLUMNS": "110"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / f"{example}.py"],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", SHOWN)
+def test_an_example_shows_what_it_is_for(example: str, tmp_path: Path) -> None:
+    printed = run(example, tmp_path)
+    missing = [pattern for pattern in SHOWN[example] if not re.search(pattern, printed, re.M)]
+    assert not missing, printed
+    assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"support_agent"} == set(SHOWN)
+
+
+def test_the_two_savers_of_the_demo_hold_the_same_conversations(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLES)
+    from langgraph.checkpoint.sqlite import SqliteSaver
+    from support_agent import build, talk
+
+    from ckpt.langgraph import CkptSaver
+
+    states = []
+    with (
+        CkptSaver(tmp_path / "store.db") as ours,
+        SqliteSaver.from_conn_string(str(tmp_path / "langgraph.db")) as theirs,
+    ):
+        for saver in (ours, theirs):
+            graph = build(saver)
+            talk(graph, "t", ["Where is A-1?", "I want my money back.", "Thanks"], lambda who, text: None)
+            states.append(graph.get_state({"configurable": {"thread_id": "t"}}).values)
+    assert states[0] == states[1]
+    assert len(states[0]["messages"]) == 12
