@@ -1,4 +1,4 @@
-"""Cutting: the pieces of any bytes add up to them, and a cut that continues an earlier one is the same cut."""
+"""Cutting: pieces add up to their bytes, and continuing an earlier cut gives what a fresh one gives."""
 
 from __future__ import annotations
 

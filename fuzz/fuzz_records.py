@@ -96,7 +96,7 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     ),
 ]
 
-# The first byte says which kind of record, and whether the rest is a whole record or a body still to be sealed.
+# The first byte says which kind of record, and whether a whole record follows or a body still to be sealed.
 SEEDS = [bytes((kind,)) + record for kind, (_, record, _) in enumerate(_KINDS)] + [
     bytes((len(_KINDS) + kind,)) + record[:-8] for kind, (_, record, _) in enumerate(_KINDS)
 ]

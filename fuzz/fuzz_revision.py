@@ -37,8 +37,7 @@ def one(data: bytes) -> None:
         text = data.decode("utf-8", "replace")
     try:
         readings = parse(text)
-    except RevisionSyntaxError as error:
-        assert error.message
+    except RevisionSyntaxError:
         return
     assert readings
     for reading in readings:

@@ -1,4 +1,4 @@
-"""Ropes: hostile encodings are refused, what is decoded encodes again, and values come together or fail cleanly."""
+"""Ropes: hostile encodings are refused, and values come together right or not at all."""
 
 from __future__ import annotations
 

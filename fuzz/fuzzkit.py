@@ -1,8 +1,8 @@
 """What the fuzz targets share: a run under atheris, and cheap mutations for a run without it.
 
-A target is a file `fuzz_*.py` with `SEEDS` (valid inputs) and `one(data)`, which raises when a property does not
-hold. `python fuzz/fuzz_rope.py -max_total_time=60` runs it until then; all options of libFuzzer are taken, and
-inputs that fail are written to the temporary directory.
+A target is a file `fuzz_*.py` with `SEEDS` (valid inputs) and `one(data)`, which raises when a property does
+not hold. `python fuzz/fuzz_rope.py -max_total_time=60` runs it until then, or for a minute; all options of
+libFuzzer are taken. Inputs that fail are written to the temporary directory.
 """
 
 from __future__ import annotations

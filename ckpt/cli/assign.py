@@ -27,9 +27,7 @@ _FIELDS: Final = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
 """Extensions whose payload is [module, name, fields, …]."""
 
 
-def assigned(
-    types: Mapping[str, str], load: Callable[[str], bytes], assignments: Iterable[str]
-) -> dict[str, Opaque]:
+def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments: Iterable[str]) -> dict[str, Opaque]:
     """Return the channels that change, given the type of each and what loads one.
 
     The assignments are applied in order. A new key may be added at the top and in mappings; an index and a
@@ -51,7 +49,7 @@ def assigned(
             changed[key] = (type_ if type_ in MSGPACK_TYPES else LANGGRAPH), _leaf(value, path)
             continue
         if key not in changed and key not in types:
-            raise PathNotFoundError(f"the state has no key {format_path(path[:1])}")
+            raise _nothing(path[:1])
         if type_ not in MSGPACK_TYPES:
             raise _no_parts(path[:1], type_)
         whole = changed[key][1] if key in changed else _unpack(load(key))
@@ -92,11 +90,11 @@ def _replace(container: Any, path: Path, depth: int, value: Any) -> Any:
     if type(container) is dict:
         key = part if part in container or str(part) not in container else str(part)
         if not last and key not in container:
-            raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
+            raise _nothing(path[: depth + 1])
         return {**container, key: value if last else _replace(container[key], path, depth + 1, value)}
     if type(container) is list and isinstance(part, int):
         if not -len(container) <= part < len(container):
-            raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
+            raise _nothing(path[: depth + 1])
         items = list(container)
         items[part] = value if last else _replace(items[part], path, depth + 1, value)
         return items
@@ -110,10 +108,16 @@ def _inside(found: msgpack.ExtType, path: Path, depth: int, value: Any) -> msgpa
         return msgpack.ExtType(found.code, _pack(_replace(payload, path, depth, value)))
     if found.code in _FIELDS and type(payload) is list and len(payload) > 2 and type(payload[2]) is dict:
         if path[depth] not in payload[2]:  # a new field would be one that its class does not know
-            raise PathNotFoundError(f"the state holds nothing at {format_path(path[: depth + 1])}")
+            raise _nothing(path[: depth + 1])
         payload[2] = _replace(payload[2], path, depth, value)
         return msgpack.ExtType(found.code, _pack(payload))
     raise _no_parts(path[:depth], "instance of a class")
+
+
+def _nothing(path: Path) -> PathNotFoundError:
+    return PathNotFoundError(
+        f"the state holds nothing at {format_path(path)}", hints=["ckpt show REV PATH shows what is there"]
+    )
 
 
 def _no_parts(path: Path, what: str) -> InvalidInputError:

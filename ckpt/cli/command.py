@@ -55,9 +55,7 @@ def global_options() -> list[click.Parameter]:
     def value(*names: str, field: str, metavar: str, text: str, **extra: Any) -> click.Parameter:
         callback = _on_invocation(field)
         declared = [*names, f"global_{field}"]
-        return GlobalOption(
-            declared, metavar=metavar, expose_value=False, callback=callback, help=text, **extra
-        )
+        return GlobalOption(declared, metavar=metavar, expose_value=False, callback=callback, help=text, **extra)
 
     return [
         value(
@@ -115,9 +113,7 @@ def short_help_option() -> click.Option:
     )
 
 
-def _write_options(
-    command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, *, full: bool
-) -> None:
+def _write_options(command: click.Command, ctx: click.Context, formatter: click.HelpFormatter, *, full: bool) -> None:
     groups: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
@@ -162,7 +158,5 @@ class PathCommand(Command):
 
 PATHS: Final = "ckpt.cli.paths"
 
-dry_run_option = click.option(
-    "-n", "--dry-run", is_flag=True, help="Say what would happen and change nothing."
-)
+dry_run_option = click.option("-n", "--dry-run", is_flag=True, help="Say what would happen and change nothing.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")

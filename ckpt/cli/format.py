@@ -141,8 +141,7 @@ def width_of(text: str) -> int:
     from unicodedata import combining, east_asian_width  # only texts that need it pay for it
 
     return sum(
-        0 if combining(char) or char == "\u200d" else 2 if east_asian_width(char) in "WF" else 1
-        for char in text
+        0 if combining(char) or char == "\u200d" else 2 if east_asian_width(char) in "WF" else 1 for char in text
     )
 
 

@@ -67,9 +67,7 @@ class Main(click.Group):
         """Import and return a command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(
-            f"ckpt.cli.commands.{_MODULES.get(cmd_name, cmd_name)}"
-        ).command
+        command: click.Command = import_module(f"ckpt.cli.commands.{_MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def resolve_command(

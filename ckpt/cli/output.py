@@ -118,7 +118,7 @@ class Output:
 
     def style(self, text: str, name: str) -> str:
         """Return `text` in a colour if there are colours; never the only sign of anything."""
-        return click.style(text, **STYLES[name]) if name and self._color else text
+        return click.style(text, **STYLES[name]) if text and name and self._color else text
 
     def print(self, line: str = "") -> None:
         """Write one line of a result for people."""
@@ -136,16 +136,12 @@ class Output:
     def columns(self, rows: Sequence[Sequence[Cell]], *, flexible: int | None, width: int) -> list[str]:
         """Return rows of cells as lines of equal columns, two spaces apart."""
         count = max(map(len, rows), default=0)
-        widths = [
-            max((width_of(row[i].text) for row in rows if i < len(row)), default=0) for i in range(count)
-        ]
+        widths = [max((width_of(row[i].text) for row in rows if i < len(row)), default=0) for i in range(count)]
         used = [i for i in range(count) if widths[i]]
         if flexible is not None and flexible in used:
             excess = sum(widths[i] + 2 for i in used) - 2 - width
             widths[flexible] = max(widths[flexible] - max(excess, 0), min(widths[flexible], 12))
-        return [
-            "  ".join(self._cell(row[i], widths[i]) for i in used if i < len(row)).rstrip() for row in rows
-        ]
+        return ["  ".join(self._cell(row[i], widths[i]) for i in used if i < len(row)).rstrip() for row in rows]
 
     def note(self, line: str) -> None:
         """Write a remark to stderr, unless the user wants quiet."""

@@ -70,8 +70,7 @@ def checkpoint(
     }
     if changes is not None:
         record["changed"] = [
-            {"key": each.key, "add": each.add, "change": each.change, "remove": each.remove}
-            for each in changes
+            {"key": each.key, "add": each.add, "change": each.change, "remove": each.remove} for each in changes
         ]
     return record
 
@@ -180,9 +179,7 @@ def stats(found: Stats) -> Record:
             "disk": found.bytes_disk,
             "reclaimable": found.bytes_reclaimable,
         },
-        "channels": [
-            {"channel": each.name, "logical": each.logical, "unique": each.unique} for each in found.channels
-        ],
+        "channels": [{"channel": each.name, "logical": each.logical, "unique": each.unique} for each in found.channels],
     }
 
 

@@ -98,9 +98,7 @@ WRITE: Final = fields({
 })  # fmt: skip
 
 
-def document(
-    name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None
-) -> Schema:
+def document(name: str, required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
     """Return the schema of one document, which says its own name."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

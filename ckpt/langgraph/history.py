@@ -48,9 +48,7 @@ def delta_history(
     loaded = iter(repository.load([*values, *seeds.values()]))
     result: dict[str, DeltaChannelHistory] = {}
     for channel, found_writes in writes.items():
-        live = [
-            (write.task_id, channel, serde.loads_typed((write.type, next(loaded)))) for write in found_writes
-        ]
+        live = [(write.task_id, channel, serde.loads_typed((write.type, next(loaded)))) for write in found_writes]
         result[channel] = {"writes": live[::-1]}
     for channel, value in seeds.items():
         seed: Any = serde.loads_typed((value.type, next(loaded)))

@@ -8,12 +8,9 @@ saver beyond its base class is written down in `docs/saver-contract.md`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Lock
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -35,48 +32,18 @@ from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.langgraph.history import delta_history
 from ckpt.langgraph.metadata import matches, merged_metadata
-from ckpt.objects.store import Cache
+from ckpt.langgraph.shared import Done, Shared, config_of, place, several, warn_encrypted
 from ckpt.repository import Repository, StoredCheckpoint, open_repository
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.values.serializer import Serializer
 
-logger = logging.getLogger(__name__)
-
 _APART = frozenset({"channel_values", "id", "ts"})
-_WORKERS = 8
 _PAGE_MAX = 32
-_VERSIONS_CACHE = 256
 _STRATEGIES = frozenset({"keep_latest", "delete", "delete_all"})
-_warned_encrypted = False
 
 _T = TypeVar("_T")
-
-
-class _Shared:
-    """What all copies of a saver share: the repository, the pool of threads, and what the saver remembers."""
-
-    def __init__(self, repository: Repository, *, owned: bool) -> None:
-        self.repository = repository
-        self.owned = owned
-        self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
-        self._pool: ThreadPoolExecutor | None = None
-        self._lock = Lock()
-
-    def pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
-            return self._pool
-
-    def close(self) -> None:
-        with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=True)
-        if self.owned:
-            self.repository.close()
 
 
 class CkptSaver(BaseCheckpointSaver[str]):
@@ -107,15 +74,15 @@ class CkptSaver(BaseCheckpointSaver[str]):
         if isinstance(configurable_keys, str):
             raise InvalidInputError("configurable_keys takes a collection of names, not one string")
         if isinstance(store, Repository):
-            self._shared = _Shared(store, owned=False)
+            self._shared = Shared(store, owned=False)
         else:
             repository = open_repository(store, max_checkpoint_size=max_checkpoint_size)
-            self._shared = _Shared(repository, owned=True)
+            self._shared = Shared(repository, owned=True)
         self._configurable_keys = None if configurable_keys is None else frozenset(configurable_keys)
         self._expect_head = on_conflict == "error"
         self._plain = Serializer()
         if isinstance(serde, EncryptedSerializer):
-            _warn_encrypted()
+            warn_encrypted()
 
     @classmethod
     def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
@@ -129,9 +96,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
     # -- life cycle -----------------------------------------------------------------------------------
 
-    def setup(self) -> _Done:
+    def setup(self) -> Done:
         """Do nothing: the store is ready as soon as the saver exists. May be awaited."""
-        return _Done()
+        return Done()
 
     def close(self) -> None:
         """Wait for calls under way and release the store, unless the repository was handed in."""
@@ -172,7 +139,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         are taken over from it without being serialized. Raises StateTooLargeError, ThreadDeletedError, and
         HeadMovedError with `on_conflict="error"`; nothing is written then.
         """
-        thread, namespace = _place(config)
+        thread, namespace = place(config)
         serde = self.serde
         versions: ChannelVersions = checkpoint.get("channel_versions") or {}
 
@@ -195,14 +162,13 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 header=Typed(*serde.dumps_typed(header)),
                 metadata=self._dump_metadata(merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
-                    name: Channel(partial(_typed, serde, value), unchanged(name))
-                    for name, value in values.items()
+                    name: Channel(partial(_typed, serde, value), unchanged(name)) for name, value in values.items()
                 },
                 expect_head=self._expect_head,
             )
         )
         self._shared.versions.put(stored.commit.header.rope, dict(versions), 1)
-        return _config(thread, namespace, checkpoint["id"])
+        return config_of(thread, namespace, checkpoint["id"])
 
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
@@ -212,7 +178,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         Decided write by write: error, scheduled, interrupt and resume writes replace what they wrote before,
         all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile.
         """
-        thread, namespace = _place(config)
+        thread, namespace = place(config)
         checkpoint_id = get_checkpoint_id(config)
         if checkpoint_id is None:
             raise InvalidInputError("put_writes needs the checkpoint_id that the writes belong to")
@@ -248,7 +214,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         None only for what was never stored, or was deleted. Damage raises IntegrityError.
         """
-        thread, namespace = _place(config)
+        thread, namespace = place(config)
         checkpoint_id = get_checkpoint_id(config)
         stored = self.repository.read(thread, namespace, checkpoint_id or None)
         return self._tuples([stored])[0] if stored is not None else None
@@ -280,9 +246,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         for stored in self._candidates(config, before):
             if left is not None and left <= 0:
                 break
-            if wanted and not matches(
-                self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted
-            ):
+            if wanted and not matches(self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted):
                 continue
             batch.append(stored)
             if left is not None:
@@ -321,9 +285,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         loaded = iter(zip(values, self.repository.load(values), strict=True)) if values else iter(())
         return [self._tuple(stored, loaded) for stored in batch]
 
-    def _tuple(
-        self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]]
-    ) -> CheckpointTuple:
+    def _tuple(self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]]) -> CheckpointTuple:
         loads = self.serde.loads_typed
         header, data = next(loaded)
         checkpoint = loads((header.type, data))
@@ -341,10 +303,10 @@ class CkptSaver(BaseCheckpointSaver[str]):
             writes.append((write.task_id, write.channel, loads((value.type, data))))
         parents = stored.commit.parents
         return CheckpointTuple(
-            _config(stored.thread, stored.namespace, stored.checkpoint_id),
+            config_of(stored.thread, stored.namespace, stored.checkpoint_id),
             cast(Checkpoint, checkpoint),
             metadata,
-            _config(stored.thread, stored.namespace, parents[0].checkpoint_id) if parents else None,
+            config_of(stored.thread, stored.namespace, parents[0].checkpoint_id) if parents else None,
             writes,
         )
 
@@ -352,10 +314,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
-        thread, namespace = _place(config)
-        return delta_history(
-            self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels
-        )
+        thread, namespace = place(config)
+        return delta_history(self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels)
 
     # -- threads --------------------------------------------------------------------------------------
 
@@ -369,7 +329,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         What another fork or a DeltaChannel of a checkpoint that stays needs is kept out of sight. Reads every
         checkpoint's metadata.
         """
-        wanted = {str(run_id) for run_id in _several(run_ids, "run_ids")}
+        wanted = {str(run_id) for run_id in several(run_ids, "run_ids")}
         if not wanted:
             return
         for name in self.repository.thread_names():
@@ -394,7 +354,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         An interrupted thread stays resumable and DeltaChannels of what is kept still rebuild. Raises
         InvalidInputError for another strategy or a plain string instead of a list.
         """
-        names = [str(thread_id) for thread_id in _several(thread_ids, "thread_ids")]
+        names = [str(thread_id) for thread_id in several(thread_ids, "thread_ids")]
         if strategy not in _STRATEGIES:
             raise InvalidInputError(f"strategy={strategy!r} is not one of {', '.join(sorted(_STRATEGIES))}")
         for name in names:
@@ -411,7 +371,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         Raises RevisionSyntaxError, RevisionNotFoundError or AmbiguousRevisionError.
         """
         info = self.repository.resolve(revision, thread=thread)
-        return _config(info.thread, info.namespace, info.checkpoint_id)
+        return config_of(info.thread, info.namespace, info.checkpoint_id)
 
     def get_next_version(self, current: Any, channel: None) -> str:
         """Return the version after `current`: a zero-padded string, so that versions sort by age.
@@ -482,39 +442,5 @@ class CkptSaver(BaseCheckpointSaver[str]):
         await self._run(lambda: self.prune(thread_ids, strategy=strategy))
 
 
-class _Done:
-    """What `setup` returns: nothing to wait for, though it may be awaited."""
-
-    def __await__(self) -> Iterator[Any]:
-        return iter(())
-
-
 def _typed(serde: SerializerProtocol, value: object) -> Typed:
     return Typed(*serde.dumps_typed(value))
-
-
-def _place(config: RunnableConfig) -> tuple[str, str]:
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
-
-
-def _config(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
-    return {
-        "configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}
-    }
-
-
-def _several(ids: Sequence[str], what: str) -> Sequence[str]:
-    if isinstance(ids, str | bytes):
-        raise InvalidInputError(f"{what} takes a list of ids, not one string", hints=[f"write [{ids!r}]"])
-    return ids
-
-
-def _warn_encrypted() -> None:
-    global _warned_encrypted
-    if not _warned_encrypted:
-        _warned_encrypted = True
-        logger.warning(
-            "EncryptedSerializer encrypts each value with a random nonce, so no two are equal and nothing is "
-            "stored only once. Values stay readable; the store grows as with other savers."
-        )

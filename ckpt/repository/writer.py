@@ -212,13 +212,9 @@ class Writer:
                     self._core.objects.stored(name, attempt.draft, numbers)
                     self._remember(name, attempt)
                     return
-        raise ConflictError(
-            f"thread {name!r} is changed by other writers all the time", hints=["try again later"]
-        )
+        raise ConflictError(f"thread {name!r} is changed by other writers all the time", hints=["try again later"])
 
-    def _begin(
-        self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int
-    ) -> _Attempt:
+    def _begin(self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int) -> _Attempt:
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
         known = self._threads.get(name) or self._directory.find(name)
@@ -317,9 +313,7 @@ class Writer:
             )
 
     def _is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
-        return bool(record.former or record.ghosts) and self._directory.is_ghost(
-            record, namespace, checkpoint_id
-        )
+        return bool(record.former or record.ghosts) and self._directory.is_ghost(record, namespace, checkpoint_id)
 
     # -- building a commit ----------------------------------------------------------------------------
 

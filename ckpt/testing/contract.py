@@ -38,7 +38,16 @@ HOSTILE_KEYS = (
 )  # fmt: skip
 """Keys that sort, escape or compare differently where bytes are taken for text. All are in use at once."""
 
-HOSTILE_VALUES = (b"", b"\x00", b"\xff", b"\x00\xff\x00", b"NULL", b"\xed\xa0\x80", bytes(1 << 20), b"\xff" * 1_048_577)
+HOSTILE_VALUES = (
+    b"",
+    b"\x00",
+    b"\xff",
+    b"\x00\xff\x00",
+    b"NULL",
+    b"\xed\xa0\x80",
+    bytes(1 << 20),
+    b"\xff" * 1_048_577,
+)
 
 LAST = b"\xff" * (RECORD_KEY_MAX + 1)
 WAIT_SECONDS = 20.0
@@ -191,7 +200,11 @@ class StorageContract:
         assert len({one, two, three, four, five, six}) == 6
         assert min(one, two, three, four, five, six) > 0
         first = {one: StoredFrame(0, b"one"), two: StoredFrame(one, b"two"), four: StoredFrame(two, b"four")}
-        second = {three: StoredFrame(0, b"three"), five: StoredFrame(three, b"five"), six: StoredFrame(five, b"six")}
+        second = {
+            three: StoredFrame(0, b"three"),
+            five: StoredFrame(three, b"five"),
+            six: StoredFrame(five, b"six"),
+        }
         assert other.load([four]) == first
         assert other.load([six, two, 987_654]) == second | {one: first[one], two: first[two]}
         assert other.load([]) == {}
@@ -236,7 +249,11 @@ class StorageContract:
         second, third = storage.publish(
             Batch(frames=[Frame(0, b"second", (old, new)), Frame(0, b"third", (b"+" * 16, fresh, new))])
         )
-        assert storage.locate([old, new, fresh]) == {old: Place(first, 1), new: Place(second, 1), fresh: Place(third, 1)}
+        assert storage.locate([old, new, fresh]) == {
+            old: Place(first, 1),
+            new: Place(second, 1),
+            fresh: Place(third, 1),
+        }
 
     def test_the_index_and_the_frames_are_scanned_in_pages(self, storage: Storage) -> None:
         frames = [Frame(0, b"x" * i, tuple(object_key(i * 10 + j) for j in (2, 0, 1))) for i in range(1, 8)]
@@ -255,7 +272,10 @@ class StorageContract:
         before = storage.usage()
         assert before == Usage(before.disk, 0, 0, before.free, 0)
         storage.publish(
-            Batch(records={b"k": bytes(50_000)}, frames=[Frame(0, bytes(70_000), (object_key(1), object_key(2)))])
+            Batch(
+                records={b"k": bytes(50_000)},
+                frames=[Frame(0, bytes(70_000), (object_key(1), object_key(2)))],
+            )
         )
         after = storage.usage()
         assert (after.frames, after.objects) == (70_000, 2)
@@ -270,7 +290,9 @@ class StorageContract:
             expected = {b"a": b"1", b"c": None, **wrong}
             with pytest.raises(RecordChangedError) as caught:
                 storage.publish(
-                    Batch(expected, {b"a": b"9", b"new": b"9", b"b": None}, [Frame(0, b"no", (object_key(1),))])
+                    Batch(
+                        expected, {b"a": b"9", b"new": b"9", b"b": None}, [Frame(0, b"no", (object_key(1),))]
+                    )
                 )
             current = {b"a": b"1", b"b": b"2", b"empty": b""}
             assert caught.value.current == {key: current.get(key) for key in expected}
@@ -292,7 +314,9 @@ class StorageContract:
         stale = storage.epoch()
         storage.publish(Batch(records={b"a": None}, epoch=stale))
         with pytest.raises(EpochChangedError) as caught:
-            storage.publish(Batch({b"a": None}, {b"b": b"2"}, [Frame(0, b"no", (object_key(1),))], epoch=stale))
+            storage.publish(
+                Batch({b"a": None}, {b"b": b"2"}, [Frame(0, b"no", (object_key(1),))], epoch=stale)
+            )
         assert caught.value.epoch == storage.epoch() != stale
         assert storage.scan(b"", LAST) == [] == storage.scan_frames(0, 9)
         assert storage.locate([object_key(1)]) == {}
@@ -342,7 +366,11 @@ class StorageContract:
             def claim(number: int, key: bytes = key) -> bytes | None:
                 try:
                     (storage, other)[number % 2].publish(
-                        Batch({key: None}, {key: b"w%d" % number}, [Frame(0, b"w%d" % number, (key + bytes(13),))])
+                        Batch(
+                            {key: None},
+                            {key: b"w%d" % number},
+                            [Frame(0, b"w%d" % number, (key + bytes(13),))],
+                        )
                     )
                 except RecordChangedError as lost:
                     return lost.current[key]
@@ -383,11 +411,15 @@ class StorageContract:
     # -- exclusive ------------------------------------------------------------------------------------
 
     def test_what_is_written_exclusively_appears_at_once(self, storage: Storage, other: Storage) -> None:
-        storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1), object_key(2)))]))
+        storage.publish(
+            Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1), object_key(2)))])
+        )
         before = storage.epoch()
         with storage.exclusive() as session:
             (old,) = session.scan_frames(0, 5)
-            (number,) = session.write(Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
+            (number,) = session.write(
+                Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))])
+            )
             session.forget([object_key(2), object_key(3)])
             session.drop([old[0], 987_654])
             assert session.read([b"a"]) == [b"2"]
@@ -422,8 +454,13 @@ class StorageContract:
         (number,) = storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1),))]))
         before = storage.epoch()
         for failure in (ValueError, KeyboardInterrupt, EpochChangedError(7)):
-            with pytest.raises(failure if isinstance(failure, type) else type(failure)), storage.exclusive() as session:
-                session.write(Batch(records={b"a": None, b"b": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
+            with (
+                pytest.raises(failure if isinstance(failure, type) else type(failure)),
+                storage.exclusive() as session,
+            ):
+                session.write(
+                    Batch(records={b"a": None, b"b": b"2"}, frames=[Frame(0, b"new", (object_key(1),))])
+                )
                 session.forget([object_key(1)])
                 session.drop([number])
                 raise failure
@@ -468,7 +505,9 @@ class StorageContract:
 
     def test_compacting_loses_nothing(self, storage: Storage, other: Storage) -> None:
         keep = {b"%05d" % number: bytes(100) for number in range(200)}
-        numbers = storage.publish(Batch(records=keep, frames=[Frame(0, bytes(90_000), ()) for _ in range(20)]))
+        numbers = storage.publish(
+            Batch(records=keep, frames=[Frame(0, bytes(90_000), ()) for _ in range(20)])
+        )
         with storage.exclusive() as session:
             session.drop(numbers[1:])
         storage.compact()

@@ -25,6 +25,8 @@ INLINE, BLOB, ROPE = 0, 1, 2
 
 ID_SIZE = 32
 _DEPTH_MAX = 10_000
+ITEMS_MAX = 1 << 24
+"""Pieces that are put together at once; only forged ropes have more."""
 
 
 class Item(NamedTuple):
@@ -75,6 +77,8 @@ def decode_items(rope: bytes) -> list[Item]:
         size = length if kind == INLINE else ID_SIZE
         if kind > ROPE or offset + size > end:
             raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
+        if kind != INLINE and not length:
+            raise DamagedObjectError("a rope is damaged: it names an object for no bytes at all")
         items.append(Item(kind, length, count, rope[offset : offset + size]))
         offset += size
     return items
@@ -175,6 +179,8 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
         if wanted_ropes:
             opened = {oid: _open(oid, loaded) for oid in wanted_ropes}
             columns = [_expand(column, opened) for column in columns]
+            if sum(map(len, columns)) > ITEMS_MAX:
+                raise DamagedObjectError("a rope is damaged: it has more pieces than any value could")
     else:
         raise DamagedObjectError("a rope is nested without end")
     values = []

@@ -90,7 +90,8 @@ class Serializer:
     def dumps_typed(self, value: object, *, path: str = "") -> tuple[str, bytes]:
         """Return `(tag, bytes)`; equal values give equal bytes in every process.
 
-        Raises `UnstorableValueError`, naming the path (that of the value itself is `path`), for what would not come back equal in value and type.
+        Raises `UnstorableValueError` for what would not come back equal in value and type, naming where it
+        stands; `path` is that of the value itself.
         """
         if type(value) is Opaque and value.kind == "document":
             return value.name, value.raw

@@ -25,9 +25,7 @@ from ckpt.langgraph import CkptSaver
 
 SUPPORT = "support-42"
 WAITING = "support-43"
-LETTER = (
-    "Dear Ana,\n\nwe refunded the whole order.\nThe money arrives within three days.\n\nYour support team"
-)
+LETTER = "Dear Ana,\n\nwe refunded the whole order.\nThe money arrives within three days.\n\nYour support team"
 
 
 class Support(TypedDict):

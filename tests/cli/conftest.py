@@ -35,9 +35,7 @@ _SETTINGS = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--update-golden", action="store_true", help="write the golden files of the command line anew"
-    )
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of the command line anew")
 
 
 def normalised(text: str) -> str:

@@ -31,9 +31,7 @@ def changed(state: Mapping[str, object], assignments: Iterable[str]) -> dict[str
     """Assign on a state of the built-in serializer, and revive what changed."""
     serializer = Serializer()
     stored = {name: serializer.dumps_typed(value) for name, value in state.items()}
-    found = assigned(
-        {name: each[0] for name, each in stored.items()}, lambda key: stored[key][1], assignments
-    )
+    found = assigned({name: each[0] for name, each in stored.items()}, lambda key: stored[key][1], assignments)
     return {name: serializer.loads_typed(serializer.dumps_typed(value)) for name, value in found.items()}
 
 
@@ -126,9 +124,7 @@ def test_what_the_command_line_changes_is_what_the_graph_continues_from(graph_st
         assert graph.invoke(Command(resume="fine"), place("twin"))["notes"][0] == "approved: fine"
         assert graph.get_state(place(WAITING)).next == ("agent",)
         assert graph.invoke(None, place(WAITING))["__interrupt__"]
-    heads = [
-        item["id"] for item in document("log", SUPPORT, "--heads", "-n", "99")["items"] if item["is_head"]
-    ]
+    heads = [item["id"] for item in document("log", SUPPORT, "--heads", "-n", "99")["items"] if item["is_head"]]
     assert len(heads) == 2
 
 

@@ -30,9 +30,7 @@ def test_parents_that_are_not_shown_keep_their_lane_open() -> None:
 
 
 def test_two_heads_meet_where_they_parted() -> None:
-    assert drawn(("8", "4"), ("4", "c"), ("f", "2"), ("2", "c"), ("c", "")) == picture(
-        "8\n4\n│ f\n│ 2\n├─╯\nc"
-    )
+    assert drawn(("8", "4"), ("4", "c"), ("f", "2"), ("2", "c"), ("c", "")) == picture("8\n4\n│ f\n│ 2\n├─╯\nc")
 
 
 def test_several_lanes_end_in_one_row_and_cross_those_that_go_on() -> None:

@@ -15,9 +15,7 @@ from ckpt.cli.escape import _UNSAFE
 from ckpt.langgraph import CkptSaver
 from ckpt.values.inert import to_json
 
-EVIL = (
-    "a\x1b[31m\x1b]0;title\x07 \x9b2J\x90\x85 \x08\x7f \u202edcba\u2066\u200f\u061c \u2028\U000e0041 \r\n\tz"
-)
+EVIL = "a\x1b[31m\x1b]0;title\x07 \x9b2J\x90\x85 \x08\x7f \u202edcba\u2066\u200f\u061c \u2028\U000e0041 \r\n\tz"
 BROKEN = EVIL + "\ud800"
 IDS = [
     "acme", "acme~1", "acme~1^", "@", "HEAD", "@~1", "#0", "#-1", "tag:good", "good", "id:abcd", "abcd",

@@ -110,6 +110,4 @@ def test_langgraph_is_not_imported_for_its_own_store(graph_store: Path) -> None:
 
 
 def test_a_command_that_needs_no_store_opens_none() -> None:
-    assert not any(
-        name.startswith(("ckpt.repository", "ckpt.storage")) for name in imported(run_apart("schema"))
-    )
+    assert not any(name.startswith(("ckpt.repository", "ckpt.storage")) for name in imported(run_apart("schema")))

@@ -138,9 +138,7 @@ def test_what_json_cannot_hold_is_marked(plain_store: Path) -> None:
     import ckpt
 
     with ckpt.open(str(plain_store)) as repository:
-        repository.thread("odd").commit(
-            {"bytes": b"\x00\xff", "text": "a\ud800", "map": {1: 2}, "nan": 1e999}
-        )
+        repository.thread("odd").commit({"bytes": b"\x00\xff", "text": "a\ud800", "map": {1: 2}, "nan": 1e999})
     state = document("show", "odd", "--state")["state"]
     assert state["bytes"] == {"$bytes": "AP8="}
     assert state["text"]["text_b64"]

@@ -44,9 +44,7 @@ def test_help_needs_no_command_module_and_no_engine() -> None:
         "try:\n    cli.main(['--help'])\nexcept SystemExit: pass\n"
         "print(' '.join(sorted(sys.modules)), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = set(done.stderr.split())
     assert "ckpt.cli.main" in loaded
     heavy = {
@@ -297,9 +295,7 @@ def test_the_store_is_found_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert nearest_store(deep) == nearer
 
 
-def test_the_flag_beats_the_environment_beats_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_flag_beats_the_environment_beats_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".ckpt").mkdir()
     (tmp_path / ".ckpt" / "store.db").touch()
     monkeypatch.setenv("CKPT_STORE", "sqlite:///from-environment.db")

@@ -122,9 +122,7 @@ def test_paths_are_read(text: str, path: tuple[str | int, ...]) -> None:
     assert parse_path(text) == path
 
 
-@pytest.mark.parametrize(
-    "text", ["", ".", "a.", "a..b", "a[", "a[x]", "a[01]", "[0]", "a]b", 'a["x"', "a[0]b"]
-)
+@pytest.mark.parametrize("text", ["", ".", "a.", "a..b", "a[", "a[x]", "a[01]", "[0]", "a]b", 'a["x"', "a[0]b"])
 def test_malformed_paths_are_refused(text: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         parse_path(text)

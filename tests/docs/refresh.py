@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from docs_kit import ROOT, Block, Page, agrees, blocks, make_store, pages, steps
-from reference import BEGIN, written
+from docs_reference import BEGIN, written
 
 
 def refreshed(page: Path, run: Page) -> str:

@@ -1,7 +1,7 @@
 """Make the kept store of this format and what it is expected to hold: `python tests/format/make_fixture.py`.
 
-Only while the format has not been released. From then on the kept files must never change: a new format gets a
-fixture of its own beside them.
+Only while the format has not been released. From then on the kept files must never change: a new format gets
+a fixture of its own beside them.
 """
 
 from __future__ import annotations

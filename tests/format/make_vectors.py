@@ -1,7 +1,7 @@
 """Make the test vectors of the format: `python tests/format/make_vectors.py` writes `vectors.json`.
 
-Everything in `docs/format.md` that is bytes has a vector here, so that another implementation can check itself.
-Bytes are hex. A test makes them anew and compares; change them only together with the format.
+Everything in `docs/format.md` that is bytes has a vector here, so that another implementation can check
+itself. Bytes are hex. A test makes them anew and compares; change them only together with the format.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _object(kind: int, data: bytes) -> dict[str, Any]:
 
 
 def _raw_blocks(frames: list[bytes]) -> list[bytes]:
-    """Return zstd without compression, whose bytes do not depend on the library: magic number, window, raw blocks."""
+    """Return zstd streams of raw blocks, whose bytes do not depend on the library."""
     blocks = [(len(raw) << 3).to_bytes(3, "little") + raw for raw in frames]
     return [bytes.fromhex("28b52ffd0048") + blocks[0], *blocks[1:]]
 

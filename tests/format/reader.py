@@ -1,7 +1,7 @@
 """A reader of stores in a SQLite file, written from `docs/format.md` alone; it imports nothing of `ckpt`.
 
-`python tests/format/reader.py store.db` prints what it finds as JSON. It checks what a reader must check: seals,
-and the hash of every object. It reads the whole store into memory and is not made for large ones.
+`python tests/format/reader.py store.db` prints what it finds as JSON. It checks what a reader must check:
+seals, lengths, and the hash of every object. It reads the whole store into memory.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sqlite3
 import struct
 import sys
 import uuid
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,38 +65,30 @@ def number_key(number: int) -> bytes:
     return bytes((len(data),)) + data
 
 
-def text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
-
-
 def name_hash(name: str) -> bytes:
     return blake3(name.encode("utf-8", "surrogatepass")).digest(16)
 
 
 class Store:
     def __init__(self, path: Path) -> None:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-        assert connection.execute("PRAGMA application_id").fetchone()[0] == 0x636B7074, "not a store"
-        assert connection.execute("PRAGMA user_version").fetchone()[0] == 1, "another format"
-        self.records: dict[bytes, bytes] = dict(
-            connection.execute("SELECT key, value FROM record ORDER BY key")
-        )
-        self.places: dict[bytes, int] = dict(connection.execute("SELECT key, place FROM object"))
-        rows = connection.execute("SELECT number, previous, data FROM frame").fetchall()
-        self.frames: dict[int, tuple[int, bytes]] = {
-            number: (previous, data) for number, previous, data in rows
-        }
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        query = connection.execute
+        query("BEGIN")
+        assert query("PRAGMA application_id").fetchone()[0] == 0x636B7074, "not a store"
+        assert query("PRAGMA user_version").fetchone()[0] == 1, "another format"
+        self.records: dict[bytes, bytes] = dict(query("SELECT key, value FROM record ORDER BY key"))
+        self.places: dict[bytes, int] = dict(query("SELECT key, place FROM object"))
+        rows = query("SELECT number, previous, data FROM frame")
+        self.frames: dict[int, tuple[int, bytes]] = {row[0]: row[1:] for row in rows}
         self.opened: dict[int, list[tuple[int, bytes]]] = {}
         connection.close()
 
-    # -- objects and values ---------------------------------------------------------------------------
-
     def open_pack(self, number: int) -> None:
-        chain = [number]
-        while previous := self.frames[chain[-1]][0]:
-            chain.append(previous)
+        numbers = [number]
+        while previous := self.frames[numbers[-1]][0]:
+            numbers.append(previous)
         stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-        for each in reversed(chain):
+        for each in reversed(numbers):
             self.opened[each] = frame_objects(stream.decompress(self.frames[each][1]))
 
     def object(self, oid: bytes) -> bytes:
@@ -117,8 +110,6 @@ class Store:
     def typed(self, type_: str, rope: bytes) -> list[str]:
         return [type_, self.value(rope).hex()]
 
-    # -- records --------------------------------------------------------------------------------------
-
     def under(self, prefix: bytes) -> dict[bytes, Any]:
         return {key: unseal(key, value) for key, value in self.records.items() if key.startswith(prefix)}
 
@@ -135,13 +126,8 @@ class Store:
             number, moment, bare = record[6]
 
     def events(self, record: list[Any]) -> list[list[Any]]:
-        opened: list[list[Any]] = []
-        for event in record:
-            if event[0] == 2:
-                opened += unseal(b"spill", self.object(event[2]))
-            else:
-                opened.append(event)
-        return sorted(opened, key=lambda event: event[1])
+        opened = [[event] if event[0] != 2 else unseal(b"spill", self.object(event[2])) for event in record]
+        return sorted(chain.from_iterable(opened), key=lambda event: event[1])
 
     def rows(self, number: int, namespace: str) -> dict[str, list[list[Any]]]:
         """The events of every checkpoint of a namespace, as the thread sees them, by checkpoint id."""
@@ -150,7 +136,7 @@ class Store:
             prefix = b"t" + number_key(thread) + b"c"
             prefix += b"\x01" + name_hash(namespace) if namespace else b"\x00"
             for key, record in self.under(prefix).items():
-                name = text(key[len(prefix) :])
+                name = key[len(prefix) :].decode("utf-8", "surrogatepass")
                 seen = [event for event in self.events(record) if moment is None or event[1] <= moment]
                 if not namespace and name == bare:
                     seen = [event for event in seen if event[0] == 0]
@@ -163,8 +149,8 @@ class Store:
         if not decisive or decisive[-1][0] == 3:
             return None
         commit = decisive[-1][2]
-        namespace, id_, timestamp, parents, *rest = unpack(self.object(commit))
-        channels = rest[4]
+        namespace, id_, timestamp, parents, *rest, channels = unpack(self.object(commit))
+        entries = zip(channels[::3], channels[1::3], channels[2::3], strict=True)
         return {
             "id": name,
             "commit": commit.hex(),
@@ -173,9 +159,7 @@ class Store:
             "parents": [[parent, oid.hex()] for parent, oid in parents],
             "header": self.typed(*rest[0:2]),
             "metadata": self.typed(*rest[2:4]),
-            "channels": {
-                channels[i]: self.typed(*channels[i + 1 : i + 3]) for i in range(0, len(channels), 3)
-            },
+            "channels": {channel: self.typed(*value) for channel, *value in entries},
             "writes": self.writes(events),
         }
 
@@ -188,30 +172,24 @@ class Store:
                     slots[task, index] = [path, task, index, channel, *self.typed(type_, rope)]
         return sorted(slots.values(), key=lambda write: write[:3])
 
+    def thread(self, number: int) -> dict[str, Any]:
+        segments = self.segments(number)
+        names = {""}
+        for thread, *_ in segments:
+            names |= {line[0] for line in self.under(b"t" + number_key(thread) + b"l").values()}
+        namespaces = {}
+        for name in sorted(names):
+            made = [self.checkpoint(*row) for row in self.rows(number, name).items()]
+            namespaces[name] = [each for each in made if each is not None]
+        return {"head": segments[0][1][3][1], "namespaces": namespaces}
+
     def content(self) -> dict[str, Any]:
-        threads, numbers = {}, {}
-        for name, number, _, _ in self.under(b"n").values():
-            if number is None:
-                continue
-            numbers[number] = name
-            segments = self.segments(number)
-            lines = [
-                line for each in segments for line in self.under(b"t" + number_key(each[0]) + b"l").values()
-            ]
-            namespaces = {}
-            for namespace in dict.fromkeys(["", *sorted(line[0] for line in lines)]):
-                rows = self.rows(number, namespace).items()
-                namespaces[namespace] = [made for row in rows if (made := self.checkpoint(*row)) is not None]
-            threads[name] = {"head": segments[0][1][3][1], "namespaces": namespaces}
-        tags = {
-            tag[0]: [numbers[tag[1]], *tag[2:4], tag[4].hex()]
-            for tag in self.under(b"g").values()
-            if tag[1] in numbers
-        }
-        log = [[int.from_bytes(key[2:], "big"), *fields[:5]] for key, fields in self.under(b"o").items()]
+        names = {number: name for name, number, *_ in self.under(b"n").values() if number is not None}
+        tags = [tag for tag in self.under(b"g").values() if tag[1] in names]
+        log = [[int.from_bytes(key[2:], "big"), *each[:5]] for key, each in self.under(b"o").items()]
         return {
-            "threads": dict(sorted(threads.items())),
-            "tags": dict(sorted(tags.items())),
+            "threads": {name: self.thread(number) for number, name in names.items()},
+            "tags": {tag[0]: [names[tag[1]], *tag[2:4], tag[4].hex()] for tag in tags},
             "operations": log,
         }
 

@@ -15,6 +15,7 @@ import ckpt
 from ckpt.langgraph import CkptSaver
 
 TASKS = [f"00000000-0000-4000-8000-00000000000{i}" for i in range(8)]
+_WORDS = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta")
 SUBGRAPH = "ask:5f1c2b1e-0d3c-5b64-8f0e-d1a3c2b4e5f6"
 PLAIN = {
     "text": "snow ☃, NUL \x00 and a lone surrogate \ud800",
@@ -29,7 +30,7 @@ def messages(count: int) -> list[Any]:
     """Return a conversation; the first `n` messages of a longer one are those of a shorter one."""
     made: list[Any] = []
     for i in range(count):
-        words = " ".join(Random(i).choices("alpha beta gamma delta epsilon zeta".split(), k=40))
+        words = " ".join(Random(i).choices(_WORDS, k=40))
         if i % 3 == 0:
             made.append(HumanMessage(words, id=f"human-{i}"))
         elif i % 3 == 1:

@@ -1,4 +1,4 @@
-"""A short run of every fuzz target: seeds and mutations of them always, coverage-guided where atheris is installed.
+"""A short run of every fuzz target: always with mutated seeds, and guided by coverage where atheris is there.
 
 `make fuzz` runs them for longer.
 """

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     cls=PathCommand,
     short_help="Show what changed between two checkpoints.",
     examples=(
-        "ckpt diff support-42\nckpt diff support-42~2 support-42 --stat\n"
-        "ckpt diff -t ID @~1 @ --words -- messages"
+        "ckpt diff support-42\nckpt diff support-42~2 support-42 --stat\nckpt diff -t ID @~1 @ --words -- messages"
     ),
 )
 @revision_argument("revision", required=False, metavar="[REV]")

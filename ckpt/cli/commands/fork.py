@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     "fork",
     cls=Command,
     short_help="Start a new thread from any checkpoint.",
-    examples=(
-        "ckpt fork support-42#7 support-42-retry\nckpt fork support-42 what-if --set ticket.status='\"open\"'"
-    ),
+    examples=("ckpt fork support-42#7 support-42-retry\nckpt fork support-42 what-if --set ticket.status='\"open\"'"),
 )
 @revision_argument("revision", metavar="REV")
 @thread_argument("new_thread", metavar="NEW_THREAD")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="PATH=JSON", help="Set a part of the state; repeatable."
-)
+@click.option("--set", "assignments", multiple=True, metavar="PATH=JSON", help="Set a part of the state; repeatable.")
 @dry_run_option
 @pass_invocation
 def command(
@@ -72,16 +68,12 @@ def command(
         )
         return
     changed = f", {counted(len(values), 'key')} set" if values else ""
-    out.print(
-        f"Forked {out.text(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}"
-    )
+    out.print(f"Forked {out.text(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}")
     resume = json.dumps({"configurable": {"thread_id": new_thread}})
     out.print(f"Resume with   {out.text(resume)}")
 
 
-def _values(
-    repository: Repository, source: CheckpointInfo, assignments: tuple[str, ...]
-) -> Mapping[str, object]:
+def _values(repository: Repository, source: CheckpointInfo, assignments: tuple[str, ...]) -> Mapping[str, object]:
     from ckpt.cli.assign import assigned
 
     def load(key: str) -> bytes:

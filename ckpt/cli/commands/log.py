@@ -30,9 +30,7 @@ LENGTH = 1000
 @click.option("--subgraphs", is_flag=True, help="Include the namespaces of subgraphs.")
 @click.option("--heads", is_flag=True, help="Include every head of the thread, whatever the revision.")
 @click.option("--all", "everything", is_flag=True, help="Show every thread.")
-@click.option(
-    "-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N checkpoints. [20]"
-)
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N checkpoints. [20]")
 @pass_invocation
 def command(
     invocation: Invocation,

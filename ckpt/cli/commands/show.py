@@ -86,9 +86,7 @@ def _document(
                 for each in channels
             ]
         if part in (None, "state"):
-            document["state"] = records.state(
-                {each.name: repository.inert(info, each.name) for each in channels}
-            )
+            document["state"] = records.state({each.name: repository.inert(info, each.name) for each in channels})
         if part in (None, "writes"):
             document["writes"] = [records.write(each) for each in repository.writes(info)]
     out.document("ckpt.show/1", document)
@@ -106,17 +104,14 @@ def _paths(out: Output, repository: Repository, info: CheckpointInfo, paths: lis
             out.print(line)
 
 
-def _checkpoint(
-    out: Output, repository: Repository, info: CheckpointInfo, part: str | None, internal: bool
-) -> None:
+def _checkpoint(out: Output, repository: Repository, info: CheckpointInfo, part: str | None, internal: bool) -> None:
     from ckpt.cli.values import brief, one_line
 
     if part is None:
         _head(out, info)
     if part == "meta":
         rows = [
-            [Cell(out.text(key), "key"), Cell(one_line(out, value, out.width))]
-            for key, value in info.metadata.items()
+            [Cell(out.text(key), "key"), Cell(one_line(out, value, out.width))] for key, value in info.metadata.items()
         ]
         out.table(rows, flexible=1)
     if part in (None, "state"):

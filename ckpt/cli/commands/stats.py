@@ -42,9 +42,7 @@ def command(invocation: Invocation) -> None:
     out.print(" · ".join(counts))
     stored = f"compression {ratio(found.bytes_unique, found.bytes_stored)}"
     overall = f"overall {ratio(found.bytes_logical, found.bytes_stored)}"
-    disk = (
-        f"{size(found.bytes_reclaimable)} of it awaiting gc" if found.bytes_reclaimable else "nothing to free"
-    )
+    disk = f"{size(found.bytes_reclaimable)} of it awaiting gc" if found.bytes_reclaimable else "nothing to free"
     sizes = [
         ("logical", found.bytes_logical, "every checkpoint written in full"),
         ("unique", found.bytes_unique, f"dedup {ratio(found.bytes_logical, found.bytes_unique)}"),

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
 @click.option("-d", "--delete", "removed", metavar="NAME", help="Remove a tag.")
 @dry_run_option
 @pass_invocation
-def command(
-    invocation: Invocation, name: str | None, revision: str | None, removed: str | None, dry_run: bool
-) -> None:
+def command(invocation: Invocation, name: str | None, revision: str | None, removed: str | None, dry_run: bool) -> None:
     """Name the checkpoint REV, remove a name with -d, or list the names.
 
     A tag protects its checkpoint from prune. A name is letters, digits and _ . + / - only.

@@ -19,9 +19,7 @@ _STYLES = {"interrupted": "waiting", "error": "failed"}
     examples="ckpt threads\nckpt threads 'support-*' --status interrupted",
 )
 @click.argument("pattern", required=False)
-@click.option(
-    "--status", type=click.Choice(["idle", "interrupted", "error"]), help="Only threads in this state."
-)
+@click.option("--status", type=click.Choice(["idle", "interrupted", "error"]), help="Only threads in this state.")
 @click.option(
     "--sort",
     type=click.Choice(["updated", "size", "steps"]),
@@ -30,9 +28,7 @@ _STYLES = {"interrupted": "waiting", "error": "failed"}
 )
 @click.option("-n", "limit", type=click.IntRange(min=0), metavar="N", help="At most N threads.")
 @pass_invocation
-def command(
-    invocation: Invocation, pattern: str | None, status: str | None, sort: str, limit: int | None
-) -> None:
+def command(invocation: Invocation, pattern: str | None, status: str | None, sort: str, limit: int | None) -> None:
     """List the threads whose name matches PATTERN (with * and ?), newest first.
 
     The columns: name, status, checkpoints, heads if there are several, size as if every checkpoint were

@@ -1,0 +1,82 @@
+"""What the copies of a saver share, and small things that the saver and its reader both need."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import Any
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import ChannelVersions
+
+from ckpt.errors import InvalidInputError
+from ckpt.objects.store import Cache
+from ckpt.repository import Repository
+
+logger = logging.getLogger(__name__)
+
+_WORKERS = 8
+_VERSIONS_CACHE = 256
+_warned: list[str] = []
+
+
+class Shared:
+    """What all copies of a saver share: the repository, the pool of threads, and what the saver remembers."""
+
+    def __init__(self, repository: Repository, *, owned: bool) -> None:
+        self.repository = repository
+        self.owned = owned
+        self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
+        self._pool: ThreadPoolExecutor | None = None
+        self._lock = Lock()
+
+    def pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
+            return self._pool
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=True)
+        if self.owned:
+            self.repository.close()
+
+
+class Done:
+    """What `setup` returns: nothing to wait for, though it may be awaited."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def place(config: RunnableConfig) -> tuple[str, str]:
+    """Return the thread and the namespace that a config names."""
+    configurable = config["configurable"]
+    return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
+
+
+def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
+    """Return the config of one checkpoint."""
+    return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}
+
+
+def several(ids: Sequence[str], what: str) -> Sequence[str]:
+    """Return several ids as they are, or raise InvalidInputError for a plain string."""
+    if isinstance(ids, str | bytes):
+        raise InvalidInputError(f"{what} takes a list of ids, not one string", hints=[f"write [{ids!r}]"])
+    return ids
+
+
+def warn_encrypted() -> None:
+    """Say once per process that encrypted values cannot be shared."""
+    if not _warned:
+        _warned.append("encrypted")
+        logger.warning(
+            "EncryptedSerializer encrypts each value with a random nonce, so no two are equal and nothing is "
+            "stored only once. Values stay readable; the store grows as with other savers."
+        )
