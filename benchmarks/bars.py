@@ -53,6 +53,7 @@ BARS: tuple[Bar, ...] = (
     _fewer(100, "fanout"),
     _fewer(80, "threads"),
     _fewer(250, "forks"),
+    _fewer(250, "forks", than="sqlite-head"),
     _fewer(3, "tiny"),
     Bar("bytes", _ALL, "at most those with a DeltaChannel", 1, "delta"),
     Bar("bytes", _WITH_LARGE_STATE, "at most 3 times one zstd stream", 3, "zstd"),

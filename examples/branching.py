@@ -65,8 +65,7 @@ with (
         print(f"{thread.name:<10} {values['score']:>6.2f}  {added:>9}  {values['summary'][:50]}")
 
     scores = {
-        thread.name: graph.get_state(saver.config(thread.name)).values["score"]
-        for thread in repository.threads()
+        thread.name: graph.get_state(saver.config(thread.name)).values["score"] for thread in repository.threads()
     }
     repository.tag("best", max(scores, key=lambda name: scores[name]))
     print("best:", repository.tags()["best"].thread)

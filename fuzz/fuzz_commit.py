@@ -15,13 +15,9 @@ _TEXT = StoredValue("msgpack", encode_items([inline(b"\xa3abc", 1)]))
 SEEDS = [
     encode_commit(Commit("", "1f0", None, (), _EMPTY, _EMPTY, {})),
     encode_commit(
-        Commit(
-            "sub:1", "1f1", "2026", (Parent("1f0", bytes(32)),), _EMPTY, _EMPTY, {"a": _TEXT, "\ud800": _TEXT}
-        )
+        Commit("sub:1", "1f1", "2026", (Parent("1f0", bytes(32)),), _EMPTY, _EMPTY, {"a": _TEXT, "\ud800": _TEXT})
     ),
-    encode_commit(
-        Commit("", "1", "t", (Parent("0", b""), Parent("9", bytes(32))), _TEXT, _EMPTY, {"b": _EMPTY})
-    ),
+    encode_commit(Commit("", "1", "t", (Parent("0", b""), Parent("9", bytes(32))), _TEXT, _EMPTY, {"b": _EMPTY})),
     # Channels as a map, which can be indexed like an array.
     b"\x99\xa0\xa11\xc0\x90\xa4ckpt\xc4\x00\xa4ckpt\xc4\x00\x81\xa1a\xa1b",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgpack
 from blake3 import blake3
@@ -34,7 +35,7 @@ with instrumented():
         encode_census,
         encode_line,
     )
-    from ckpt.history.seal import Census, unseal
+    from ckpt.history.seal import Census, seal, unseal
     from ckpt.objects.ids import ObjectId
 
 _ID = ObjectId(bytes(32))
@@ -74,20 +75,18 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     ),
     (
         _THREAD,
-        ThreadRecord(
-            3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a"), 2, True, (Reset(5, 2, 1),)
-        ).encode(),
+        ThreadRecord(3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a"), 2, True, (Reset(5, 2, 1),)).encode(),
         lambda record: ThreadRecord.decode(3, record).encode(),
     ),
     (
         _NAME,
         NameRecord("n", 3, (1, 2), bytes(16)).encode(),
-        lambda record: NameRecord.decode(_NAME, record).encode(),
+        lambda record: replace(NameRecord.decode(_NAME, record), name="n").encode(),
     ),
     (
         _LINE_KEY,
         encode_line(3, _LINE),
-        lambda record: encode_line(3, decode_line(_LINE_KEY, record)),
+        lambda record: seal(_LINE_KEY, decode_line(_LINE_KEY, record).fields()),
     ),
     (
         _BUCKET,

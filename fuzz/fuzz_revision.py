@@ -29,9 +29,7 @@ SEEDS = [text.encode("utf-8", "surrogatepass") for text in _TEXTS] + [
 
 
 def one(data: bytes) -> None:
-    if (
-        data[:1] == b"\xff"
-    ):  # never the first byte of UTF-8: what follows are UTF-16 units, lone surrogates too
+    if data[:1] == b"\xff":  # never the first byte of UTF-8: what follows are UTF-16 units, lone surrogates too
         text = data[1 : len(data) - 1 + len(data) % 2].decode("utf-16-le", "surrogatepass")
     else:
         text = data.decode("utf-8", "replace")

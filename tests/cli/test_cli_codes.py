@@ -40,7 +40,7 @@ def same_error(line: str, code: int, name: str) -> str:
     assert (plain.exit_code, plain.stdout) == (code, ""), plain.output
     assert plain.stderr.startswith("error: ")
     assert "\nhint: " in plain.stderr
-    found = json.loads(run(*shlex.split(line), "--json").stderr.splitlines()[-1])
+    found = json.loads(run("--json", *shlex.split(line)).stderr.splitlines()[-1])
     assert (found["exit"], found["code"]) == (code, name)
     assert found["hints"]
     return plain.stderr

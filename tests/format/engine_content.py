@@ -26,8 +26,7 @@ def content(repository: ckpt.Repository) -> dict[str, Any]:
     return {
         "threads": dict(sorted(threads.items())),
         "tags": {
-            name: [info.thread, info.namespace, info.checkpoint_id, info.id]
-            for name, info in repository.tags().items()
+            name: [info.thread, info.namespace, info.checkpoint_id, info.id] for name, info in repository.tags().items()
         },
         "operations": [
             [each.number, each.time, each.kind, each.text, each.actor, each.undone]

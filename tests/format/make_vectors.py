@@ -230,14 +230,12 @@ def vectors() -> dict[str, Any]:
         },
         "rope": [
             {
-                "items": [
-                    [kind, length, siblings, payload.hex()] for kind, length, siblings, payload in items
-                ],
+                "items": [[kind, length, siblings, payload.hex()] for kind, length, siblings, payload in items],
                 "bytes": encode_items(items).hex(),
             }
             for items in ([], [inline(b"\xc0", 1)], rope_items)
         ],
-        "rope_invalid": ["03", "0401", "050101", "0300" + "00" * 32],
+        "rope_invalid": ["03", "0401", "050101", "0300" + "00" * 32, "0101" + "00" * 32],
         "commit": {name: _commit(commit) for name, commit in COMMITS.items()},
         "key": _keys(),
         "seal": [
@@ -308,13 +306,8 @@ def _keys() -> dict[str, str]:
 def _records() -> list[dict[str, Any]]:
     name_key, bucket = keys.name_key("chat"), keys.directory_key(keys.name_bucket("chat"))
     checkpoint, spilled = keys.checkpoint_key(1, "", "1f0"), b"spill"
-    made = [
-        (f"thread, {name}", keys.thread_key(each.number), each.encode()) for name, each in THREADS.items()
-    ]
-    made += [
-        (f"line, {name}", keys.line_key(1, each.namespace), encode_line(1, each))
-        for name, each in LINES.items()
-    ]
+    made = [(f"thread, {name}", keys.thread_key(each.number), each.encode()) for name, each in THREADS.items()]
+    made += [(f"line, {name}", keys.line_key(1, each.namespace), encode_line(1, each)) for name, each in LINES.items()]
     made += [
         ("name", name_key, NameRecord("chat", 1, (3,), bytes(8)).encode()),
         ("name of a deleted thread", name_key, NameRecord("chat", None, (1,)).encode()),

@@ -52,11 +52,7 @@ def test_the_store_has_what_makes_reading_hard(busy_store: Path) -> None:
     threads = [fields for key, fields in store.under(b"t").items() if _is_thread(key)]
     assert any(fields[6] and fields[6][2] for fields in threads), "a fork that left at an older checkpoint"
     assert any(fields[6] and not fields[6][2] for fields in threads), "a fork that left at the head"
-    assert any(
-        len(store.segments(int.from_bytes(key[2:], "big"))) > 2
-        for key in store.under(b"t")
-        if _is_thread(key)
-    )
+    assert any(len(store.segments(int.from_bytes(key[2:], "big"))) > 2 for key in store.under(b"t") if _is_thread(key))
     assert any(fields[8] for fields in threads), "a deleted thread that others were forked from"
     assert any(fields[9] for fields in threads), "a thread that was rewound"
     assert any(previous for previous, _ in store.frames.values()), "a pack of several frames"

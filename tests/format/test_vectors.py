@@ -83,9 +83,7 @@ def test_frame_invalid(vector: str) -> None:
 
 def test_pack() -> None:
     vector = VECTORS["pack"]
-    assert [each.hex() for each in decompress_pack([raw(block) for block in vector["blocks"]])] == vector[
-        "frames"
-    ]
+    assert [each.hex() for each in decompress_pack([raw(block) for block in vector["blocks"]])] == vector["frames"]
 
 
 @cases("rope")
@@ -178,9 +176,7 @@ def test_cut(vector: dict[str, Any]) -> None:
 
     def value(items: list[tuple[int, int, int, bytes]]) -> bytes:
         return b"".join(
-            (payload, objects.get(payload, b""))[kind == 1]
-            if kind < 2
-            else value(reader.rope_items(objects[payload]))
+            (payload, objects.get(payload, b""))[kind == 1] if kind < 2 else value(reader.rope_items(objects[payload]))
             for kind, _, _, payload in items
         )
 

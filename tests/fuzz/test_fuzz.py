@@ -53,9 +53,7 @@ def logs(
         for name in NAMES:
             with open(place / f"{name}.log", "wb") as log:
                 command = [sys.executable, str(TARGETS / f"{name}.py"), f"-max_total_time={SECONDS}"]
-                process = subprocess.Popen(
-                    command, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT
-                )
+                process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=subprocess.STDOUT)
             started[name] = process, place / f"{name}.log"
         yield started
     finally:

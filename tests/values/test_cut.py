@@ -1,0 +1,274 @@
+"""Cutting values into pieces: nothing is lost, nothing depends on what was cut before, equal parts are shared."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+
+import msgpack
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ckpt.errors import DamagedObjectError
+from ckpt.objects.ids import ObjectId, object_id
+from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut, Cutter
+from ckpt.values.rope import assemble, rope_length
+
+EXAMPLES = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+class Objects:
+    """Collects the objects that cuts emit."""
+
+    def __init__(self) -> None:
+        self.stored: dict[ObjectId, bytes] = {}
+        self.emitted: list[ObjectId] = []
+
+    def emit(self, kind: int, data: bytes) -> ObjectId:
+        oid = object_id(kind, data)
+        self.stored[oid] = data
+        self.emitted.append(oid)
+        return oid
+
+    def load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
+        return {oid: self.stored[oid] for oid in ids}
+
+    def cut(self, data: bytes, previous: Cut | None = None, type_: str = "msgpack") -> tuple[bytes, Cut | None, set[ObjectId]]:
+        """Return rope, memo and the objects emitted, having checked that the value can be put together again."""
+        self.emitted = []
+        rope, memo = Cutter(self.emit).cut(type_, data, previous)
+        assert assemble([rope], self.load) == [data]
+        assert rope_length(rope) == len(data)
+        return rope, memo, set(self.emitted)
+
+
+def texts(size_max: int) -> st.SearchStrategy[str]:
+    """Texts of any length up to a bound, long ones made of lines."""
+    return st.builds(
+        lambda seed, size, lines: "".join(
+            random.Random(seed).choices("abc déf\n" if lines else "abcdef", k=size)
+        ),
+        st.integers(0, 30),
+        st.sampled_from([0, 1, 20, 90, 127, 128, 130, 700, 4096, size_max]),
+        st.booleans(),
+    )
+
+
+leaves = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False)
+    | texts(9000)
+    | texts(300)
+    | st.binary(max_size=200)
+)
+documents = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=20)
+        | st.dictionaries(texts(200), inner, max_size=12)
+        | st.builds(lambda value: msgpack.ExtType(5, msgpack.packb(value)), inner)
+        | st.builds(lambda code, data: msgpack.ExtType(code, data), st.integers(0, 127), st.binary(max_size=300))
+        | st.builds(lambda value, times: [value] * times, inner, st.integers(0, 70))
+    ),
+    max_leaves=25,
+)
+containers = st.lists(documents, max_size=60) | st.dictionaries(texts(200), documents, max_size=40)
+
+
+def pack(value: object) -> bytes:
+    data: bytes = msgpack.packb(value)
+    return data
+
+
+@EXAMPLES
+@given(documents)
+def test_a_document_is_put_together_again(value: object) -> None:
+    Objects().cut(pack(value))
+
+
+@EXAMPLES
+@given(st.binary(max_size=400), st.integers(0, 60), st.binary(max_size=10), st.sampled_from(["msgpack", "pickle"]))
+def test_any_bytes_are_put_together_again(data: bytes, times: int, end: bytes, type_: str) -> None:
+    Objects().cut(data * times + end, type_=type_)
+
+
+@EXAMPLES
+@given(documents, st.data())
+def test_broken_documents_are_put_together_again(value: object, data: st.DataObject) -> None:
+    whole = bytearray(pack([value, "x" * LEAF_MAX]))
+    for position in data.draw(st.lists(st.integers(0, len(whole) - 1), max_size=4)):
+        whole[position] ^= data.draw(st.integers(1, 255))
+    length = data.draw(st.integers(0, len(whole)))
+    Objects().cut(bytes(whole[:length]))
+    Objects().cut(bytes(whole))
+
+
+@pytest.mark.parametrize("size", [0, 1, INLINE_MAX - 1, INLINE_MAX, LEAF_MAX, LEAF_MAX + 1, CHUNK_MAX, 2 * CHUNK_MAX + 7])
+@pytest.mark.parametrize("type_", ["msgpack", "bytes"])
+def test_every_size_is_put_together_again(size: int, type_: str) -> None:
+    objects = Objects()
+    for data in (random.Random(size).randbytes(size), pack("ü" * (size // 2)), pack(bytes(size)), pack("line\n" * (size // 5))):
+        objects.cut(data, type_=type_)
+        assert max(map(len, objects.stored.values()), default=0) <= CHUNK_MAX
+
+
+def test_deep_nesting_ends() -> None:
+    value: object = "x" * 5000
+    for _ in range(400):
+        value = [value, "y" * 200]
+    Objects().cut(pack(value))
+    document = pack("z" * 5000)
+    for _ in range(100):
+        document = pack(msgpack.ExtType(1, document))
+    Objects().cut(document)
+
+
+# -- the previous version ------------------------------------------------------------------------------
+
+
+def cut_both_ways(objects: Objects, data: bytes, previous: Cut | None) -> Cut | None:
+    """Assert that a cut that was shown the previous version is the cut that was not; return its memo."""
+    rope, memo, _ = objects.cut(data, previous)
+    fresh = Objects()
+    wanted, fresh_memo, _ = fresh.cut(data)
+    assert rope == wanted
+    assert (memo is None) == (fresh_memo is None)
+    if memo is not None and fresh_memo is not None:
+        assert (memo.body, memo.form, memo.ends, memo.items) == (
+            fresh_memo.body,
+            fresh_memo.form,
+            fresh_memo.ends,
+            fresh_memo.items,
+        )
+    assert fresh.stored.keys() <= objects.stored.keys()
+    return memo
+
+
+@EXAMPLES
+@given(st.lists(containers, min_size=2, max_size=4))
+def test_what_was_cut_before_does_not_matter(versions: list[object]) -> None:
+    objects, memo = Objects(), None
+    for version in versions:
+        memo = cut_both_ways(objects, pack(version), memo)
+
+
+@EXAMPLES
+@given(st.lists(documents, min_size=1, max_size=90), st.data())
+def test_edits_of_a_list_cut_as_if_it_were_new(items: list[object], data: st.DataObject) -> None:
+    objects, memo = Objects(), None
+    memo = cut_both_ways(objects, pack(items), memo)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(items)))
+        end = data.draw(st.integers(start, min(len(items), start + 5)))
+        items = items[:start] + data.draw(st.lists(leaves, max_size=4)) + items[end:]
+        memo = cut_both_ways(objects, pack(items), memo)
+
+
+@EXAMPLES
+@given(st.dictionaries(texts(200), leaves, min_size=1, max_size=60), st.data())
+def test_edits_of_a_dict_cut_as_if_it_were_new(entries: dict[str, object], data: st.DataObject) -> None:
+    objects, memo = Objects(), None
+    memo = cut_both_ways(objects, pack(entries), memo)
+    for _ in range(data.draw(st.integers(1, 4))):
+        entries = dict(entries)
+        if entries and data.draw(st.booleans()):
+            del entries[data.draw(st.sampled_from(sorted(entries)))]
+        entries.update(data.draw(st.dictionaries(texts(200), leaves, max_size=3)))
+        memo = cut_both_ways(objects, pack(entries), memo)
+
+
+@EXAMPLES
+@given(st.integers(0, 10**6), st.integers(0, 3000), st.integers(-3, 12))
+def test_long_lists_of_small_and_large_values_cut_as_if_they_were_new(seed: int, length: int, edits: int) -> None:
+    chance = random.Random(seed)
+
+    def value() -> object:
+        kind = chance.random()
+        return chance.randrange(1000) if kind < 0.6 else f"{chance.randrange(50)} " * chance.choice([1, 40, 300, 2000])
+
+    items = [value() for _ in range(length // 10 if edits > 3 else length)]
+    objects = Objects()
+    memo = cut_both_ways(objects, pack(items), None)
+    for _ in range(max(edits, 1)):
+        position = chance.choice([0, len(items), chance.randrange(len(items) + 1)])
+        items[position : position + chance.randrange(3)] = [value() for _ in range(chance.randrange(4))]
+        memo = cut_both_ways(objects, pack(items), memo)
+
+
+# -- sharing -------------------------------------------------------------------------------------------
+
+
+def messages(count: int) -> list[dict[str, object]]:
+    chance = random.Random(7)
+    return [{"id": f"{i}", "role": "user", "content": f"{i}: " + "".join(chance.choices("abcdefgh ", k=300))} for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda value: {"messages": value, "other": 1},
+        lambda value: ["Send", "node", {"messages": value}],
+        lambda value: msgpack.ExtType(5, msgpack.packb(["module", "Class", {"messages": value}])),
+        lambda value: [{"before": "b" * 5000}, value],
+    ],
+    ids=["channel", "send", "extension", "neighbour"],
+)
+def test_the_same_value_elsewhere_is_the_same_objects(wrap: object) -> None:
+    objects = Objects()
+    value = messages(300)
+    _, _, alone = objects.cut(pack(value))
+    _, _, inside = objects.cut(pack(wrap(value)))  # type: ignore[operator]
+    new = sum(len(objects.stored[oid]) for oid in inside - alone)
+    assert len(alone & inside) >= 300
+    assert new < 12_000
+
+
+def test_appending_to_a_long_list_makes_few_objects() -> None:
+    objects = Objects()
+    items = messages(10_000)
+    _, memo, _ = objects.cut(pack(items))
+    total = set(objects.stored)
+    count = size = most = 0
+    for step in range(200):
+        items.append({"id": f"new {step}", "role": "ai", "content": f"{step} " * 100})
+        _, memo, emitted = objects.cut(pack(items), memo)
+        fresh = emitted - total
+        total |= fresh
+        count += len(fresh)
+        most = max(most, len(fresh))
+        size += sum(len(objects.stored[oid]) for oid in fresh) - len(pack(items[-1]))
+    assert most <= 8
+    assert count <= 200 * 3
+    assert size / 200 < 2_500
+
+
+@pytest.mark.parametrize("position", [0, 1, 5_000, 9_999])
+def test_editing_a_long_list_makes_few_objects(position: int) -> None:
+    objects = Objects()
+    items = messages(10_000)
+    _, memo, _ = objects.cut(pack(items))
+    before = set(objects.stored)
+    edits: list[list[dict[str, object]]] = [
+        [*items[:position], {"id": "edited", "content": "e" * 300}, *items[position + 1 :]],
+        [*items[:position], {"id": "inserted", "content": "i" * 300}, *items[position:]],
+        [*items[:position], *items[position + 1 :]],
+    ]
+    for edited in edits:
+        _, _, emitted = objects.cut(pack(edited), memo)
+        fresh = emitted - before
+        assert len(fresh) <= 16
+        assert sum(len(objects.stored[oid]) for oid in fresh) < 20_000
+
+
+def test_a_rope_that_lies_about_lengths_is_damaged() -> None:
+    objects = Objects()
+    rope, _, emitted = objects.cut(pack(messages(300)))
+    for oid in emitted:
+        whole = objects.stored[oid]
+        objects.stored[oid] = whole + b"\x00"
+        with pytest.raises(DamagedObjectError):
+            assemble([rope], objects.load)
+        objects.stored[oid] = whole
