@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ckpt.errors import CkptError
     from ckpt.repository import CheckpointInfo, Diff, Operation, Repository, Stats, Thread, ThreadInfo
-    from ckpt.repository import open_repository as open  # noqa: A004
+    from ckpt.repository import open_repository as open
     from ckpt.values.kinds import Opaque
 
 __version__ = "0.1.0"

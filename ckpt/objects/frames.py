@@ -1,9 +1,9 @@
 """Frames and packs as bytes: how the new objects of one transaction are laid down.
 
 A frame is a list of n objects: `varint n`, their n kind bytes, their n lengths as little-endian 32-bit numbers,
-and their bytes one after another; all of it compressed as the next block of its pack's zstd stream. A pack is the concatenation of its frames: one stream, flushed after each frame, so
-that all that came earlier in the pack serves as dictionary. Which frames form a pack is kept by the store:
-each frame names the one before it.
+and their bytes one after another; all of it compressed as the next block of its pack's zstd stream. A pack is
+the concatenation of its frames: one stream, flushed after each frame, so that all that came earlier in the pack
+serves as dictionary. Which frames form a pack is kept by the store: each frame names the one before it.
 """
 
 from __future__ import annotations

@@ -17,18 +17,22 @@ from ckpt.errors import (
 from ckpt.history import keys
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
+from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import is_tag_name
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Pruner, PruneReport, keep_last
+from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and_last
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.writer import Channel, NewCheckpoint, Stored, Typed, Writer
 from ckpt.storage.base import Batch
 from ckpt.values.serializer import Serializer
+
+SILENT = ""
+"""As the kind of a checkout: part of another act, which is the one written down."""
 
 _DELTA_COUNTERS = "counters_since_delta_snapshot"
 
@@ -55,15 +59,18 @@ class Acts:
 
     # -- fork and checkout ----------------------------------------------------------------------------
 
-    def fork(self, source: CheckpointInfo, target: str) -> None:
-        """Create the thread `target` from a checkpoint of the root namespace, in constant time and space."""
+    def fork(self, source: CheckpointInfo, target: str, *, rows: int = 0) -> None:
+        """Create the thread `target` from a checkpoint of the root namespace, in constant time and space.
+
+        `rows` says how many more rows belong to the fork, so that it can be undone together with them.
+        """
         _require_root(source)
         text = f"fork {source.thread} at {source.id[:8]} as {target}"
         self._parts.admin.fork(
             source.thread,
             target,
             source.checkpoint_id,
-            log=lambda facts: self._parts.operations.entry("fork", text, [*facts, target]),
+            log=lambda facts: self._parts.operations.entry("fork", text, [*facts, target, rows]),
         )
 
     def checkout(
@@ -108,18 +115,19 @@ class Acts:
                 expected_head=head,
                 reset=self._moment(timeline, target.checkpoint_id),
                 check=lambda: self._require_stored(target),
-                log=lambda: self._parts.operations.entry(kind, text, [target.thread, made, head, forks]),
+                log=lambda: self._entry(kind, text, [target.thread, made, head, forks]),
             )
         )
+
+    def _entry(self, kind: str, text: str, facts: list[object]) -> Change:
+        return self._parts.operations.entry(kind, text, facts) if kind != SILENT else Change({}, {})
 
     def _target(self, target: CheckpointInfo) -> tuple[Timeline, Commit]:
         thread, _ = self._parts.admin.require(target.thread)
         timeline = Timeline(self._parts.core, thread)
         found = timeline.find("", target.checkpoint_id)
         if found is None or found.put is None or found.hidden:
-            raise RevisionNotFoundError(
-                f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}"
-            )
+            raise RevisionNotFoundError(f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}")
         return timeline, self._parts.core.commit(found.put.commit)
 
     def _require_stored(self, target: CheckpointInfo) -> None:
@@ -159,9 +167,7 @@ class Acts:
                 )
             if old == tag:
                 return Batch(), None
-            entry = self._parts.operations.entry(
-                "tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()]
-            )
+            entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
             return Batch({key: raw, **entry.expected}, {key: tag.encode(), **entry.records}), None
 
         self._parts.admin.atomically((), act)
@@ -199,7 +205,7 @@ class Acts:
             reports.append(
                 self._parts.pruner.prune(
                     name,
-                    keep_last(keep_count),
+                    keep_heads_and_last(keep_count),
                     protected=lambda thread: self._parts.tags.protected(thread.number),
                     log=partial(self._parts.operations.entry, "prune", text),
                     dry_run=dry_run,
@@ -221,7 +227,6 @@ class Acts:
             "fork": lambda: self._undo_fork(target),
             "checkout": lambda: self._undo_checkout(target),
             "rewind": lambda: self._undo_checkout(target),
-            "set": lambda: self._undo_checkout(target),
             "tag": lambda: self._undo_tag(target),
             "untag": lambda: self._undo_tag(target),
             "delete": lambda: self._undo_delete(target),
@@ -258,9 +263,9 @@ class Acts:
         return tuple(fact for fact in target.facts if isinstance(fact, str))
 
     def _undo_fork(self, target: Operation) -> tuple[Change, str]:
-        number, name = target.facts
+        number, name, rows = target.facts
         thread, raw = self._parts.directory.by_number(int(str(number)))
-        if thread.deleted or thread.sequence or thread.forks:
+        if thread.deleted or thread.sequence != rows or thread.forks:
             _refuse(target, f"thread {thread.name!r} has changed since")
         released = self._parts.directory.release(thread)
         key = keys.thread_key(thread.number)
@@ -288,7 +293,11 @@ class Acts:
             {keys.thread_key(thread.number): raw, key: record},
             {keys.thread_key(thread.number): before.encode(), key: None},
         )
-        return change, f"Undid op {target.id}: {name} is back at {head}"
+        return change, f"Undid op {target.id}: {name} is back at {self._short(thread, str(head))}"
+
+    def _short(self, thread: ThreadRecord, checkpoint_id: str) -> str:
+        found = Timeline(self._parts.core, thread).find("", checkpoint_id)
+        return found.put.commit.hex()[:8] if found is not None and found.put is not None else checkpoint_id
 
     def _undo_tag(self, target: Operation) -> tuple[Change, str]:
         name, before, after = target.facts

@@ -186,9 +186,7 @@ def _between(
     found: list[Gap] = []
     at = [0, 0]
     for i, j, n in [*blocks, (len(sides[0]), len(sides[1]), 0)]:
-        gap = tuple(
-            [Placed(starts[s][k], sides[s][k]) for k in range(at[s], end)] for s, end in enumerate((i, j))
-        )
+        gap = tuple([Placed(starts[s][k], sides[s][k]) for k in range(at[s], end)] for s, end in enumerate((i, j)))
         if gap[0] or gap[1]:
             found.append((gap[0], gap[1]))
         at = [i + n, j + n]

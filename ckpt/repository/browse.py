@@ -48,9 +48,7 @@ class Browser:
         parents = self._parents(rows, commits)
         if continued is None:
             continued = self._continued(rows)
-        continued = continued | {
-            parent.checkpoint_id for commit in commits.values() for parent in commit.parents
-        }
+        continued = continued | {parent.checkpoint_id for commit in commits.values() for parent in commit.parents}
         values = self._small_values([*commits.values(), *(commit for _, commit in parents.values())])
         heads = {namespace: self._timeline.head(namespace) for namespace in {row.namespace for row in rows}}
         return [
@@ -99,15 +97,9 @@ class Browser:
                 wanted.setdefault(row.namespace, {})[parent.checkpoint_id] = None
         found: list[Found] = []
         for namespace, ids in wanted.items():
-            found += [
-                row for row in self._timeline.find_many(namespace, list(ids)) if row is not None and row.put
-            ]
+            found += [row for row in self._timeline.find_many(namespace, list(ids)) if row is not None and row.put]
         more = self._core.commits(row.put.commit for row in found if row.put is not None)
-        return {
-            (row.namespace, row.checkpoint_id): (row, more[row.put.commit])
-            for row in found
-            if row.put is not None
-        }
+        return {(row.namespace, row.checkpoint_id): (row, more[row.put.commit]) for row in found if row.put is not None}
 
     def _small_values(self, commits: Iterable[Commit]) -> dict[StoredValue, bytes]:
         wanted: dict[StoredValue, None] = {}
@@ -135,9 +127,7 @@ class Browser:
         seen = _versions_seen(commit, values)
         before = _versions_seen(parent[1], values) if parent is not None else {}
         tasks = _sends(commit, values)
-        following = [
-            name.removeprefix(_BRANCH) for name in commit.channels if name.startswith(_BRANCH)
-        ] + tasks
+        following = [name.removeprefix(_BRANCH) for name in commit.channels if name.startswith(_BRANCH)] + tasks
         is_head = row.checkpoint_id not in continued
         stored_id = put.commit.hex()
         step = metadata.get("step")
@@ -189,9 +179,7 @@ def _written(row: Found) -> int:
 def _mapping(value: StoredValue, data: bytes) -> dict[str, Any]:
     """Return metadata or a header as inert data; empty when it is encrypted or no mapping."""
     shown = inert(value.type, data)
-    return (
-        {key: each for key, each in shown.items() if isinstance(key, str)} if isinstance(shown, dict) else {}
-    )
+    return {key: each for key, each in shown.items() if isinstance(key, str)} if isinstance(shown, dict) else {}
 
 
 def _versions_seen(commit: Commit, values: Mapping[StoredValue, bytes]) -> dict[str, Any]:

@@ -114,9 +114,7 @@ def diff_states(
     return Changes(changes, len(names) - len(shown_names), same, fresh, shared)
 
 
-def key_changes(
-    load: Load, old: Mapping[str, StoredValue], new: Mapping[str, StoredValue]
-) -> list[ChannelChange]:
+def key_changes(load: Load, old: Mapping[str, StoredValue], new: Mapping[str, StoredValue]) -> list[ChannelChange]:
     """Return a summary of what differs, by channel, without the internal ones."""
     pieces = Pieces(load)
     found = []

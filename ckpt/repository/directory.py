@@ -39,9 +39,7 @@ class Directory:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def name_record(
-        self, name: str, reading: Reading | None = None
-    ) -> tuple[NameRecord | None, bytes | None]:
+    def name_record(self, name: str, reading: Reading | None = None) -> tuple[NameRecord | None, bytes | None]:
         """Return the record of a thread name and its bytes; (None, None) when it was never used.
 
         Raises DamagedRecordError when the directory says that a record of this name must exist.
@@ -88,9 +86,7 @@ class Directory:
             raw = self._core.storage.read([key])[0]
             if census(found for found, _ in rows) != decode_census(key, raw):
                 rows = self._core.storage.scan(*keys.bucket_range(bucket))
-                if census(found for found, _ in rows) != decode_census(
-                    key, self._core.storage.read([key])[0]
-                ):
+                if census(found for found, _ in rows) != decode_census(key, self._core.storage.read([key])[0]):
                     raise missing("a thread in the directory")
             for found, record in rows:
                 yield NameRecord.decode(found, record)

@@ -96,9 +96,7 @@ class Engine:
         self._recent.put(thread, _Seen(found, keys.name_key(thread), named, current), 1)
         return Timeline(self._core, found)
 
-    def read(
-        self, thread: str, namespace: str = "", checkpoint_id: str | None = None
-    ) -> StoredCheckpoint | None:
+    def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
         """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
 
         def attempt() -> StoredCheckpoint | None:

@@ -130,9 +130,7 @@ class Checker:
             else:
                 stack.pop()
                 own = frozenset([key]) if key in self._bad else frozenset()
-                self._needs[key] = own.union(
-                    *(self._needs.get(index_key(c), frozenset()) for c in children[key])
-                )
+                self._needs[key] = own.union(*(self._needs.get(index_key(c), frozenset()) for c in children[key]))
         return self._needs[index_key(oid)]
 
     def _children(self, oid: ObjectId) -> list[ObjectId]:
@@ -169,12 +167,8 @@ class Checker:
             key = keys.directory_key(bucket)
             with_names = self._core.storage.scan(*keys.bucket_range(bucket))
             try:
-                if census(found for found, _ in with_names) != decode_census(
-                    key, self._core.storage.read([key])[0]
-                ):
-                    self._problems.append(
-                        Problem("directory", key.hex(), "a thread's name is missing or new")
-                    )
+                if census(found for found, _ in with_names) != decode_census(key, self._core.storage.read([key])[0]):
+                    self._problems.append(Problem("directory", key.hex(), "a thread's name is missing or new"))
             except IntegrityError as error:
                 self._problems.append(Problem("directory", key.hex(), str(error)))
             for found, raw in with_names:
@@ -213,9 +207,7 @@ class Checker:
                     continue
                 events = decode_events(row.key, row.value)
             except IntegrityError as error:
-                self._problems.append(
-                    Problem("checkpoint", row.key.hex(), str(error), (self._owner(row, names),))
-                )
+                self._problems.append(Problem("checkpoint", row.key.hex(), str(error), (self._owner(row, names),)))
                 continue
             count += any(isinstance(event, Put) for event in events)
             missing: frozenset[bytes] = frozenset()

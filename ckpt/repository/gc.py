@@ -155,9 +155,7 @@ class Collector:
             remembered = (named.ghosts + b"".join(ghosts))[-8 * GHOSTS_MAX :]
             records: dict[bytes, bytes | None] = {
                 key: None,
-                keys.name_key(thread.name): NameRecord(
-                    thread.name, named.thread, former, remembered
-                ).encode(),
+                keys.name_key(thread.name): NameRecord(thread.name, named.thread, former, remembered).encode(),
             }
             expected: dict[bytes, bytes | None] = {keys.name_key(thread.name): raw}
             if thread.base is not None:
@@ -194,9 +192,7 @@ class Collector:
                     if counted != line.census:
                         expected[row.key] = row.value
                         records[row.key] = encode_line(number, replace(line, census=counted))
-            root = replace(
-                thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, ""))
-            )
+            root = replace(thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
             records[keys.thread_key(number)] = replace(thread, root=root).encode()
             return Batch(expected, records), None
 
@@ -273,9 +269,7 @@ class Collector:
         return len(dead), len(packs)
 
 
-def _still(
-    session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]
-) -> bool:
+def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:
     places = session.locate(here)
     return all(places.get(key) == found[key][0] for key in here)
 

@@ -62,9 +62,7 @@ class Marker:
 
         A thread's record changes with every row, so unchanged records mean unchanged rows.
         """
-        changed = [
-            (number, raw) for number, raw in thread_records(reading) if self._threads.get(number) != raw
-        ]
+        changed = [(number, raw) for number, raw in thread_records(reading) if self._threads.get(number) != raw]
         for number, _ in changed:
             self._mark(
                 event

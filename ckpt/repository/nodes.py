@@ -105,9 +105,7 @@ def read(nodes: Iterable[Node]) -> None:
         if node._value is not _UNREAD or node.tree is None:
             continue
         tree = node.tree
-        if tree.type not in _KNOWN_TYPES or (
-            tree.length > SHOWN_MAX and tree.form in (Form.TEXT, Form.BINARY)
-        ):
+        if tree.type not in _KNOWN_TYPES or (tree.length > SHOWN_MAX and tree.form in (Form.TEXT, Form.BINARY)):
             node._value = tree.digest()
         else:
             wanted.append((node, tree))

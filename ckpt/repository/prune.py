@@ -48,6 +48,18 @@ def keep_last(count: int) -> Keep:
     return keep
 
 
+def keep_heads_and_last(count: int) -> Keep:
+    """Keep what `keep_last` keeps, and every checkpoint that no other continues."""
+    newest = keep_last(count)
+
+    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+        continued = {parent.checkpoint_id for _, commit in rows for parent in commit.parents}
+        heads = [found.checkpoint_id for found, _ in rows if found.checkpoint_id not in continued]
+        return [*newest(namespace, rows, head), *heads]
+
+    return keep
+
+
 class Pruner:
     """Removes checkpoints of one thread at a time, each in one transaction."""
 
@@ -206,9 +218,7 @@ class _Plan:
         return expected, records
 
 
-def _needed_by_deltas(
-    timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]
-) -> set[str]:
+def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]) -> set[str]:
     """Return the checkpoints from whose writes a channel of a kept checkpoint is rebuilt.
 
     Such a channel has no value in the checkpoint; its value is that of the nearest ancestor with one, plus all

@@ -12,19 +12,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgpack
+
 from ckpt.errors import (
     HeadMovedError,
     InvalidInputError,
     NotFoundError,
     PathNotFoundError,
     ThreadDeletedError,
+    UnstorableValueError,
 )
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
-from ckpt.repository.acts import Acts, Parts
+from ckpt.repository.acts import SILENT, Acts, Parts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
-from ckpt.repository.diff import ChannelChange, Changes, diff_states, key_changes
+from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
 from ckpt.repository.engine import Engine
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
@@ -39,6 +42,7 @@ from ckpt.storage.base import Storage
 from ckpt.storage.sqlite_file import FORMAT
 from ckpt.storage.urls import open_storage
 from ckpt.values.inert import inert
+from ckpt.values.kinds import TAG
 from ckpt.values.rope import rope_length
 from ckpt.values.serializer import Serializer
 from ckpt.values.tree import Tree
@@ -96,9 +100,7 @@ class Repository(Engine):
 
     def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
         """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
-        return self._core.consistently(
-            lambda: self._resolver.resolve(revision, thread=thread, namespace=namespace)
-        )
+        return self._core.consistently(lambda: self._resolver.resolve(revision, thread=thread, namespace=namespace))
 
     def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
         """Return all threads, or those whose name matches a glob, the one written to last first."""
@@ -291,13 +293,30 @@ class Repository(Engine):
         replaces channels, by one more checkpoint. Raises AlreadyExistsError when the name is taken.
         """
         source = self.resolve(revision, thread=thread)
-        typed = {name: _dumped(self._serializer, name, value) for name, value in (values or {}).items()}
-        self._acts.fork(source, new_thread)
+        typed = {name: self._typed_like(source, name, value) for name, value in (values or {}).items()}
+        self._acts.fork(source, new_thread, rows=1 if typed else 0)
         info = self._described(new_thread, source.checkpoint_id)
         if typed:
-            self._acts.checkout(info, kind="set", values=typed)
+            self._acts.checkout(info, kind=SILENT, values=typed)
             info = self.resolve("@", thread=new_thread)
         return info
+
+    def _typed_like(self, info: CheckpointInfo, name: str, value: object) -> Typed:
+        """Serialize a value so that who wrote the checkpoint can read it.
+
+        A framework reads its own type tag, and plain data is the same msgpack for all.
+        """
+        commit = self._commit(info)
+        tag = commit.channels[name].type if name in commit.channels else commit.header.type
+        if tag == TAG:
+            return _dumped(self._serializer, name, value)
+        if not is_plain(value):
+            raise UnstorableValueError(
+                f"{name} is not plain data, and its checkpoint was written by a framework",
+                path=name,
+                hints=["give None, bool, int, float, str, bytes, lists and dicts of these, or use update_state"],
+            )
+        return Typed("msgpack", msgpack.packb(value, unicode_errors="surrogatepass"))
 
     def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:
         """Continue a thread from one of its checkpoints: append a copy of it, without pending writes.
@@ -344,9 +363,7 @@ class Repository(Engine):
         """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""
         self._acts.delete(thread)
 
-    def prune(
-        self, threads: Sequence[str], *, keep_last: int = 1, dry_run: bool = False
-    ) -> list[PruneReport]:
+    def prune(self, threads: Sequence[str], *, keep_last: int = 1, dry_run: bool = False) -> list[PruneReport]:
         """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag."""
         return self._acts.prune(threads, keep_last, dry_run=dry_run)
 
@@ -371,6 +388,18 @@ class Repository(Engine):
     def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
         """Free what was let go longer ago than `grace` and rewrite loose packs; see `Collector.collect`."""
         return self._collector.collect(grace=grace, dry_run=dry_run)
+
+
+_PLAIN = (type(None), bool, int, float, str, bytes)
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a value consists of None, bool, 64-bit int, float, str, bytes, list and dict alone."""
+    if type(value) is list:
+        return all(map(is_plain, value))
+    if type(value) is dict:
+        return all(type(key) in _PLAIN and is_plain(each) for key, each in value.items())
+    return type(value) in _PLAIN and not (type(value) is int and not -(1 << 63) <= value < 1 << 64)
 
 
 def _same(typed: Typed) -> Typed:

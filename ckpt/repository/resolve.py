@@ -116,9 +116,7 @@ class Resolver:
             yield info
         elif required or browser is not None:
             what = f"namespace {namespace!r} of thread {name!r}" if namespace else f"thread {name!r}"
-            raise RevisionNotFoundError(
-                f"{what} has no checkpoints", hints=["ckpt threads lists all threads"]
-            )
+            raise RevisionNotFoundError(f"{what} has no checkpoints", hints=["ckpt threads lists all threads"])
 
     def _tagged(self, name: str, thread: str | None) -> Iterator[CheckpointInfo]:
         tag, _ = self._tags.get(name)

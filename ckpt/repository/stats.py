@@ -57,7 +57,7 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     return Stats(
         checkpoints=checkpoints,
         threads=sum(not thread.deleted for thread in records),
-        heads=counter.heads(),
+        heads=counter.heads([thread for thread in records if not thread.deleted]),
         objects=usage.objects,
         format=store_format,
         bytes_logical=sum(each.logical for each in counter.channels.values()),
@@ -75,14 +75,19 @@ class _Counter:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._seen: set[ObjectId] = set()
+        self._ropes: set[bytes] = set()
         self._ids: set[tuple[int, str, str]] = set()
         self._parents: set[tuple[int, str, str]] = set()
         self.channels: dict[str, ChannelStats] = {}
         self.unique = 0
 
-    def heads(self) -> int:
-        """Return how many checkpoints no other of the same thread continues."""
-        return len(self._ids - self._parents)
+    def heads(self, threads: list[ThreadRecord]) -> int:
+        """Return how many root checkpoints no other continues, per thread; a fresh fork has its base's head."""
+        own: dict[int, int] = {}
+        for number, namespace, _ in self._ids - self._parents:
+            if not namespace:
+                own[number] = own.get(number, 0) + 1
+        return sum(own.get(thread.number, 0) or thread.root.head is not None for thread in threads)
 
     def add(self, thread: int, commits: list[ObjectId]) -> None:
         """Take the commits of one checkpoint."""
@@ -90,16 +95,16 @@ class _Counter:
             self._seen.add(oid)
             commit = decode_commit(obj.data)
             self._ids.add((thread, commit.namespace, commit.checkpoint_id))
-            self._parents.update(
-                (thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents
-            )
-            self.unique += len(obj.data)
+            self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
             for name, value in commit.channels.items():
                 self._channel(name, value)
 
     def _channel(self, name: str, value: StoredValue) -> None:
         old = self.channels.get(name, ChannelStats(name, 0, 0))
-        unique = self._pieces(value.rope)
+        unique = 0
+        if value.rope not in self._ropes:
+            self._ropes.add(value.rope)
+            unique = self._pieces(value.rope)
         self.unique += unique
         self.channels[name] = ChannelStats(name, old.logical + rope_length(value.rope), old.unique + unique)
 
@@ -108,7 +113,9 @@ class _Counter:
         pending: list[ObjectId] = []
         for item in decode_items(rope):
             oid = ObjectId(item.payload)
-            if item.kind != INLINE and oid not in self._seen:
+            if item.kind == INLINE:
+                size += item.length
+            elif oid not in self._seen:
                 self._seen.add(oid)
                 if item.kind == ROPE:
                     pending.append(oid)
@@ -116,5 +123,5 @@ class _Counter:
                     size += item.length
         if pending:
             for obj in self._core.objects.fetch(pending).values():
-                size += len(obj.data) + self._pieces(obj.data)
+                size += self._pieces(obj.data)
         return size

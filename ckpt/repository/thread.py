@@ -17,9 +17,7 @@ class Thread:
         self._repository = repository
         self.name = name
 
-    def commit(
-        self, values: Mapping[str, object], *, metadata: Mapping[str, object] | None = None
-    ) -> CheckpointInfo:
+    def commit(self, values: Mapping[str, object], *, metadata: Mapping[str, object] | None = None) -> CheckpointInfo:
         """Append a checkpoint that holds exactly these values; see `Repository.commit`."""
         return self._repository.commit(self.name, values, metadata=metadata)
 

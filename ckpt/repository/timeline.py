@@ -79,9 +79,7 @@ class Timeline:
             segments = [Segment(self.thread, None, None)]
             directory = Directory(self._core)
             while (base := segments[-1].thread.base) is not None:
-                segments.append(
-                    Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare)
-                )
+                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare))
             self._segments = segments
         return self._segments
 
@@ -191,10 +189,7 @@ class Timeline:
         width = len(self.segments)
         for i, checkpoint_id in enumerate(checkpoint_ids):
             rows = zip(wanted[i * width : (i + 1) * width], values[i * width : (i + 1) * width], strict=True)
-            parts = [
-                self._events(segment, key, raw)
-                for segment, (key, raw) in zip(self.segments, rows, strict=True)
-            ]
+            parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
             found.append(self._joined(namespace, checkpoint_id, parts))
         if any(each is None for each in found):
             self.prove(namespace)
@@ -241,13 +236,11 @@ class Timeline:
                 names[decode_line(key, raw).namespace] = None
         return list(names)
 
-    def newest_first(
-        self, namespace: str, *, before: str | None = None, hidden: bool = False
-    ) -> Iterator[Found]:
+    def newest_first(self, namespace: str, *, before: str | None = None, hidden: bool = False) -> Iterator[Found]:
         """Yield the checkpoints of a namespace by id, greatest first, with ids less than `before`.
 
-        Hidden ones only if asked for. Those that only have pending writes so far are left out. Rows are read in pages, so writers and other
-        readers are not held up, and rows added meanwhile with smaller ids may appear.
+        Hidden ones only if asked for. Those that only have pending writes so far are left out. Rows are read in
+        pages, so writers and other readers are not held up, and rows added meanwhile with smaller ids may appear.
         """
         self.prove(namespace)
         sources = [self._rows(segment, namespace, before) for segment in self.segments]
@@ -287,9 +280,7 @@ class Timeline:
                     older = self.newest_first(namespace, before=checkpoint_id, hidden=True)
                     page.update((found.checkpoint_id, found) for found in islice(older, size))
                 size = min(4 * size, _PAGE)
-                commits = self._core.commits(
-                    found.put.commit for found in page.values() if found.put is not None
-                )
+                commits = self._core.commits(found.put.commit for found in page.values() if found.put is not None)
             found = page[checkpoint_id]
             if found.put is None:
                 return
@@ -297,9 +288,7 @@ class Timeline:
             yield found, commit
             checkpoint_id = commit.parents[0].checkpoint_id if commit.parents else None
 
-    def _rows(
-        self, segment: Segment, namespace: str, before: str | None
-    ) -> Iterator[tuple[str, list[Event]]]:
+    def _rows(self, segment: Segment, namespace: str, before: str | None) -> Iterator[tuple[str, list[Event]]]:
         number = segment.thread.number
         start, end = keys.checkpoints_range(number, namespace)
         if before is not None:
@@ -321,17 +310,13 @@ class Timeline:
     def added(self, found: Found) -> int:
         """Return how many bytes of frames the checkpoint and its pending writes took when they were stored."""
         put = found.put
-        return (put.added if put else 0) + sum(
-            event.added for event in found.events if isinstance(event, Writes)
-        )
+        return (put.added if put else 0) + sum(event.added for event in found.events if isinstance(event, Writes))
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
     """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id."""
     greatest = max(line.greatest, checkpoint_id)
-    follows = (
-        line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
-    )
+    follows = line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
     if not follows or line.head == checkpoint_id:
         return replace(line, greatest=greatest)
     return replace(line, head=checkpoint_id, greatest=greatest, moved=sequence)

@@ -93,9 +93,7 @@ class EpochChangedError(ConflictError):
     """Something was removed since `Batch.epoch`: what the writer believed to be stored may be gone."""
 
     def __init__(self, epoch: int) -> None:
-        super().__init__(
-            "objects were collected meanwhile", hints=["look again for what is stored and retry"]
-        )
+        super().__init__("objects were collected meanwhile", hints=["look again for what is stored and retry"])
         self.epoch = epoch
 
 

@@ -35,18 +35,15 @@ _VARIABLES = 500
 _CHAIN = """
     WITH RECURSIVE chain(number) AS (
         SELECT number FROM frame WHERE number IN ({})
-        UNION SELECT frame.previous FROM frame JOIN chain ON frame.number = chain.number WHERE frame.previous NOT IN (0{})
+        UNION SELECT frame.previous FROM frame JOIN chain ON frame.number = chain.number
+        WHERE frame.previous NOT IN (0{})
     )
     SELECT frame.number, frame.previous, frame.data FROM frame JOIN chain ON frame.number = chain.number
 """
 _INSERT_FRAME = "INSERT INTO frame (previous, data) VALUES (?, ?)"
-_PUT_RECORD = (
-    "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
-)
+_PUT_RECORD = "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _INDEX_KEEP = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
-_INDEX_REPLACE = (
-    "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
-)
+_INDEX_REPLACE = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
 
 
 def _chunks(keys: Sequence[object]) -> Iterator[Sequence[object]]:
@@ -116,9 +113,7 @@ class _Session:
         return found
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        rows = self.execute(
-            "SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit)
-        )
+        rows = self.execute("SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit))
         return [(key, _place(place)) for key, place in rows]
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
@@ -217,9 +212,7 @@ class SqliteStorage:
         self._writer: _Session | None = None
         self._process = os.getpid()
         self._closed = False
-        first = sqlite_file.prepare(
-            path, create=create and not readonly, readonly=readonly, options=self._options
-        )
+        first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
         self._pool.append(_Session(first))
 
     @property
@@ -239,6 +232,13 @@ class SqliteStorage:
             self._pool, self._writer = [], None
             self._write_lock, self._queue = threading.Lock(), []
             self._process = os.getpid()
+
+    def _check_writable(self) -> None:
+        self._check_usable()
+        if self._readonly:
+            raise StoreUnavailableError(
+                f"the store {self._path} was opened read-only", hints=["open it without readonly=True to change it"]
+            )
 
     def _reading(self, call: Callable[[_Session], _T]) -> _T:
         """Run a read on a connection of its own."""
@@ -287,7 +287,7 @@ class SqliteStorage:
     # -- writing ------------------------------------------------------------------------------------
 
     def publish(self, batch: Batch) -> list[int]:
-        self._check_usable()
+        self._check_writable()
         waiter = _Waiter(batch)
         self._queue.append(waiter)
         with self._write_lock:
@@ -336,7 +336,7 @@ class SqliteStorage:
 
     @contextmanager
     def exclusive(self) -> Iterator[Exclusive]:
-        self._check_usable()
+        self._check_writable()
         with self._write_lock, self._transaction() as session:
             before = session.connection.total_changes
             yield session
@@ -354,7 +354,7 @@ class SqliteStorage:
         return [] if found == ["ok"] else found
 
     def compact(self) -> None:
-        self._check_usable()
+        self._check_writable()
         with self._write_lock, sqlite_file.translated(self._path):
             if self._writer is None:
                 self._writer = self._connect()

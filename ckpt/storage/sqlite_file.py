@@ -9,7 +9,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,9 +58,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.synchronous not in _SYNCHRONOUS:
-            raise InvalidInputError(
-                f"synchronous={self.synchronous!r} is not one of {', '.join(sorted(_SYNCHRONOUS))}"
-            )
+            raise InvalidInputError(f"synchronous={self.synchronous!r} is not one of {', '.join(sorted(_SYNCHRONOUS))}")
         if not 0 <= self.cache_kb <= _CACHE_KB_MAX:
             raise InvalidInputError(f"cache_kb={self.cache_kb} is not between 0 and {_CACHE_KB_MAX}")
         if not 0 <= self.busy_timeout <= _BUSY_SECONDS_MAX:
@@ -88,9 +86,7 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sq
         with open(path, "rb") as file:
             head = file.read(100)
     except PermissionError as error:
-        raise StoreUnavailableError(
-            f"no permission to open {path}", hints=["check its owner and mode"]
-        ) from error
+        raise StoreUnavailableError(f"no permission to open {path}", hints=["check its owner and mode"]) from error
     except OSError as error:
         raise StoreUnavailableError(f"{path} cannot be opened: {error.strerror}") from error
     if head and not (len(head) == 100 and head.startswith(_MAGIC)):
@@ -117,9 +113,7 @@ def _create(path: Path, *, create: bool) -> None:
     if not create:
         raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
     if not path.parent.is_dir():
-        raise StoreNotFoundError(
-            f"there is no directory {path.parent} to create a store in", hints=["create it first"]
-        )
+        raise StoreNotFoundError(f"there is no directory {path.parent} to create a store in", hints=["create it first"])
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     except FileExistsError:
@@ -221,9 +215,7 @@ def compact(connection: sqlite3.Connection) -> None:
     A small file is rewritten, which also fills its pages; a large one gives its free pages back in many short
     transactions, so that writers do not wait.
     """
-    size, free = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count")
-    )
+    size, free = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count"))
     if size * connection.execute("PRAGMA page_size").fetchone()[0] <= _VACUUM_BELOW:
         connection.execute("VACUUM")
     else:

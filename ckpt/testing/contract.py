@@ -162,7 +162,7 @@ class StorageContract:
             assert storage.scan(b"", LAST, limit=limit, reverse=True) == rows[::-1][:limit]
 
     def test_a_scan_takes_its_start_and_leaves_out_its_end(self, storage: Storage) -> None:
-        storage.publish(Batch(records={key: b"" for key in HOSTILE_KEYS}))
+        storage.publish(Batch(records=dict.fromkeys(HOSTILE_KEYS, b"")))
         keys = sorted(HOSTILE_KEYS)
         for start in keys:
             for end in (*keys, LAST):
