@@ -31,12 +31,8 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=float, default=1.0, metavar="F", help="length of the runs (1.0 is the real one)"
     )
-    parser.add_argument(
-        "--no-floors", action="store_true", help="skip memory and the zstd stream, which take minutes"
-    )
-    parser.add_argument(
-        "--directory", type=Path, metavar="DIR", help="where the stores are put (default: temporary)"
-    )
+    parser.add_argument("--no-floors", action="store_true", help="skip memory and the zstd stream, which take minutes")
+    parser.add_argument("--directory", type=Path, metavar="DIR", help="where the stores are put (default: temporary)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
     parser.add_argument("--update-docs", action="store_true", help="write the tables into docs/benchmarks.md")
     return parser.parse_args(arguments)

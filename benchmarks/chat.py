@@ -80,9 +80,7 @@ class Search(Model):
             return super().reply(messages)
         self._call = "call_" + self.writer.identifier().replace("-", "")[:24]
         arguments = {"query": " ".join(self.writer.words(8)), "limit": self.writer.random.randint(5, 50)}
-        return self._say(
-            self.writer.sentence(), tool_calls=[{"name": "search", "args": arguments, "id": self._call}]
-        )
+        return self._say(self.writer.sentence(), tool_calls=[{"name": "search", "args": arguments, "id": self._call}])
 
     def output(self) -> ToolMessage:
         return self._returns(self._hits(self.writer.size(500, 2_600)))

@@ -25,9 +25,7 @@ _MODULES = {"ckpt": "ckpt.langgraph", "sqlite": "langgraph.checkpoint.sqlite"}
 def measure(contender: Contender, thread: str) -> int:
     """Return the nanoseconds that opening and reading the head took in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.cold", contender.name, str(contender.path.parent), thread]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
-    )
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent)
     return int(done.stdout)
 
 

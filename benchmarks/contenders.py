@@ -105,9 +105,7 @@ class CkptContender(Contender):
         }
 
     def _versions(self, recorded: ChannelVersions) -> ChannelVersions:
-        return {
-            channel: self._version(int(str(version).split(".")[0])) for channel, version in recorded.items()
-        }
+        return {channel: self._version(int(str(version).split(".")[0])) for channel, version in recorded.items()}
 
     def _version(self, number: int) -> str:
         return self.saver.get_next_version(f"{number - 1:032}" if number > 1 else None, None)

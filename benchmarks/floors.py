@@ -65,9 +65,7 @@ def zstd_floor(calls: Iterable[Call]) -> tuple[int, int]:
 
     Slow: about a minute for 600 MB.
     """
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        _LEVEL, window_log=WINDOW_LOG, enable_ldm=True
-    )
+    parameters = zstandard.ZstdCompressionParameters.from_level(_LEVEL, window_log=WINDOW_LOG, enable_ldm=True)
     compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     written = compressed = 0
     for row in _rows(calls):

@@ -22,9 +22,7 @@ _SHORT = 10
 _TIMES = 50
 
 
-def measure_history(
-    directory: Path, scale: float, progress: Callable[[str], None] = lambda _: None
-) -> Figures:
+def measure_history(directory: Path, scale: float, progress: Callable[[str], None] = lambda _: None) -> Figures:
     """Return the figures of fork, rewind and diff; `scale` shortens the long threads only."""
     figures: Figures = {}
     for named, checkpoints in ((10, _SHORT), (10_000, max(2 * _SHORT, round(10_000 * scale)))):

@@ -28,9 +28,7 @@ _COLLECT_EVERY = 100
 class Times:
     """Nanoseconds of every call, by kind of call and by name of who performed it, in the trace's order."""
 
-    elapsed: dict[str, dict[str, list[int]]] = field(
-        default_factory=lambda: defaultdict(lambda: defaultdict(list))
-    )
+    elapsed: dict[str, dict[str, list[int]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     changed: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     """Bytes that had to be serialised in each call, by kind."""
     threads: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -80,9 +78,7 @@ def replay(calls: Iterable[Call], contenders: Sequence[Contender]) -> Times:
     times = Times()
     floor = SerializerFloor()
     for contender in contenders:
-        contender.saver.get_tuple(
-            {"configurable": {"thread_id": "nobody"}}
-        )  # opening is not part of the first call
+        contender.saver.get_tuple({"configurable": {"thread_id": "nobody"}})  # opening is not part of the first call
     runners: list[tuple[str, Callable[[Call], Call], Callable[[Call], object]]] = [
         (floor.name, lambda call: call, floor.perform),
         *((each.name, each.own, partial(perform, each)) for each in contenders),

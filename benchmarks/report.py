@@ -84,7 +84,7 @@ def _row(metric: str, values: Mapping[str, float], verdicts: Sequence[Verdict]) 
         METRICS[metric].title,
         amount(ours, unit),
         amount(peer, unit) if peer is not None else "",
-        _ratio(ours, peer, unit) if peer is not None else "",
+        _ratio(ours, peer, metric) if peer is not None else "",
         "; ".join(also),
         "; ".join(verdict.bar.text for verdict in verdicts),
         "; ".join(_word(verdict, unit) for verdict in verdicts),
@@ -95,8 +95,8 @@ def _word(verdict: Verdict, unit: str) -> str:
     return "met" if verdict.met else f"**missed** (limit {amount(verdict.limit, unit)})"
 
 
-def _ratio(ours: float, peer: float, unit: str) -> str:
-    if unit == "bytes":
+def _ratio(ours: float, peer: float, metric: str) -> str:
+    if metric.startswith("bytes"):
         return f"{peer / ours:,.0f}× fewer" if peer >= 10 * ours else f"{peer / ours:.1f}× fewer"
     return f"{ours / peer:.2f}×"
 

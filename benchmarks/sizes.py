@@ -32,9 +32,7 @@ def after_gc(store: CkptContender, directory: Path) -> int:
     return size
 
 
-def references(
-    workload: Workload, scale: float, trace: Trace, directory: Path, *, floors: bool
-) -> dict[str, float]:
+def references(workload: Workload, scale: float, trace: Trace, directory: Path, *, floors: bool) -> dict[str, float]:
     """Return what a workload's bytes are held against besides SqliteSaver, by name."""
     sizes: dict[str, float] = {}
     if any(isinstance(call, CopyThread) for call in trace):

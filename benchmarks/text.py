@@ -91,9 +91,7 @@ class Writer:
             case 3:
                 return f'{indent}raise ValueError("{" ".join(self.words(6))}")'
             case _:
-                return (
-                    f"{indent}{names[0]} = {names[1]}({names[2]}, {names[3]}={self.random.randint(0, 9999)})"
-                )
+                return f"{indent}{names[0]} = {names[1]}({names[2]}, {names[3]}={self.random.randint(0, 9999)})"
 
     def code(self, characters: int) -> str:
         """Return lines of something like source code, about `characters` characters of them."""

@@ -105,13 +105,10 @@ def _files(saver: Saver, scale: float, *, delta: bool = False) -> None:
     builder = StateGraph(_DeltaFiles if delta else _Files)
     builder.add_node("edit", edit)
     builder.add_edge(START, "edit")
-    builder.add_conditional_edges(
-        "edit", lambda state: END if state["step"] >= steps else "edit", ["edit", END]
-    )
+    builder.add_conditional_edges("edit", lambda state: END if state["step"] >= steps else "edit", ["edit", END])
     graph = builder.compile(checkpointer=saver)
     files = {
-        f"src/{'/'.join(writer.words(2))}_{number}.py": writer.code(writer.size(5_000, 30_000))
-        for number in range(40)
+        f"src/{'/'.join(writer.words(2))}_{number}.py": writer.code(writer.size(5_000, 30_000)) for number in range(40)
     }
     config: Any = {"configurable": {"thread_id": "files"}, "recursion_limit": steps + 10}
     graph.invoke({"files": files, "step": 0}, config, durability="sync")
@@ -147,9 +144,7 @@ def _fanout(saver: Saver, scale: float) -> None:
     builder.add_edge(START, "plan")
     builder.add_conditional_edges("plan", dispatch, ["work"])
     builder.add_edge("work", "gather")
-    builder.add_conditional_edges(
-        "gather", lambda state: END if state["round"] >= rounds else "plan", ["plan", END]
-    )
+    builder.add_conditional_edges("gather", lambda state: END if state["round"] >= rounds else "plan", ["plan", END])
     graph = builder.compile(checkpointer=saver)
     config: Any = {"configurable": {"thread_id": "fanout"}, "recursion_limit": 3 * rounds + 10}
     start: Any = {"briefing": Writer("briefing").prose(60_000), "notes": [], "round": 0, "item": -1}
@@ -169,9 +164,7 @@ def count_up(saver: Saver, thread: str, steps: int) -> None:
     builder = StateGraph(_Counter)
     builder.add_node("count", count)
     builder.add_edge(START, "count")
-    builder.add_conditional_edges(
-        "count", lambda state: END if state["count"] >= steps else "count", ["count", END]
-    )
+    builder.add_conditional_edges("count", lambda state: END if state["count"] >= steps else "count", ["count", END])
     config: Any = {"configurable": {"thread_id": thread}, "recursion_limit": steps + 10}
     builder.compile(checkpointer=saver).invoke({"count": 0}, config, durability="sync")
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import PurePosixPath
 from zoneinfo import ZoneInfo
 
+import msgpack
 from fuzzkit import instrumented, run
 
 with instrumented():
@@ -35,7 +36,10 @@ _VALUES: list[object] = [
     [uuid.SafeUUID.safe, Opaque("", "", "ext:60", b"\x01"), Opaque("", "pickle", "document", b"\x80")],
     Opaque("lost.module", "Lost.Class", "dataclass", b"\x94\xa4lost\xa5Class\x80\x90"),
 ]
-SEEDS = [_SERIALIZER.dumps_typed(value)[1] for value in _VALUES]
+_LOST = msgpack.packb(msgpack.ExtType(50, msgpack.packb([5, [98, 1]])))
+SEEDS = [_SERIALIZER.dumps_typed(value)[1] for value in _VALUES] + [
+    b"\x92" + _LOST + b"\x91" * 140 + b"\x01",  # a value not revived, beside one nested too deep to be stored
+]
 
 
 def one(data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""`--set PATH=JSON`: new values for the channels that the paths touch, as bytes of the type they had.
+"""`--set PATH=JSON`: new values for the channels that the paths touch.
 
 A channel is one msgpack document. It is taken apart only along the path, and every other part goes back as it
-came, so that instances of classes survive although no class is imported. The checkpoint is never changed.
+came: instances of classes survive, as documents of the type they had, although no class is imported.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgpack
 from ckpt.cli.paths import Path, format_path, parse_path
 from ckpt.errors import InvalidInputError, PathNotFoundError
 from ckpt.history.readings import quote
+from ckpt.repository.repository import is_plain
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TAG, TUPLE, Opaque
 from ckpt.values.serializer import Serializer
@@ -27,8 +28,8 @@ _FIELDS: Final = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
 """Extensions whose payload is [module, name, fields, …]."""
 
 
-def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments: Iterable[str]) -> dict[str, Opaque]:
-    """Return the channels that change, given the type of each and what loads one.
+def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments: Iterable[str]) -> dict[str, object]:
+    """Return the channels that change, given the type of each and what loads one, for `Repository.fork`.
 
     The assignments are applied in order. A new key may be added at the top and in mappings; an index and a
     field must exist. Raise InvalidInputError for what is not PATH=JSON, PathNotFoundError for a path that
@@ -54,7 +55,10 @@ def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments
             raise _no_parts(path[:1], type_)
         whole = changed[key][1] if key in changed else _unpack(load(key))
         changed[key] = type_, _replace(whole, path, 1, _leaf(value, path))
-    return {key: Opaque("", type_, "document", _pack(value)) for key, (type_, value) in changed.items()}
+    return {
+        key: value if is_plain(value) else Opaque("", type_, "document", _pack(value))
+        for key, (type_, value) in changed.items()
+    }
 
 
 def _read(assignment: str) -> tuple[Path, Any]:

@@ -142,8 +142,8 @@ class StorageContract:
         records = {key: b"%d:" % number + value for number, key in enumerate(HOSTILE_KEYS)}
         records[b"bare"] = value
         storage.publish(Batch(records=records))
-        for key in records:
-            assert other.read([key]) == [records[key]]
+        for key, wanted in records.items():
+            assert other.read([key]) == [wanted]
         assert other.read(list(records)) == list(records.values())
 
     def test_a_record_is_replaced_and_removed(self, storage: Storage) -> None:
@@ -290,9 +290,7 @@ class StorageContract:
             expected = {b"a": b"1", b"c": None, **wrong}
             with pytest.raises(RecordChangedError) as caught:
                 storage.publish(
-                    Batch(
-                        expected, {b"a": b"9", b"new": b"9", b"b": None}, [Frame(0, b"no", (object_key(1),))]
-                    )
+                    Batch(expected, {b"a": b"9", b"new": b"9", b"b": None}, [Frame(0, b"no", (object_key(1),))])
                 )
             current = {b"a": b"1", b"b": b"2", b"empty": b""}
             assert caught.value.current == {key: current.get(key) for key in expected}
@@ -314,9 +312,7 @@ class StorageContract:
         stale = storage.epoch()
         storage.publish(Batch(records={b"a": None}, epoch=stale))
         with pytest.raises(EpochChangedError) as caught:
-            storage.publish(
-                Batch({b"a": None}, {b"b": b"2"}, [Frame(0, b"no", (object_key(1),))], epoch=stale)
-            )
+            storage.publish(Batch({b"a": None}, {b"b": b"2"}, [Frame(0, b"no", (object_key(1),))], epoch=stale))
         assert caught.value.epoch == storage.epoch() != stale
         assert storage.scan(b"", LAST) == [] == storage.scan_frames(0, 9)
         assert storage.locate([object_key(1)]) == {}
@@ -411,15 +407,11 @@ class StorageContract:
     # -- exclusive ------------------------------------------------------------------------------------
 
     def test_what_is_written_exclusively_appears_at_once(self, storage: Storage, other: Storage) -> None:
-        storage.publish(
-            Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1), object_key(2)))])
-        )
+        storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1), object_key(2)))]))
         before = storage.epoch()
         with storage.exclusive() as session:
             (old,) = session.scan_frames(0, 5)
-            (number,) = session.write(
-                Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))])
-            )
+            (number,) = session.write(Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
             session.forget([object_key(2), object_key(3)])
             session.drop([old[0], 987_654])
             assert session.read([b"a"]) == [b"2"]
@@ -458,9 +450,7 @@ class StorageContract:
                 pytest.raises(failure if isinstance(failure, type) else type(failure)),
                 storage.exclusive() as session,
             ):
-                session.write(
-                    Batch(records={b"a": None, b"b": b"2"}, frames=[Frame(0, b"new", (object_key(1),))])
-                )
+                session.write(Batch(records={b"a": None, b"b": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
                 session.forget([object_key(1)])
                 session.drop([number])
                 raise failure
@@ -505,9 +495,7 @@ class StorageContract:
 
     def test_compacting_loses_nothing(self, storage: Storage, other: Storage) -> None:
         keep = {b"%05d" % number: bytes(100) for number in range(200)}
-        numbers = storage.publish(
-            Batch(records=keep, frames=[Frame(0, bytes(90_000), ()) for _ in range(20)])
-        )
+        numbers = storage.publish(Batch(records=keep, frames=[Frame(0, bytes(90_000), ()) for _ in range(20)]))
         with storage.exclusive() as session:
             session.drop(numbers[1:])
         storage.compact()
@@ -515,6 +503,11 @@ class StorageContract:
         assert other.load(numbers) == {numbers[0]: StoredFrame(0, bytes(90_000))}
         assert storage.usage().disk < 20 * 90_000
         storage.compact()
+
+    def test_a_sound_store_has_nothing_to_complain_of(self, storage: Storage, other: Storage) -> None:
+        assert storage.verify() == []
+        storage.publish(Batch(records={b"a": bytes(9000)}, frames=[Frame(0, bytes(90_000), (object_key(1),))]))
+        assert storage.verify() == [] == other.verify()
 
     def test_a_closed_store_says_so(self, storage: Storage) -> None:
         storage.publish(Batch(records={b"a": b"1"}))

@@ -44,8 +44,9 @@ GRAPH: dict[str, list[str]] = {
     ],
     "fork": [
         "fork support-42~2 retry -n",
-        "fork support-42~2 retry --set ticket.status='\"open\"' --set 'messages[0].content=\"refund one\"'",
+        "fork support-42~2 retry --set ticket.status='\"open\"' --set notes[0]=1",
         "diff support-42~2 retry --words",
+        "op log",
         "fork support-42 retry",
     ],
     "checkout": [

@@ -114,18 +114,22 @@ def _ask(path: Path, offset: int, asked: list[Question], truth: dict[str, object
 
 
 def structural(path: Path) -> set[int]:
-    """Return the offsets of the file's header and of each page's header and cell pointers."""
+    """Return the offsets of the file's header and of each page's header and first cell pointers."""
     size = path.stat().st_size
-    return set(range(100)) | {page + i for page in range(0, size, 4096) for i in range(64)}
+    return set(range(100)) | {page + i for page in range(0, size, 4096) for i in range(32)}
 
 
 def explain(path: Path, found: Iterable[Lie]) -> str:
-    """Return one line per lie: which page and whose, the question, the answer."""
+    """Return a line per byte: which page and whose, the first question answered wrongly, and how many more."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as plain:
         owners = dict(plain.execute("SELECT rootpage, name FROM sqlite_master"))
-    lines = []
+    byte: dict[int, list[Lie]] = {}
     for lie in found:
-        page, rest = divmod(lie.offset, 4096)
+        byte.setdefault(lie.offset, []).append(lie)
+    lines = []
+    for offset, lies_told in byte.items():
+        page, rest = divmod(offset, 4096)
         owner = "header and schema" if page == 0 else owners.get(page + 1, "not a root")
-        lines.append(f"{lie.offset} (page {page + 1}+{rest}, {owner}): {lie.question}: {lie.answer[:150]}")
+        first = f"{lies_told[0].question}: {lies_told[0].answer[:150]}"
+        lines.append(f"{offset} (page {page + 1}+{rest}, {owner}): {first} (and {len(lies_told) - 1} more)")
     return "\n".join(lines)

@@ -23,7 +23,15 @@ Fact = Sequence[object]
 def start(path: Path, prefix: str, *, threads: int, count: int, shared: bool = False) -> subprocess.Popen[str]:
     """Start a writer process and wait until it has opened the store; it begins when told."""
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "writer_process.py"), path, prefix, str(threads), str(count), "same" if shared else "own"],
+        [
+            sys.executable,
+            str(HERE / "writer_process.py"),
+            path,
+            prefix,
+            str(threads),
+            str(count),
+            "same" if shared else "own",
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -54,7 +62,9 @@ def check(path: Path, acknowledged: Sequence[Fact]) -> None:
         written = {(fact[1], fact[2]) for fact in acknowledged if fact[0] == "writes"}
         for kind, thread, name, writer, step, parent in acknowledged:
             if kind == "put":
-                _check_one(repository, (thread, name) in written, str(thread), str(name), str(writer), int(str(step)), parent)
+                _check_one(
+                    repository, (thread, name) in written, str(thread), str(name), str(writer), int(str(step)), parent
+                )
         for thread in {str(fact[1]) for fact in acknowledged}:
             listed = [row.checkpoint_id for row in repository.read_all(thread)]
             assert {str(fact[2]) for fact in acknowledged if fact[1] == thread} <= set(listed)

@@ -22,7 +22,9 @@ from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 from ckpt.storage.sqlite_file import Options
 
-CALLS = frozenset({"epoch", "read", "scan", "locate", "load", "scan_index", "scan_frames", "usage", "publish", "compact"})
+CALLS = frozenset(
+    {"epoch", "read", "scan", "locate", "load", "scan_index", "scan_frames", "usage", "publish", "compact"}
+)
 SESSION_CALLS = CALLS | {"write", "forget", "drop"}
 
 
@@ -87,7 +89,13 @@ def prepare(repository: Repository) -> None:
     """Make a history in which every operation has something to do."""
     text = "some text that is long enough to be an object of its own, unlike the short ones " * 3
     for step in range(6):
-        put(repository, "main", f"c{step}", {"text": f"{step}{text}", "n": step}, parent=f"c{step - 1}" if step else None)
+        put(
+            repository,
+            "main",
+            f"c{step}",
+            {"text": f"{step}{text}", "n": step},
+            parent=f"c{step - 1}" if step else None,
+        )
         put_writes(repository, "main", f"c{step}", "task", [(0, "n", f"{step}w{text}"), (-1, "__error__", step)])
     put(repository, "main", "s1", {"inner": text * 20}, namespace="sub")
     put(repository, "main", "s2", {"inner": text * 21}, namespace="sub", parent="s1")
@@ -134,8 +142,10 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], FailAft
 
 
 def state(repository: Repository) -> dict[str, object]:
-    """Return everything, including what waits for its checkpoint."""
+    """Return everything, including tags, operations and what waits for its checkpoint."""
     answers = everything(repository)
+    answers["tags"] = {name: info.id for name, info in repository.tags().items()}
+    answers["operations"] = [(done.kind, done.text) for done in repository.operations()]
     for thread in repository.thread_names():
         timeline = repository.timeline(thread)
         early = timeline.find("", "c9") if timeline is not None else None

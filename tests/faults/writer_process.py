@@ -38,7 +38,9 @@ def run(repository: Repository, thread: str, writer: str, count: int) -> None:
         name = f"{step:06d}-{writer}"
         repository.put(checkpoint(thread, name, values(thread, writer, step), parent=parent))
         say("put", thread, name, writer, step, parent)
-        put_writes(repository, thread, name, f"task {writer}", [(0, "step", step), (-1, "__error__", f"{writer}{step}")])
+        put_writes(
+            repository, thread, name, f"task {writer}", [(0, "step", step), (-1, "__error__", f"{writer}{step}")]
+        )
         say("writes", thread, name, writer, step, parent)
         parent = name
 

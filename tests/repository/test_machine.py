@@ -176,9 +176,7 @@ class Machine(RuleBasedStateMachine):
 
     def write(self, name: str, event: Wrote) -> None:
         typed = [(index, channel, packed(value)) for index, channel, value in event.writes]
-        self.repository.put_writes(
-            name, event.namespace, event.checkpoint_id, event.task, path_of(event.task), typed
-        )
+        self.repository.put_writes(name, event.namespace, event.checkpoint_id, event.task, path_of(event.task), typed)
 
     @initialize(name=st.sampled_from(NAMES))
     def begin(self, name: str) -> None:
@@ -191,7 +189,8 @@ class Machine(RuleBasedStateMachine):
     def gone(self, name: str, namespace: str, checkpoint_id: str) -> bool:
         """Whether this id was deleted or pruned: what becomes of writes to it is another test's matter."""
         pruned = any(
-            isinstance(event, Pruned) and (namespace, checkpoint_id) in event.gone for event in self.threads.get(name, ())
+            isinstance(event, Pruned) and (namespace, checkpoint_id) in event.gone
+            for event in self.threads.get(name, ())
         )
         return pruned or checkpoint_id in self.ghosts.get(name, ())
 
@@ -218,7 +217,9 @@ class Machine(RuleBasedStateMachine):
         checkpoint_id=st.sampled_from(["head", "head", *IDS]),
         task=st.sampled_from("pqr"),
         writes=st.lists(
-            st.tuples(st.integers(-2, 2), st.sampled_from("xy"), st.sampled_from(["w", "v", LONG])), min_size=1, max_size=4
+            st.tuples(st.integers(-2, 2), st.sampled_from("xy"), st.sampled_from(["w", "v", LONG])),
+            min_size=1,
+            max_size=4,
         ),
     )
     def writes(
@@ -373,7 +374,9 @@ class Machine(RuleBasedStateMachine):
                 loaded = self.repository.load(list(stored.commit.channels.values()))
                 values = {key: msgpack.unpackb(data) for key, data in zip(stored.commit.channels, loaded, strict=True)}
                 assert values == put.values
-                assert [parent.checkpoint_id for parent in stored.commit.parents] == ([put.parent] if put.parent else [])
+                assert [parent.checkpoint_id for parent in stored.commit.parents] == (
+                    [put.parent] if put.parent else []
+                )
                 data = self.repository.load([StoredValue(write.type, write.rope) for write in stored.writes])
                 pending = [(*write[:4], msgpack.unpackb(each)) for write, each in zip(stored.writes, data, strict=True)]
                 assert pending == told.pending(namespace, row.checkpoint_id), f"{name}/{namespace}/{row.checkpoint_id}"
@@ -393,3 +396,111 @@ TestMemory = Machine.TestCase
 TestMemory.settings = _SETTINGS
 TestSqlite = SqliteMachine.TestCase
 TestSqlite.settings = settings(_SETTINGS, max_examples=25)
+
+
+# -- histories that were once told wrongly ---------------------------------------------------------------
+
+
+@pytest.fixture
+def repository() -> Repository:
+    return Repository(MemoryStorage())
+
+
+def put(repository: Repository, thread: str, checkpoint_id: str, parent: str | None = None, ns: str = "") -> None:
+    repository.put(
+        NewCheckpoint(
+            thread, ns, checkpoint_id, parent, None, packed({}), packed({}), {"x": Channel(lambda: packed(1))}
+        )
+    )
+
+
+def head(repository: Repository, thread: str, namespace: str = "") -> str | None:
+    found = repository.read(thread, namespace)
+    return found.checkpoint_id if found is not None else None
+
+
+def listed(repository: Repository, thread: str) -> list[str]:
+    return [row.checkpoint_id for row in repository.read_all(thread)]
+
+
+@pytest.mark.parametrize("collected", [False, True], ids=["deleted", "collected"])
+def test_a_late_put_into_a_deleted_fork_is_refused(repository: Repository, collected: bool) -> None:
+    put(repository, "base", "05")
+    repository.copy_thread("base", "fork")
+    repository.delete_thread("fork")
+    if collected:
+        repository.gc(grace=timedelta(0))
+    with pytest.raises(ThreadDeletedError):
+        put(repository, "fork", "99", "05")
+    with pytest.raises(ThreadDeletedError):
+        repository.put_writes("fork", "", "05", "task", "", [(0, "x", packed("late"))])
+    assert repository.thread_names() == ["base"]
+
+
+def test_a_namespace_goes_back_to_where_an_earlier_rewind_had_put_it(repository: Repository) -> None:
+    put(repository, "a", "05")
+    put(repository, "a", "11", ns="sub")
+    made = repository.checkout('ckpt:"05"', thread="a").checkpoint_id
+    assert head(repository, "a", "sub") is None
+    put(repository, "a", "12", ns="sub")
+    repository.checkout(f'ckpt:"{made}"', thread="a")
+    assert head(repository, "a", "sub") is None
+    repository.fork(f'ckpt:"{made}"', "b", thread="a")
+    assert head(repository, "b", "sub") is None
+
+
+def test_a_fork_at_an_older_checkpoint_leaves_out_writes_of_every_base(repository: Repository) -> None:
+    put(repository, "a", "05")
+    repository.put_writes("a", "", "05", "task", "", [(0, "x", packed("of the base"))])
+    put(repository, "a", "06", "05")
+    repository.copy_thread("a", "b")
+    put(repository, "b", "05")
+    put(repository, "b", "07", "06")
+    repository.fork('ckpt:"05"', "c", thread="b")
+    found = repository.read("c", "", "05")
+    assert found is not None
+    assert found.writes == []
+
+
+def test_a_fork_knows_the_greatest_id_of_a_namespace(repository: Repository) -> None:
+    put(repository, "a", "01")
+    put(repository, "a", "09", ns="sub")
+    put(repository, "a", "08", "09", ns="sub")
+    repository.copy_thread("a", "b")
+    for name in ("a", "b"):
+        put(repository, name, "085", ns="sub")
+        assert head(repository, name, "sub") == "08"
+
+
+def test_a_checkpoint_put_again_has_moved_the_head(repository: Repository) -> None:
+    put(repository, "a", "01")
+    put(repository, "a", "05", ns="sub")
+    put(repository, "a", "03", "05", ns="sub")
+    put(repository, "a", "05", ns="sub")
+    assert head(repository, "a", "sub") == "05"
+    put(repository, "a", "02", "01")
+    put(repository, "a", "09", ns="sub")
+    put(repository, "a", "03", "02")
+    repository.fork('ckpt:"02"', "b", thread="a")
+    assert head(repository, "b", "sub") == "05"
+
+
+def test_what_a_fork_does_not_see_does_not_decide_its_head(repository: Repository) -> None:
+    for step, name in enumerate(["01", "02", "09"]):
+        put(repository, "a", name, [None, "01", "02"][step])
+    repository.fork('ckpt:"02"', "b", thread="a")
+    put(repository, "b", "05")
+    assert listed(repository, "b") == ["05", "02", "01"]
+    assert head(repository, "b") == "05"
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "with another fork"])
+def test_a_fork_does_not_bring_back_what_was_pruned(repository: Repository, shared: bool) -> None:
+    for step in range(1, 6):
+        put(repository, "a", f"0{step}", f"0{step - 1}" if step > 1 else None)
+    if shared:
+        repository.copy_thread("a", "another")
+    repository.prune_thread("a", keep_last(2))
+    assert listed(repository, "a") == ["05", "04"]
+    repository.fork('ckpt:"04"', "b", thread="a")
+    assert listed(repository, "b") == ["04"]
