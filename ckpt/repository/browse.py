@@ -80,7 +80,7 @@ class Browser:
         found: set[str] = set()
         for namespace in {row.namespace for row in rows}:
             oldest = min(row.checkpoint_id for row in rows if row.namespace == namespace)
-            for batch in _batches(self._timeline.newest_first(namespace)):
+            for batch in _batches(self._timeline.newest_first(namespace, prove=False)):
                 commits = self._core.commits(row.put.commit for row in batch if row.put is not None)
                 found.update(parent.checkpoint_id for commit in commits.values() for parent in commit.parents)
                 if batch[-1].checkpoint_id <= oldest:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,7 +208,7 @@ class SqliteStorage:
         self._readonly = readonly
         self._options = options or sqlite_file.Options()
         self._write_lock = threading.Lock()
-        self._queue: list[_Waiter] = []
+        self._queue: deque[_Waiter] = deque()
         self._pool: list[_Session] = []
         self._writer: _Session | None = None
         self._process = os.getpid()
@@ -230,7 +231,7 @@ class SqliteStorage:
         if self._process != os.getpid():
             # SQLite connections must not be carried into a forked process, not even to be closed there.
             self._pool, self._writer = [], None
-            self._write_lock, self._queue = threading.Lock(), []
+            self._write_lock, self._queue = threading.Lock(), deque()
             self._process = os.getpid()
 
     def _check_writable(self) -> None:
@@ -293,8 +294,8 @@ class SqliteStorage:
         with self._write_lock:
             # Whoever holds the lock commits all that queued up while the holder before it did.
             if not waiter.done:
-                group, self._queue = self._queue, []
-                self._commit(group)
+                # Taken one by one: whoever queues up meanwhile is either in this group or still in the queue.
+                self._commit([self._queue.popleft() for _ in range(len(self._queue))])
         if waiter.error is not None:
             raise waiter.error
         return waiter.numbers
