@@ -30,7 +30,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, Interrupt):
         return ("interrupt", plain(value.value))
     if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items()}
+        # A result lists interrupts as parallel tasks happened to end; states are ordered, and compared as they are.
+        return {
+            key: sorted(plain(each), key=repr) if key == "__interrupt__" else plain(each) for key, each in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     return value
