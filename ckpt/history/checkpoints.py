@@ -8,10 +8,10 @@ the list; which event counts is decided on reading.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from ckpt.history.seal import seal, unseal
+from ckpt.history.seal import damaged, seal, shaped, unseal
 from ckpt.objects.ids import ObjectId
 
 
@@ -79,7 +79,10 @@ def encode_events(key: bytes, events: Iterable[Event]) -> bytes:
 
 def decode_events(key: bytes, record: bytes) -> list[Event]:
     """Undo `encode_events`, or raise DamagedRecordError."""
-    return [_event(fields) for fields in unseal(key, record, "a checkpoint")]
+    events = unseal(key, record, _WHAT)
+    if type(events) is not list:
+        raise damaged(_WHAT)
+    return [_event(fields) for fields in events]
 
 
 def _fields(event: Event) -> list[object]:
@@ -93,16 +96,32 @@ def _fields(event: Event) -> list[object]:
     return [_WRITES, event.sequence, _pack_id(event.task_id), event.task_path, writes, event.added]
 
 
-def _event(fields: Sequence[object]) -> Event:
-    kind, *rest = fields
+_WHAT = "a checkpoint"
+_SHAPES: dict[int, tuple[Any, ...]] = {
+    _PUT: (int, int, bytes, int),
+    _WRITES: (int, int, str | bytes, str, list, int),
+    _SPILL: (int, int, bytes),
+    _HIDDEN: (int, int),
+}
+_WRITE = (int, str, str, bytes)
+
+
+def _event(fields: Any) -> Event:
+    kind = fields[0] if type(fields) is list and fields else None
+    if type(kind) is not int or kind not in _SHAPES:
+        raise damaged(_WHAT)
+    rest = shaped(fields, _SHAPES[kind], _WHAT)[1:]
     if kind == _PUT:
-        return Put(*rest)  # type: ignore[arg-type]
+        return Put(*rest)
     if kind == _SPILL:
-        return Spill(*rest)  # type: ignore[arg-type]
+        return Spill(*rest)
     if kind == _HIDDEN:
-        return Hidden(*rest)  # type: ignore[arg-type]
+        return Hidden(*rest)
     sequence, task_id, task_path, writes, added = rest
-    return Writes(sequence, _unpack_id(task_id), task_path, tuple(Write(*write) for write in writes), added)  # type: ignore[arg-type, attr-defined]
+    if isinstance(task_id, bytes) and len(task_id) != 16:
+        raise damaged(_WHAT)
+    entries = tuple(Write(*shaped(write, _WRITE, _WHAT)) for write in writes)
+    return Writes(sequence, _unpack_id(task_id), task_path, entries, added)
 
 
 def _pack_id(text: str) -> str | bytes:

@@ -18,9 +18,7 @@ def uuid6_text(ticks: int) -> str:
     stamp = ticks + _GREGORIAN_OFFSET
     tail = int.from_bytes(os.urandom(8), "big")
     high, middle, low = stamp >> 28 & 0xFFFFFFFF, stamp >> 12 & 0xFFFF, stamp & 0x0FFF
-    return (
-        f"{high:08x}-{middle:04x}-6{low:03x}-{0x8000 | tail >> 48 & 0x3FFF:04x}-{tail & 0xFFFFFFFFFFFF:012x}"
-    )
+    return f"{high:08x}-{middle:04x}-6{low:03x}-{0x8000 | tail >> 48 & 0x3FFF:04x}-{tail & 0xFFFFFFFFFFFF:012x}"
 
 
 def next_checkpoint_id(greatest: str) -> str:

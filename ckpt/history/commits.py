@@ -60,17 +60,26 @@ def decode_commit(data: bytes) -> Commit:
     """Undo `encode_commit`, or raise DamagedObjectError."""
     try:
         fields = msgpack.unpackb(data, unicode_errors="surrogatepass")
-        namespace, checkpoint_id, timestamp, parents, header_type, header, meta_type, metadata, channels = (
-            fields
-        )
-        return Commit(
-            namespace,
-            checkpoint_id,
-            timestamp,
-            tuple(Parent(*parent) for parent in parents),
-            StoredValue(header_type, header),
-            StoredValue(meta_type, metadata),
-            {channels[i]: StoredValue(channels[i + 1], channels[i + 2]) for i in range(0, len(channels), 3)},
-        )
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise DamagedObjectError(f"a commit cannot be read: {error}") from error
+    if type(fields) is not list or len(fields) != len(_FIELDS) or not all(map(isinstance, fields, _FIELDS)):
+        raise DamagedObjectError("a commit cannot be read: its fields are not those of a commit")
+    namespace, checkpoint_id, timestamp, parents, header_type, header, meta_type, metadata, channels = fields
+    names, types, ropes = channels[::3], channels[1::3], channels[2::3]
+    whole = len(names) == len(ropes) == len(types) and all(
+        type(parent) is list and [*map(type, parent)] == [str, bytes] for parent in parents
+    )
+    if not whole or {*map(type, names), *map(type, types)} - {str} or {*map(type, ropes)} - {bytes}:
+        raise DamagedObjectError("a commit cannot be read: its channels or parents are not what they should be")
+    return Commit(
+        namespace,
+        checkpoint_id,
+        timestamp,
+        tuple(Parent(*parent) for parent in parents),
+        StoredValue(header_type, header),
+        StoredValue(meta_type, metadata),
+        {name: StoredValue(type_, rope) for name, type_, rope in zip(names, types, ropes, strict=True)},
+    )
+
+
+_FIELDS = (str, str, str | None, list, str, bytes, str, bytes, list)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ckpt.history import keys
-from ckpt.history.seal import Census, seal, unseal
+from ckpt.history.seal import Census, damaged, seal, shaped, unseal
+
+_LINE = (str, str | None, str, int, int, int)
+_BASE = (int, int, str | None)
+_RESET = (int, int, int)
+_NAME = (str, int | None, list, bytes)
+_THREAD = (str, int, str, list, int, int, list | None, int, bool, list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +33,10 @@ class Line:
         return [self.namespace, self.head, self.greatest, self.moved, *self.census]
 
     @staticmethod
-    def of(fields: list[object]) -> Line:
-        """Undo `fields`."""
-        namespace, head, greatest, moved, count, digest = fields
-        return Line(namespace, head, greatest, moved, Census(count, digest))  # type: ignore[arg-type]
+    def of(fields: object) -> Line:
+        """Undo `fields`, or raise DamagedRecordError."""
+        namespace, head, greatest, moved, count, digest = shaped(fields, _LINE, "a namespace")
+        return Line(namespace, head, greatest, moved, Census(count, digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,8 @@ class ThreadRecord:
     @staticmethod
     def decode(number: int, record: bytes) -> ThreadRecord:
         """Undo `encode`, or raise DamagedRecordError."""
-        fields = unseal(keys.thread_key(number), record, f"thread number {number}")
+        what = f"thread number {number}"
+        fields = shaped(unseal(keys.thread_key(number), record, what), _THREAD, what)
         name, sequence, greatest, root, count, digest, base, forks, deleted, resets = fields
         return ThreadRecord(
             number,
@@ -91,10 +98,10 @@ class ThreadRecord:
             greatest,
             Line.of(root),
             Census(count, digest),
-            Base(*base) if base else None,
+            Base(*shaped(base, _BASE, what)) if base is not None else None,
             forks,
             deleted,
-            tuple(Reset(*reset) for reset in resets),
+            tuple(Reset(*shaped(reset, _RESET, what)) for reset in resets),
         )
 
     def advanced(self, line: Line, greatest: str) -> ThreadRecord:
@@ -130,7 +137,9 @@ class NameRecord:
     @staticmethod
     def decode(key: bytes, record: bytes) -> NameRecord:
         """Undo `encode`, or raise DamagedRecordError."""
-        name, thread, former, ghosts = unseal(key, record, "a thread name")
+        name, thread, former, ghosts = shaped(unseal(key, record, "a thread name"), _NAME, "a thread name")
+        if not all(type(number) is int for number in former):
+            raise damaged("a thread name")
         return NameRecord(name, thread, tuple(former), ghosts)
 
 
@@ -143,4 +152,5 @@ def decode_census(key: bytes, record: bytes | None) -> Census:
     """Undo `encode_census`; a bucket that was never written is empty."""
     if record is None:
         return Census()
-    return Census(*unseal(key, record, "the directory of threads"))
+    what = "the directory of threads"
+    return Census(*shaped(unseal(key, record, what), (int, int), what))

@@ -56,7 +56,17 @@ def unseal(key: bytes, record: bytes, what: str) -> Any:
     body = record[:-_SEAL_SIZE]
     if blake3(key + body).digest(_SEAL_SIZE) != record[-_SEAL_SIZE:]:
         raise damaged(what)
-    return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
+    try:
+        return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise damaged(what) from error
+
+
+def shaped(fields: Any, types: tuple[Any, ...], what: str) -> list[Any]:
+    """Return the fields of a record, or raise DamagedRecordError when they are not of these types."""
+    if type(fields) is not list or len(fields) != len(types) or not all(map(isinstance, fields, types)):
+        raise damaged(what)
+    return fields
 
 
 def damaged(what: str) -> DamagedRecordError:

@@ -159,12 +159,15 @@ class ObjectStore:
         if absent:
             raise _missing(absent)
         wanted = {oid: places[index_key(oid)] for oid in ids}
-        found, damaged = self._read(wanted, self._open({place.frame for place in wanted.values()}))
+        frames = {place.frame for place in wanted.values()}
+        try:
+            found, damaged = self._read(wanted, self._open(frames))
+        except DamagedObjectError:
+            found, damaged = {}, list(wanted)
         if damaged:
-            # A frame number may have been given out again since the frame was cached: look at the store itself.
+            # Frame numbers may have been given out again since frames were cached: look at the store itself.
             self._forget_frames()
-            again = {oid: wanted[oid] for oid in damaged}
-            more, damaged = self._read(again, self._open({place.frame for place in again.values()}))
+            more, damaged = self._read({oid: wanted[oid] for oid in damaged}, self._open(frames))
             found |= more
         if damaged:
             raise DamagedObjectError(
@@ -191,6 +194,7 @@ class ObjectStore:
 
     def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
         """Return the objects at these places by their ids."""
+        self._forget_frames()
         opened = self._open({place.frame for place in places})
         found: dict[ObjectId, StoredObject] = {}
         for number, position in places:
@@ -208,6 +212,9 @@ class ObjectStore:
         if not wanted:
             return found
         with self._read_lock:
+            for number in wanted:
+                # A frame that left the cache while its pack's reader stands behind it must be read from the start.
+                self._readers.pop(number, None)
             stored = self._storage.load(wanted, set(self._readers))
             followed = {frame.previous for frame in stored.values()}
             for last in stored.keys() - followed:

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.register_assert_rewrite("ckpt.testing.contract")
+pytest.register_assert_rewrite("ckpt.testing.contract", "ckpt.testing.fixtures", "ckpt.testing.sharing")
 
 from ckpt.testing.contract import StorageContract  # noqa: E402
 

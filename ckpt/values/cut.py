@@ -215,14 +215,8 @@ class Cutter:
         return items
 
     def _chunks(self, data: bytes, count: int) -> list[Item]:
-        pieces = (
-            [data[i : i + CHUNK_MAX] for i in range(0, len(data), CHUNK_MAX)]
-            if len(data) > CHUNK_MAX
-            else [data]
-        )
-        return [
-            self._blob(piece, count) if len(piece) >= INLINE_MAX else inline(piece, count) for piece in pieces
-        ]
+        pieces = [data[i : i + CHUNK_MAX] for i in range(0, len(data), CHUNK_MAX)] if len(data) > CHUNK_MAX else [data]
+        return [self._blob(piece, count) if len(piece) >= INLINE_MAX else inline(piece, count) for piece in pieces]
 
     # -- taking over what the previous version had ------------------------------------------------------
 
@@ -245,9 +239,7 @@ class Cutter:
         folded, levels = fold(items, self._emit, same, levels)
         return folded, Cut(data, body, form, item_ends, items, levels)
 
-    def _continue(
-        self, data: bytes, body: int, values: int, old: Cut
-    ) -> tuple[list[Item], list[int], int] | None:
+    def _continue(self, data: bytes, body: int, values: int, old: Cut) -> tuple[list[Item], list[int], int] | None:
         """Return (items, their ends, how many leading ones are the old ones), or None when that cannot be."""
         first = _reusable_before(old, old.body + _common_prefix(old.data, old.body, data, body))
         old_start = old.ends[first - 1] if first else old.body

@@ -148,9 +148,7 @@ def _message(fields: dict[Any, Any], origin: tuple[str, str] | None) -> InertMes
         return None
     calls = fields.get("tool_calls")
     id_, name = (each if type(each) is str else None for each in (fields.get("id"), fields.get("name")))
-    return InertMessage(
-        kind, id_, fields["content"], calls if type(calls) is list else [], name, fields, origin
-    )
+    return InertMessage(kind, id_, fields["content"], calls if type(calls) is list else [], name, fields, origin)
 
 
 def _object(module: str, name: str, fields: object, *_: object) -> object:
@@ -230,9 +228,7 @@ _OWN_SHAPES: dict[str, Callable[[Any], object]] = {
     "complex": _named("builtins", "complex"),
     "fraction": _named("fractions", "Fraction"),
     "path": lambda p: _object("pathlib", *p),
-    "deque": lambda p: InertObject(
-        "collections", "deque", p[1] if p[0] is None else {"maxlen": p[0], "items": p[1]}
-    ),
+    "deque": lambda p: InertObject("collections", "deque", p[1] if p[0] is None else {"maxlen": p[0], "items": p[1]}),
     "ordereddict": lambda p: InertObject("collections", "OrderedDict", _mapping(p)),
     "defaultdict": _defaultdict,
     "counter": lambda p: InertObject("collections", "Counter", _mapping(p)),
@@ -246,9 +242,7 @@ _OWN_SHAPES: dict[str, Callable[[Any], object]] = {
 _SHAPES: dict[int, Callable[[Any], object]] = {
     # JsonPlusSerializer: 0-5 are [module, name, argument or arguments, …]
     **dict.fromkeys(range(6), _spread(_object)),
-    6: lambda p: InertObject(
-        "numpy", "ndarray", dict(zip(("dtype", "shape", "order", "data"), p, strict=True))
-    ),
+    6: lambda p: InertObject("numpy", "ndarray", dict(zip(("dtype", "shape", "order", "data"), p, strict=True))),
     7: lambda p: InertObject(*_DELTA_SNAPSHOT, {"value": p}),
     **{code: _OWN_SHAPES[name] for code, name in KIND_NAMES.items()},
 }
@@ -344,9 +338,7 @@ def to_json(value: object, *, _depth: int = 0) -> object:
     if all(isinstance(key, str) and not key.startswith("$") and _is_unicode(key) for key in value):
         return {key: to_json(each, _depth=_depth + 1) for key, each in value.items()}
     entries = value.items()
-    return {
-        "$map": [[to_json(key, _depth=_depth + 1), to_json(each, _depth=_depth + 1)] for key, each in entries]
-    }
+    return {"$map": [[to_json(key, _depth=_depth + 1), to_json(each, _depth=_depth + 1)] for key, each in entries]}
 
 
 def _is_unicode(text: str) -> bool:

@@ -171,9 +171,7 @@ KINDS = {
         2,
     ),
     COUNTER: _Kind("counter", _pairs, lambda p: exact(Counter(dict(p)), p)),
-    DOCUMENT: _Kind(
-        "document", list, lambda p: Opaque("", whole(p[0], str), "document", whole(p[1], bytes)), 2
-    ),
+    DOCUMENT: _Kind("document", list, lambda p: Opaque("", whole(p[0], str), "document", whole(p[1], bytes)), 2),
 }
 BARE = frozenset({INT, BYTEARRAY, 43, 45})
 CODES: dict[type, int] = {

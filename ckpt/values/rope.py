@@ -95,9 +95,7 @@ Levels = list[tuple[list[int], list[Item]]]
 """Per level of a fold: the end position of each complete group among that level's items, and the groups."""
 
 
-def fold(
-    items: list[Item], emit: Emit, same: int = 0, previous: Levels | None = None
-) -> tuple[list[Item], Levels]:
+def fold(items: list[Item], emit: Emit, same: int = 0, previous: Levels | None = None) -> tuple[list[Item], Levels]:
     """Group a long list of items into ropes of ropes, and return the short list that stands for it.
 
     Complete groups become objects; the open end of each level stays in the list returned, so that appending
@@ -185,9 +183,7 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
         raise DamagedObjectError("a rope is nested without end")
     values = []
     for column, length in zip(columns, lengths, strict=True):
-        value = b"".join(
-            [item.payload if item.kind == INLINE else blobs[ObjectId(item.payload)] for item in column]
-        )
+        value = b"".join([item.payload if item.kind == INLINE else blobs[ObjectId(item.payload)] for item in column])
         if len(value) != length:
             raise DamagedObjectError(f"a value is {len(value)} bytes long where its rope says {length}")
         values.append(value)

@@ -141,9 +141,7 @@ class _Writer:
         else:
             value = self._extension(value, depth)
         size = 256 if depth else 1 << 16
-        packer = msgpack.Packer(
-            default=self._default, strict_types=True, unicode_errors=self.errors, buf_size=size
-        )
+        packer = msgpack.Packer(default=self._default, strict_types=True, unicode_errors=self.errors, buf_size=size)
         return bytes(packer.pack(value))
 
     def _survey(self, value: object, depth: int) -> bool:
@@ -278,6 +276,8 @@ def _children(writer: _Writer, path: str, value: Any) -> Iterator[tuple[str, obj
     if cls in SCALARS or cls is msgpack.Timestamp:
         return
     code, payload = (TUPLE, value) if cls is list else writer.expand(value)
+    if cls is Opaque:
+        return  # its payload is bytes, whatever its kind
     fields: list[Any] = []
     if code in (TUPLE, SET, FROZENSET, DEQUE):
         items = payload[1] if code == DEQUE else payload

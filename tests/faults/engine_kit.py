@@ -93,14 +93,15 @@ def lines(repository: Repository) -> list[tuple[str, str, list[str]]]:
 def questions(repository: Repository) -> list[Question]:
     """Return every question that a sound repository answers, each on its own: names, heads, lists, checkpoints."""
     asked: list[Question] = [("names", lambda repo: repo.thread_names())]
-    for thread, namespace, ids in lines(repository):
+    found = lines(repository)
+    for thread, namespace, ids in found:
         asked += [
             (f"head of {thread}/{namespace}", _by_id(thread, namespace, None)),
             (f"list of {thread}/{namespace}", _listed(thread, namespace)),
             (f"absent id in {thread}/{namespace}", _by_id(thread, namespace, "absent")),
         ]
         asked += [(f"{thread}/{namespace}/{each}", _by_id(thread, namespace, each)) for each in ids]
-    threads = dict.fromkeys(thread for thread, _, _ in lines(repository))
+    threads = dict.fromkeys(thread for thread, _, _ in found)
     asked += [(f"list of all of {thread}", _listed(thread, None)) for thread in threads]
     asked.append(("absent thread", _by_id("there is none", "", None)))
     return asked

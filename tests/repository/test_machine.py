@@ -390,7 +390,11 @@ class SqliteMachine(Machine):
 
 settings.register_profile("machine", deadline=None, suppress_health_check=list(HealthCheck))
 _SETTINGS = settings(
-    settings.get_profile("machine"), max_examples=60, stateful_step_count=30, print_blob=True, derandomize=False
+    settings.get_profile("machine"),
+    max_examples=60,
+    stateful_step_count=30,
+    print_blob=True,
+    report_multiple_bugs=False,
 )
 TestMemory = Machine.TestCase
 TestMemory.settings = _SETTINGS
