@@ -128,12 +128,9 @@ class Directory:
         found: Census = decode_census(key, raw).toggled(keys.name_key(name), by)
         records[key] = encode_census(key, found)
 
-    def is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
-        """Return whether this checkpoint belonged to a deleted thread of that name."""
-        if ghost_hash(checkpoint_id) in ghost_hashes(record.ghosts):
-            return True
-        wanted = [keys.checkpoint_key(number, namespace, checkpoint_id) for number in record.former]
-        return any(raw is not None for raw in self._core.storage.read(wanted)) if wanted else False
+    def is_ghost(self, record: NameRecord, checkpoint_id: str) -> bool:
+        """Return whether this checkpoint belonged to a thread of that name that has been collected."""
+        return ghost_hash(checkpoint_id) in ghost_hashes(record.ghosts)
 
 
 def ghost_hash(checkpoint_id: str) -> bytes:

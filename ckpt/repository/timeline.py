@@ -37,11 +37,14 @@ _PAGE = 256
 
 
 class Segment(NamedTuple):
-    """A stretch of a timeline: the rows of one thread up to a moment (None: all)."""
+    """A stretch of a timeline: the rows of one thread up to a moment (None: all).
+
+    `bare` are the root checkpoints at which forks left before the head: without their pending writes.
+    """
 
     thread: ThreadRecord
     moment: int | None
-    bare: str | None
+    bare: frozenset[str]
 
 
 class Found(NamedTuple):
@@ -76,10 +79,11 @@ class Timeline:
     def segments(self) -> list[Segment]:
         """The stretches of this timeline, newest first."""
         if self._segments is None:
-            segments = [Segment(self.thread, None, None)]
+            segments = [Segment(self.thread, None, frozenset())]
             directory = Directory(self._core)
             while (base := segments[-1].thread.base) is not None:
-                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, base.bare))
+                bare = segments[-1].bare | {base.bare} if base.bare is not None else segments[-1].bare
+                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, bare))
             self._segments = segments
         return self._segments
 
@@ -152,15 +156,15 @@ class Timeline:
         if depth + 1 < len(self.segments):
             below = self.segments[depth + 1]
             moves = self._moves(depth + 1, namespace, below.moment)
-            if below.bare is not None and not namespace:
-                moves.append(below.bare)
+            left_at = segment.thread.base.bare if segment.thread.base is not None else None
+            if left_at is not None and not namespace:
+                moves.append(left_at)
         puts: list[tuple[int, str, ObjectId]] = []
         for key, raw in self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace)):
             checkpoint_id = keys.checkpoint_id_of(key, segment.thread.number)
             for event in as_of(decode_events(key, raw), moment):
                 if isinstance(event, Put):
                     puts.append((event.sequence, checkpoint_id, event.commit))
-                    break
         commits = self._core.commits({commit for _, _, commit in puts})
         head = moves[-1] if moves else None
         line = Line(namespace, head=head, greatest=max(moves, default=""))
@@ -208,7 +212,7 @@ class Timeline:
         if any(isinstance(event, Spill) for event in events):
             events = open_spills(events, self._core.objects.load)
         events = as_of(events, segment.moment)
-        if segment.bare is not None and key == keys.checkpoint_key(segment.thread.number, "", segment.bare):
+        if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):
             events = [event for event in events if isinstance(event, Put)]
         return events
 

@@ -313,7 +313,10 @@ class Writer:
             )
 
     def _is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
-        return bool(record.former or record.ghosts) and self._directory.is_ghost(record, namespace, checkpoint_id)
+        if self._directory.is_ghost(record, checkpoint_id):
+            return True
+        deleted = (self._directory.by_number(number)[0] for number in record.former)
+        return any(Timeline(self._core, thread).find(namespace, checkpoint_id) is not None for thread in deleted)
 
     # -- building a commit ----------------------------------------------------------------------------
 
