@@ -42,7 +42,7 @@ from ckpt.storage.base import Storage
 from ckpt.storage.sqlite_file import FORMAT
 from ckpt.storage.urls import open_storage
 from ckpt.values.inert import inert
-from ckpt.values.kinds import TAG
+from ckpt.values.kinds import TAG, Opaque
 from ckpt.values.rope import rope_length
 from ckpt.values.serializer import Serializer
 from ckpt.values.tree import Tree
@@ -309,6 +309,8 @@ class Repository(Engine):
         commit = self._commit(info)
         tag = commit.channels[name].type if name in commit.channels else commit.header.type
         if tag == TAG:
+            return _dumped(self._serializer, name, value)
+        if isinstance(value, Opaque) and value.kind == "document" and value.name == tag:
             return _dumped(self._serializer, name, value)
         if not is_plain(value):
             raise UnstorableValueError(

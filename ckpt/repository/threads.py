@@ -46,6 +46,8 @@ class ThreadAdmin:
         with self._core.locked(*names):
             for attempts in range(_ATTEMPTS):
                 batch, result = act()
+                if batch == Batch():
+                    return result  # a dry run, which a read-only store allows too
                 try:
                     self._core.storage.publish(batch)
                 except RecordChangedError:

@@ -15,7 +15,7 @@ from ckpt.objects.ids import ObjectId, object_id
 from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut, Cutter
 from ckpt.values.rope import assemble, rope_length
 
-EXAMPLES = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 class Objects:
