@@ -65,6 +65,7 @@ def bucket_range(bucket: int) -> tuple[bytes, bytes]:
     return start, after_prefix(start)
 
 
+ALL_BUCKETS = (b"d", b"e")
 ALL_NAMES = (b"n", b"o")
 ALL_OPERATIONS = (b"o", b"p")
 ALL_TAGS = (b"g", b"h")

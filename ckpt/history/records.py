@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from ckpt.history import keys
 from ckpt.history.seal import Census, damaged, seal, shaped, unseal
 
-_LINE = (str, str | None, str, int, int, int)
-_BASE = (int, int, str | None)
+_LINE = (str, str | None, str | None, int, int, int)
+_BASE = (int, int, str | None, int)
 _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
 _THREAD = (str, int, str, list, int, int, list | None, int, bool, list)
@@ -18,13 +18,14 @@ _THREAD = (str, int, str, list, int, int, list | None, int, bool, list)
 class Line:
     """One namespace of one thread.
 
-    `head` is the checkpoint the next run continues from, `greatest` the greatest id. `moved` is the sequence
+    `head` is the checkpoint the next run continues from, `greatest` the greatest id
+    (None in a fork that has not needed it yet). `moved` is the sequence
     number at which `head` last changed. `census` counts the checkpoint records of this thread's own part.
     """
 
     namespace: str
     head: str | None = None
-    greatest: str = ""
+    greatest: str | None = ""
     moved: int = 0
     census: Census = Census()
 
@@ -44,11 +45,13 @@ class Base:
     """Where a fork left another thread: everything of `thread` up to sequence number `moment` is part of it.
 
     `bare` is the root checkpoint whose pending writes are left out, when the fork did not leave at the head.
+    `made` is the sequence number that `thread` had when the fork was made: what was pruned by then stays hidden.
     """
 
     thread: int
     moment: int
-    bare: str | None = None
+    bare: str | None
+    made: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class ThreadRecord:
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
-        base = [self.base.thread, self.base.moment, self.base.bare] if self.base else None
+        base = [self.base.thread, self.base.moment, self.base.bare, self.base.made] if self.base else None
         resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
         fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
         return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets])

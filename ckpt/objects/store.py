@@ -243,9 +243,11 @@ class ObjectStore:
         _, unknown = self._known.get_many(ids)
         if not unknown:
             return set()
+        known = self._known
         places = self._storage.locate([index_key(oid) for oid in unknown])
         absent = {oid for oid in unknown if index_key(oid) not in places}
-        self._known.put_many((oid, True, 1) for oid in unknown if oid not in absent)
+        # Into the cache as it was before asking: after a `forget` meanwhile, the answer is remembered nowhere.
+        known.put_many((oid, True, 1) for oid in unknown if oid not in absent)
         return absent
 
     def frames(self, line: object, draft: Draft, ids: Collection[ObjectId]) -> list[Frame]:
@@ -285,7 +287,7 @@ class ObjectStore:
         """Drop all that is believed about the store: something was removed from it."""
         with self._lock:
             self._packs.clear()
-        self._known.clear()
+        self._known = Cache(_KNOWN_MAX)
         self._forget_frames()
 
     def _forget_frames(self) -> None:

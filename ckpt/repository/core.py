@@ -63,11 +63,13 @@ class Core:
     def removed(self) -> None:
         """Take note that the epoch changed: what was believed to be stored may be gone."""
         with self._epoch_lock:
-            # The epoch is read first, so that whatever is learned from here on is at least as new.
-            self.epoch = self.storage.epoch()
+            # Read first, so that what is learned from here on is at least as new; set last, so that nobody
+            # passes the check of the new epoch with a belief from before.
+            epoch = self.storage.epoch()
             self.objects.forget()
             for forget in self._listeners:
                 forget()
+            self.epoch = epoch
 
     def consistently(self, read: Callable[[], _T]) -> _T:
         """Run a read of several steps; when it stumbles over something just removed, run it again.

@@ -23,7 +23,7 @@ from ckpt.storage.base import Reading
 
 GHOSTS_MAX = 4096
 _GHOST_SIZE = 8
-_PAGE = 512
+_SCANS = 20
 
 
 class Change(NamedTuple):
@@ -57,8 +57,8 @@ class Directory:
         key = keys.directory_key(bucket)
         while True:
             before = reading.read([key])[0]
-            found = census(found for found, _ in reading.scan(*keys.bucket_range(bucket)))
-            if found == decode_census(key, before):
+            there = [found for found, _ in reading.scan(*keys.bucket_range(bucket))]
+            if keys.name_key(name) not in there and census(there) == decode_census(key, before):
                 return
             if reading.read([key])[0] == before:
                 raise missing(f"a thread in the same part of the directory as {name!r}")
@@ -80,16 +80,23 @@ class Directory:
 
     def names(self) -> Iterator[NameRecord]:
         """Yield the record of every name, deleted ones included, in no useful order."""
-        for bucket in range(keys.BUCKETS):
-            key = keys.directory_key(bucket)
-            rows = self._core.storage.scan(*keys.bucket_range(bucket))
-            raw = self._core.storage.read([key])[0]
-            if census(found for found, _ in rows) != decode_census(key, raw):
-                rows = self._core.storage.scan(*keys.bucket_range(bucket))
-                if census(found for found, _ in rows) != decode_census(key, self._core.storage.read([key])[0]):
-                    raise missing("a thread in the directory")
-            for found, record in rows:
-                yield NameRecord.decode(found, record)
+        for _ in range(_SCANS):
+            rows = self._core.storage.scan(*keys.ALL_NAMES)
+            buckets = dict(self._core.storage.scan(*keys.ALL_BUCKETS))
+            found: dict[int, list[bytes]] = {}
+            for key, _record in rows:
+                found.setdefault(key[1], []).append(key)
+            if all(
+                census(found.get(bucket, ())) == decode_census(key, buckets.get(key))
+                for bucket in range(keys.BUCKETS)
+                for key in [keys.directory_key(bucket)]
+            ):
+                break
+            # A thread may have been created between the two scans; damage stays however often one looks.
+        else:
+            raise missing("a thread in the directory")
+        for key, record in rows:
+            yield NameRecord.decode(key, record)
 
     def create(
         self, name: str, *, base: Base | None = None, root: Line | None = None, greatest: str = ""

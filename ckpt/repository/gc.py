@@ -17,7 +17,7 @@ from itertools import islice
 
 from ckpt.errors import InvalidInputError
 from ckpt.history import keys
-from ckpt.history.checkpoints import Hidden, as_of, decode_events, encode_events
+from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
 from ckpt.history.records import NameRecord, ThreadRecord, decode_line, encode_line
 from ckpt.history.seal import Census
 from ckpt.objects.frames import StoredObject, decode_frame, decompress_pack, pack_frame
@@ -135,7 +135,9 @@ class Collector:
                 self._trim(number, moments[number])
 
     def _remove_thread(self, thread: ThreadRecord) -> None:
-        ghosts: list[bytes] = []
+        timeline = Timeline(self._core, thread)
+        seen = (row for each in timeline.namespaces() for row in timeline.newest_first(each, hidden=True, prove=False))
+        ghosts = [ghost_hash(row.checkpoint_id) for row in islice(seen, GHOSTS_MAX)]
         key = keys.thread_key(thread.number)
         page: list[bytes] = []
         for row in rows(self._core.storage, keys.thread_range(thread.number)):
@@ -178,7 +180,8 @@ class Collector:
                 if row.part != "c":
                     continue
                 events = decode_events(row.key, row.value)
-                kept = as_of(events, moment)
+                kept = [event for event in events if event.sequence <= moment or isinstance(event, Hidden)]
+                kept = kept if current_put(kept) is not None or as_of(events, moment) else []
                 if len(kept) != len(events):
                     expected[row.key] = row.value
                     records[row.key] = encode_events(row.key, kept) if kept else None

@@ -73,12 +73,12 @@ class ThreadAdmin:
                     f"there is a thread {target!r} already", hints=["choose another name, or delete it first"]
                 )
             timeline = Timeline(self._core, thread)
-            base, left, left_raw = Base(thread.number, thread.sequence), thread, raw
+            base, left, left_raw = Base(thread.number, thread.sequence, None, thread.sequence), thread, raw
             head = timeline.head()
             if checkpoint_id is not None and checkpoint_id != head:
                 left, base = self._moment(timeline, checkpoint_id)
                 left_raw, head = left.encode(), checkpoint_id
-            root = Line("", head=head, greatest=max(thread.root.greatest, head or ""))
+            root = Line("", head=head, greatest=thread.root.greatest if base.bare is None else None)
             created, change = self._directory.create(target, base=base, root=root, greatest=thread.greatest)
             source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
             entry = log([created.number])
@@ -98,7 +98,8 @@ class ThreadAdmin:
         for segment in timeline.segments:
             put = timeline.put_in(segment, "", checkpoint_id)
             if put is not None:
-                return segment.thread, Base(segment.thread.number, put.sequence, checkpoint_id)
+                left = segment.thread
+                return left, Base(left.number, put.sequence, checkpoint_id, left.sequence)
         raise RevisionNotFoundError(
             f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}",
             hints=["ckpt log lists them"],

@@ -6,7 +6,7 @@ thread are answered through this view, so that no reader can see what is not in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ckpt.history import keys
 from ckpt.history.checkpoints import (
     Event,
+    Hidden,
     PendingWrite,
     Put,
     Spill,
@@ -25,7 +26,7 @@ from ckpt.history.checkpoints import (
     pending_writes,
 )
 from ckpt.history.commits import Commit
-from ckpt.history.records import Line, ThreadRecord, decode_line
+from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
 from ckpt.history.seal import census, missing
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
@@ -39,12 +40,14 @@ _PAGE = 256
 class Segment(NamedTuple):
     """A stretch of a timeline: the rows of one thread up to a moment (None: all).
 
-    `bare` are the root checkpoints at which forks left before the head: without their pending writes.
+    What was pruned up to `made` is hidden here too. `bare` are the root checkpoints at which forks left before
+    the head: without their pending writes.
     """
 
     thread: ThreadRecord
     moment: int | None
     bare: frozenset[str]
+    made: int = 0
 
 
 class Found(NamedTuple):
@@ -83,7 +86,8 @@ class Timeline:
             directory = Directory(self._core)
             while (base := segments[-1].thread.base) is not None:
                 bare = segments[-1].bare | {base.bare} if base.bare is not None else segments[-1].bare
-                segments.append(Segment(directory.by_number(base.thread, self._reading)[0], base.moment, bare))
+                below = directory.by_number(base.thread, self._reading)[0]
+                segments.append(Segment(below, base.moment, bare, base.made))
             self._segments = segments
         return self._segments
 
@@ -126,54 +130,57 @@ class Timeline:
     def _head(self, depth: int, namespace: str, moment: int | None) -> str | None:
         thread = self.segments[depth].thread
         line = self._line(thread, namespace)
+        if line is not None and moment is not None and line.moved > moment:
+            return self._replay(depth, namespace, moment)[0]
         resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
-        changed = line.moved if line is not None else 0
-        if resets and resets[-1].at > changed:
-            last = resets[-1]
-            return self._head(depth + last.depth, namespace, last.moment)
-        if line is None or not line.moved:
-            if depth + 1 < len(self.segments):
-                return self._head(depth + 1, namespace, self.segments[depth + 1].moment)
-            return None
-        if moment is None or line.moved <= moment:
+        if resets and resets[-1].at > (line.moved if line is not None else 0):
+            return self._head(depth + resets[-1].depth, namespace, resets[-1].moment)
+        if line is not None and line.moved:
             return line.head
-        return self._replayed_head(depth, namespace, moment)
-
-    def _replayed_head(self, depth: int, namespace: str, moment: int) -> str | None:
-        """Return the head of a namespace at a moment after which it moved, by replaying the moves before it."""
-        moves = self._moves(depth, namespace, moment)
-        return moves[-1] if moves else None
+        if depth + 1 < len(self.segments):
+            return self._head(depth + 1, namespace, self.segments[depth + 1].moment)
+        return None
 
     def head_moves(self, namespace: str = "") -> list[str]:
         """Return the heads that a namespace had one after another, the present one last."""
-        moves = self._moves(0, namespace, None)
+        _, moves = self._replay(0, namespace, None)
         head = self.head(namespace)
         return moves if head is None or (moves and moves[-1] == head) else [*moves, head]
 
-    def _moves(self, depth: int, namespace: str, moment: int | None) -> list[str]:
-        segment = self.segments[depth]
+    def _replay(self, depth: int, namespace: str, moment: int | None) -> tuple[str | None, list[str]]:
+        """Return the head of a namespace at a moment, and all heads up to it, by telling its puts again."""
+        thread = self.segments[depth].thread
+        head: str | None = None
         moves: list[str] = []
         if depth + 1 < len(self.segments):
-            below = self.segments[depth + 1]
-            moves = self._moves(depth + 1, namespace, below.moment)
-            left_at = segment.thread.base.bare if segment.thread.base is not None else None
+            head, moves = self._replay(depth + 1, namespace, self.segments[depth + 1].moment)
+            left_at = thread.base.bare if thread.base is not None else None
             if left_at is not None and not namespace:
+                head = left_at
                 moves.append(left_at)
-        puts: list[tuple[int, str, ObjectId]] = []
-        for key, raw in self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace)):
-            checkpoint_id = keys.checkpoint_id_of(key, segment.thread.number)
-            for event in as_of(decode_events(key, raw), moment):
-                if isinstance(event, Put):
-                    puts.append((event.sequence, checkpoint_id, event.commit))
-        commits = self._core.commits({commit for _, _, commit in puts})
-        head = moves[-1] if moves else None
+        told: list[tuple[int, str, ObjectId | Reset]] = []
+        for key, raw in self._reading.scan(*keys.checkpoints_range(thread.number, namespace)):
+            checkpoint_id = keys.checkpoint_id_of(key, thread.number)
+            puts = (event for event in as_of(decode_events(key, raw), moment) if isinstance(event, Put))
+            told += [(put.sequence, checkpoint_id, put.commit) for put in puts]
+        if namespace:
+            told += [(reset.at, "", reset) for reset in thread.resets if moment is None or reset.at <= moment]
+        commits = self._core.commits({what for _, _, what in told if not isinstance(what, Reset)})
         line = Line(namespace, head=head, greatest=max(moves, default=""))
-        for _, checkpoint_id, oid in sorted(puts):
-            parents = commits[oid].parents
-            line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
+        for _, checkpoint_id, what in sorted(told, key=lambda entry: entry[0]):
+            if isinstance(what, Reset):
+                line = replace(line, head=self._head(depth + what.depth, namespace, what.moment))
+            else:
+                parents = commits[what].parents
+                line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
             if line.head is not None and (not moves or moves[-1] != line.head):
                 moves.append(line.head)
-        return moves
+        return line.head, moves
+
+    def greatest(self, namespace: str) -> str:
+        """Return the greatest id that this timeline sees in a namespace, or the empty string."""
+        first = next(self.newest_first(namespace, hidden=True, prove=False), None)
+        return first.checkpoint_id if first is not None else ""
 
     # -- checkpoints --------------------------------------------------------------------------------
 
@@ -196,7 +203,8 @@ class Timeline:
             parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
             found.append(self._joined(namespace, checkpoint_id, parts))
         if any(each is None for each in found):
-            self.prove(namespace)
+            absent = {key for key, raw in zip(wanted, values, strict=True) if raw is None}
+            self.prove(namespace, absent)
         return found
 
     def put_in(self, segment: Segment, namespace: str, checkpoint_id: str) -> Put | None:
@@ -211,7 +219,11 @@ class Timeline:
         events = decode_events(key, raw)
         if any(isinstance(event, Spill) for event in events):
             events = open_spills(events, self._core.objects.load)
-        events = as_of(events, segment.moment)
+        moment = segment.moment
+        if moment is not None:
+            events = [
+                event for event in events if event.sequence <= (segment.made if isinstance(event, Hidden) else moment)
+            ]
         if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):
             events = [event for event in events if isinstance(event, Put)]
         return events
@@ -221,13 +233,18 @@ class Timeline:
         events = [event for part in reversed(parts) for event in part]
         return Found(namespace, checkpoint_id, tuple(events)) if events else None
 
-    def prove(self, namespace: str) -> None:
-        """Raise DamagedRecordError unless every checkpoint that was ever put in this namespace is there."""
+    def prove(self, namespace: str, absent: Collection[bytes] = ()) -> None:
+        """Raise DamagedRecordError unless every checkpoint ever put in this namespace is there.
+
+        `absent` are keys that were not found one by one, and must not turn up in a scan either.
+        """
         for segment in self.segments:
             line = self._line(segment.thread, namespace)
             expected = line.census if line is not None else None
             rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
             found = census(key for key, _ in rows)
+            if any(key in absent for key, _ in rows) and self._unmoved(segment.thread):
+                raise missing(f"a checkpoint of thread {segment.thread.name!r}")
             if (found != expected if expected is not None else found.count) and self._unmoved(segment.thread):
                 raise missing(f"a checkpoint of thread {segment.thread.name!r}")
 
@@ -246,8 +263,9 @@ class Timeline:
         """Yield the checkpoints of a namespace by id, greatest first, with ids less than `before`.
 
         Before the first, all rows of the namespace are counted, unless `prove` is off because the caller asks
-        for single ones by id and would notice. Hidden ones only if asked for. Those that only have pending writes so far are left out. Rows are read in
-        pages, so writers and other readers are not held up, and rows added meanwhile with smaller ids may appear.
+        for single ones by id and would notice. Hidden ones only if asked for. Those that only have pending writes
+        so far are left out. Rows are read in pages, so writers and other readers are not held up, and rows added
+        meanwhile with smaller ids may appear.
         """
         if prove:
             self.prove(namespace)
@@ -322,9 +340,12 @@ class Timeline:
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
-    """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id."""
-    greatest = max(line.greatest, checkpoint_id)
-    follows = line.head is None or (parent is not None and parent == line.head) or checkpoint_id >= line.greatest
-    if not follows or line.head == checkpoint_id:
+    """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id.
+
+    The line's `greatest` must be known unless the checkpoint is such a child.
+    """
+    child = line.head is None or (parent is not None and parent == line.head)
+    greatest = max(line.greatest, checkpoint_id) if line.greatest is not None else None
+    if line.head == checkpoint_id or not (child or checkpoint_id == greatest):
         return replace(line, greatest=greatest)
     return replace(line, head=checkpoint_id, greatest=greatest, moved=sequence)

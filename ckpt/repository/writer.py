@@ -134,12 +134,10 @@ class Writer:
             oid = attempt.draft.add(Kind.COMMIT, data)
             added = self._lay_down(attempt)
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
-            attempt.line = moved(
-                replace(attempt.line, head=head),
-                new.checkpoint_id,
-                new.parent_id,
-                attempt.thread.sequence + 1,
-            )
+            line = replace(attempt.line, head=head)
+            if line.greatest is None and new.parent_id != head:
+                line = replace(line, greatest=Timeline(self._core, attempt.thread).greatest(new.namespace))
+            attempt.line = moved(line, new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
             if new.reset is not None:
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
                 attempt.thread = replace(attempt.thread, resets=(*attempt.thread.resets, reset))
@@ -247,7 +245,8 @@ class Writer:
             return decode_line(key, raw)
         timeline = Timeline(self._core, thread)
         timeline.own_line(namespace)
-        return Line(namespace, head=timeline.head(namespace), greatest=timeline.head(namespace) or "")
+        greatest = timeline.greatest(namespace) if thread.base is not None else ""
+        return Line(namespace, head=timeline.head(namespace), greatest=greatest)
 
     def _finish(self, attempt: _Attempt, checkpoint_id: str) -> None:
         """Add the records that follow from the events: checkpoint, line and thread."""

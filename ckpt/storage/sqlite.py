@@ -64,17 +64,20 @@ class _Session:
         self.execute = connection.execute
 
     def epoch(self) -> int:
-        return int(self.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()[0])
+        row = self.execute("SELECT value FROM counter WHERE name = 'epoch'").fetchone()
+        if row is None or type(row[0]) is not int:
+            raise sqlite3.DatabaseError("the epoch is missing")
+        return row[0]
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:
             row = self.execute("SELECT value FROM record WHERE key = ?", keys).fetchone()
-            return [row and row[0]]
+            return [_bytes(row[0]) if row is not None else None]
         found: dict[bytes, bytes] = {}
         with self._one_moment(len(keys)):
             for part in _chunks(keys):
                 rows = self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part)
-                found.update(rows)
+                found.update((key, _bytes(value)) for key, value in rows)
         return [found.get(key) for key in keys]
 
     @contextmanager
@@ -93,10 +96,11 @@ class _Session:
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         order = "DESC" if reverse else "ASC"
-        return self.execute(
+        rows = self.execute(
             f"SELECT key, value FROM record WHERE key >= ? AND key < ? ORDER BY key {order} LIMIT ?",
             (start, end, -1 if limit is None else limit),
-        ).fetchall()
+        )
+        return [(_bytes(key), _bytes(value)) for key, value in rows]
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         found: dict[bytes, Place] = {}
@@ -110,7 +114,7 @@ class _Session:
         stops = list(known)
         for part in _chunks(list(frames)):
             rows = self.execute(_CHAIN.format(_marks(len(part)), ",?" * len(stops)), [*part, *stops])
-            found.update((number, StoredFrame(previous, data)) for number, previous, data in rows)
+            found.update((number, StoredFrame(previous, _bytes(data))) for number, previous, data in rows)
         return found
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
@@ -177,7 +181,15 @@ class _Session:
         self.connection.executemany("DELETE FROM frame WHERE number = ?", [(number,) for number in frames])
 
 
-def _place(packed: int) -> Place:
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise sqlite3.DatabaseError("a column holds no bytes")
+    return value
+
+
+def _place(packed: object) -> Place:
+    if type(packed) is not int:
+        raise sqlite3.DatabaseError("an index entry holds no number")
     return Place(packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1))
 
 
