@@ -53,6 +53,7 @@ class Directory:
         return NameRecord.decode(key, raw), raw
 
     def _prove_absent(self, name: str, reading: Reading) -> None:
+        self._core.storage.check()
         bucket = keys.name_bucket(name)
         key = keys.directory_key(bucket)
         while True:
@@ -80,6 +81,7 @@ class Directory:
 
     def names(self) -> Iterator[NameRecord]:
         """Yield the record of every name, deleted ones included, in no useful order."""
+        self._core.storage.check()
         for _ in range(_SCANS):
             rows = self._core.storage.scan(*keys.ALL_NAMES)
             buckets = dict(self._core.storage.scan(*keys.ALL_BUCKETS))

@@ -49,6 +49,7 @@ class OperationLog:
 
     def newest_first(self) -> Iterator[Operation]:
         """Yield all operations, the last one first."""
+        self._core.storage.check()
         start, end = keys.ALL_OPERATIONS
         while page := self._core.storage.scan(start, end, limit=100, reverse=True):
             for key, raw in page:

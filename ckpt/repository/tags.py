@@ -35,6 +35,7 @@ class Tags:
 
     def all(self) -> Iterator[Tag]:
         """Yield every tag."""
+        self._core.storage.check()
         start, end = keys.ALL_TAGS
         while page := self._core.storage.scan(start, end, limit=500):
             for key, raw in page:
@@ -43,6 +44,7 @@ class Tags:
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
         """Return a tag and its record's bytes, or (None, None)."""
+        self._core.storage.check()
         key = keys.tag_key(name)
         raw = (reading or self._core.storage).read([key])[0]
         return (Tag(*unseal(key, raw, "a tag")), raw) if raw is not None else (None, None)

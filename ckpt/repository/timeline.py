@@ -110,6 +110,7 @@ class Timeline:
         return self._lines[slot]
 
     def _prove_lines(self, thread: ThreadRecord) -> None:
+        self._core.storage.check()
         if not thread.lines.count:
             return
         found = census(key for key, _ in self._reading.scan(*keys.lines_range(thread.number)))
@@ -149,6 +150,7 @@ class Timeline:
 
     def _replay(self, depth: int, namespace: str, moment: int | None) -> tuple[str | None, list[str]]:
         """Return the head of a namespace at a moment, and all heads up to it, by telling its puts again."""
+        self._core.storage.check()
         thread = self.segments[depth].thread
         head: str | None = None
         moves: list[str] = []
@@ -195,6 +197,9 @@ class Timeline:
             for checkpoint_id in checkpoint_ids
             for segment in self.segments
         ]
+        if len(self.segments) > 1:
+            # A row found in one stretch says nothing of the rows under the same id in another.
+            self._core.storage.check()
         values = self._reading.read(wanted)
         found: list[Found | None] = []
         width = len(self.segments)
@@ -238,6 +243,7 @@ class Timeline:
 
         `absent` are keys that were not found one by one, and must not turn up in a scan either.
         """
+        self._core.storage.check()
         for segment in self.segments:
             line = self._line(segment.thread, namespace)
             expected = line.census if line is not None else None

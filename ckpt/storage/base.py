@@ -164,6 +164,12 @@ class Storage(Reading, Protocol):
         Keep it short: writers wait. Nothing is applied when the context ends with an exception.
         """
 
+    def check(self) -> None:
+        """Raise IntegrityError when the database's own structure misleads lookups of records.
+
+        Called before an absence is believed. A backend may look once, and leave large stores to `verify`.
+        """
+
     def verify(self) -> list[str]:
         """Return what the database itself finds wrong with its structure, one sentence each; empty when nothing."""
 

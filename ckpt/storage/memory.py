@@ -207,6 +207,9 @@ class MemoryStorage:
                 with self._tables():
                     self._state = session
 
+    def check(self) -> None:
+        pass
+
     def verify(self) -> list[str]:
         with self._tables():
             return []

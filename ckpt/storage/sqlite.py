@@ -31,6 +31,9 @@ from ckpt.storage.base import (
 )
 
 _PLACE_BITS = 16
+_CHECKED_PAGES_MAX = 16_384
+"""64 MB: above, looking at every page of the records before a first absence would be felt."""
+
 _T = TypeVar("_T")
 _VARIABLES = 500
 _CHAIN = """
@@ -225,6 +228,7 @@ class SqliteStorage:
         self._writer: _Session | None = None
         self._process = os.getpid()
         self._closed = False
+        self._checked = False
         first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
         self._pool.append(_Session(first))
 
@@ -355,6 +359,20 @@ class SqliteStorage:
             yield session
             if session.connection.total_changes != before:
                 session.raise_epoch()
+
+    def check(self) -> None:
+        if self._checked:
+            return
+
+        def look(session: _Session) -> list[str]:
+            if session.execute("PRAGMA page_count").fetchone()[0] > _CHECKED_PAGES_MAX:
+                return ["ok"]
+            return [str(row[0]) for row in session.execute("PRAGMA integrity_check('record')")]
+
+        found = self._reading(look)
+        if found != ["ok"]:
+            raise sqlite_file.damaged(self._path, found[0])
+        self._checked = True
 
     def verify(self) -> list[str]:
         def check(session: _Session) -> list[str]:

@@ -130,7 +130,7 @@ def _check_length(path: Path, head: bytes) -> None:
     page_size = int.from_bytes(head[16:18], "big")
     expected = int.from_bytes(head[28:32], "big") * (65536 if page_size == 1 else page_size)
     if path.stat().st_size < expected:
-        raise _damaged(path, ValueError(f"it is {path.stat().st_size} bytes long and should have {expected}"))
+        raise damaged(path, ValueError(f"it is {path.stat().st_size} bytes long and should have {expected}"))
 
 
 def _check_format(path: Path, version: int) -> None:
@@ -237,7 +237,7 @@ def translate(path: Path, error: Exception) -> CkptError:
     """Return the error to raise for what SQLite raised."""
     text = str(error)
     if not isinstance(error, sqlite3.OperationalError) or "malformed" in text or "no such table" in text:
-        return _damaged(path, error)
+        return damaged(path, error)
     if "locked" in text or "busy" in text:
         return StoreUnavailableError(
             f"{path} is locked by another process", hints=["wait for it to finish, then try again"]
@@ -251,7 +251,8 @@ def translate(path: Path, error: Exception) -> CkptError:
     return StoreUnavailableError(f"{path} cannot be used: {text}")
 
 
-def _damaged(path: Path, error: Exception) -> IntegrityError:
+def damaged(path: Path, error: Exception | str) -> IntegrityError:
+    """Return the error for a database file that is not whole."""
     return IntegrityError(
         f"the database file {path} is damaged: {error}",
         hints=["stop writing to it, keep a copy, and look at it with: ckpt fsck"],

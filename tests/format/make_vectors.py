@@ -163,7 +163,7 @@ THREADS = {
         "1f2",
         Line("", "1f1", "1f2", 8, Census(3, 5)),
         Census(1, 6),
-        Base(1, 4, "1f0"),
+        Base(1, 4, "1f0", 9),
         2,
         True,
         (Reset(5, 2, 1),),

@@ -123,7 +123,7 @@ class Store:
             found.append((number, record, moment, bare))
             if record[6] is None:
                 return found
-            number, moment, bare = record[6]
+            number, moment, bare, made = record[6]
 
     def events(self, record: list[Any]) -> list[list[Any]]:
         opened = [[event] if event[0] != 2 else unseal(b"spill", self.object(event[2])) for event in record]

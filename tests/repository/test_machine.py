@@ -271,12 +271,17 @@ class Machine(RuleBasedStateMachine):
 
     @staticmethod
     def length_at(events: list[Event], checkpoint_id: str) -> int:
-        """Return how many events there were just after this root checkpoint was put last."""
-        return 1 + max(
+        """Return how many events there were just after this root checkpoint was put last.
+
+        The reset that a rewind makes belongs to the checkpoint it puts.
+        """
+        last = max(
             i
             for i, event in enumerate(events)
             if isinstance(event, Put) and (event.namespace, event.checkpoint_id) == ("", checkpoint_id)
         )
+        rewound = last + 1 < len(events) and isinstance(events[last + 1], Reset)
+        return last + 2 if rewound else last + 1
 
     def draw_checkpoint(self, data: st.DataObject) -> tuple[str, str | None]:
         source = data.draw(st.sampled_from(sorted(self.threads)))
