@@ -100,9 +100,7 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def test_only_the_command_line_prints_exits_or_reads_the_environment() -> None:
-    found = [
-        f"{where(path, line)} {name}" for path in BELOW_CLI for line, name in forbidden_names(parse(path))
-    ]
+    found = [f"{where(path, line)} {name}" for path in BELOW_CLI for line, name in forbidden_names(parse(path))]
     assert found == []
 
 

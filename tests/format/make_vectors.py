@@ -168,7 +168,7 @@ THREADS = {
         True,
         (Reset(5, 2, 1),),
     ),
-    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4)),
+    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4, None, 4)),
 }
 
 

@@ -113,17 +113,18 @@ class Store:
     def under(self, prefix: bytes) -> dict[bytes, Any]:
         return {key: unseal(key, value) for key, value in self.records.items() if key.startswith(prefix)}
 
-    def segments(self, number: int) -> list[tuple[int, list[Any], int | None, str | None]]:
-        """(thread number, its record, moment, bare) of a thread and its bases, newest first."""
-        found: list[tuple[int, list[Any], int | None, str | None]] = []
-        moment = bare = None
+    def segments(self, number: int) -> list[tuple[int, Any, set[str], int]]:
+        """(thread number, moment, bare ids, made) of a thread and its bases, newest first."""
+        found: list[tuple[int, Any, set[str], int]] = []
+        moment, bare, made = None, set[str](), 0
         while True:
             key = b"t" + number_key(number)
             record = unseal(key, self.records[key])
-            found.append((number, record, moment, bare))
+            found.append((number, moment, bare, made))
             if record[6] is None:
                 return found
-            number, moment, bare, made = record[6]
+            number, moment, left_at, made = record[6]
+            bare = bare | {left_at} - {None}
 
     def events(self, record: list[Any]) -> list[list[Any]]:
         opened = [[event] if event[0] != 2 else unseal(b"spill", self.object(event[2])) for event in record]
@@ -132,13 +133,14 @@ class Store:
     def rows(self, number: int, namespace: str) -> dict[str, list[list[Any]]]:
         """The events of every checkpoint of a namespace, as the thread sees them, by checkpoint id."""
         found: dict[str, list[list[Any]]] = {}
-        for thread, _, moment, bare in reversed(self.segments(number)):
+        for thread, moment, bare, made in reversed(self.segments(number)):
             prefix = b"t" + number_key(thread) + b"c"
             prefix += b"\x01" + name_hash(namespace) if namespace else b"\x00"
             for key, record in self.under(prefix).items():
                 name = key[len(prefix) :].decode("utf-8", "surrogatepass")
-                seen = [event for event in self.events(record) if moment is None or event[1] <= moment]
-                if not namespace and name == bare:
+                events = self.events(record)
+                seen = [e for e in events if moment is None or e[1] <= (made if e[0] == 3 else moment)]
+                if not namespace and name in bare:
                     seen = [event for event in seen if event[0] == 0]
                 if seen:
                     found.setdefault(name, []).extend(seen)
@@ -181,7 +183,10 @@ class Store:
         for name in sorted(names):
             made = [self.checkpoint(*row) for row in self.rows(number, name).items()]
             namespaces[name] = [each for each in made if each is not None]
-        return {"head": segments[0][1][3][1], "namespaces": namespaces}
+        return {
+            "head": self.under(b"t" + number_key(number))[b"t" + number_key(number)][3][1],
+            "namespaces": namespaces,
+        }
 
     def content(self) -> dict[str, Any]:
         names = {number: name for name, number, *_ in self.under(b"n").values() if number is not None}

@@ -145,9 +145,7 @@ def asking(name: str, runs: list[str]) -> Callable[[Log], dict[str, Any]]:
     return node
 
 
-def parallel_graph(
-    saver: Any, runs: list[str], names: Sequence[str] = ("p", "q", "r"), plain: bool = True
-) -> Any:
+def parallel_graph(saver: Any, runs: list[str], names: Sequence[str] = ("p", "q", "r"), plain: bool = True) -> Any:
     """Nodes that ask side by side, one that does not ask beside them, and a last one after all."""
 
     def busy(state: Log) -> dict[str, Any]:
@@ -190,9 +188,7 @@ def fan_graph(saver: Any, work: Callable[[Any], dict[str, Any]]) -> Any:
     builder.add_node("work", work)
     builder.add_node("join", lambda state: {"done": [f"joined {len(state['done'])}"]})
     builder.add_edge(START, "plan")
-    builder.add_conditional_edges(
-        "plan", lambda state: [Send("work", {"item": item}) for item in state["items"]]
-    )
+    builder.add_conditional_edges("plan", lambda state: [Send("work", {"item": item}) for item in state["items"]])
     builder.add_edge("work", "join")
     builder.add_edge("join", END)
     return builder.compile(checkpointer=saver)

@@ -152,9 +152,7 @@ def test_many_new_threads_at_one_moment(saver: Any, make_saver: Any) -> None:
         meeting = threading.Barrier(8)
         failures: list[BaseException] = []
 
-        def begin(
-            number: int, meeting: threading.Barrier, failures: list[BaseException], attempt: int
-        ) -> None:
+        def begin(number: int, meeting: threading.Barrier, failures: list[BaseException], attempt: int) -> None:
             try:
                 meeting.wait(30)
                 text = [f"text {number} {n} " * 30 for n in range(40)]

@@ -187,9 +187,7 @@ def test_lists_from_several_threads_while_one_puts(saver: Any) -> None:
         try:
             while not done.is_set():
                 names = ids(saver.list(config("t")))
-                assert [name for name in names if name.isdigit()] == sorted(
-                    map(str, range(1, 21)), reverse=True
-                )
+                assert [name for name in names if name.isdigit()] == sorted(map(str, range(1, 21)), reverse=True)
         except BaseException as error:
             failures.append(error)
 

@@ -177,9 +177,7 @@ def test_prune_touches_only_the_threads_named(api: Calls, strategy: str) -> None
         assert api.get_tuple(config("t", "3")) is None
 
 
-@pytest.mark.parametrize(
-    "order", [["copy"], ["copy", "copy"], ["t", "copy"], ["copy", "t"], ["copy of copy", "copy"]]
-)
+@pytest.mark.parametrize("order", [["copy"], ["copy", "copy"], ["t", "copy"], ["copy", "t"], ["copy of copy", "copy"]])
 @pytest.mark.parametrize("deleted", [False, True])
 def test_copies_are_pruned_and_go_on(api: Calls, make_saver: Any, order: list[str], deleted: bool) -> None:
     fill(api, "t")
@@ -193,9 +191,7 @@ def test_copies_are_pruned_and_go_on(api: Calls, make_saver: Any, order: list[st
         api.prune([name])
     head_of_each_namespace = [each for each in whole if each[1]["id"] == ("2" if each[0] else "4")]
     for reader in (api, Calls(make_saver(), False)):
-        assert everything(reader, "t") == (
-            [] if deleted else head_of_each_namespace if "t" in order else whole
-        )
+        assert everything(reader, "t") == ([] if deleted else head_of_each_namespace if "t" in order else whole)
         for name in ("copy", "copy of copy"):
             assert everything(reader, name) == (head_of_each_namespace if name in order else whole)
     put(api, "copy", "5", {"on": True}, parent="4")

@@ -141,7 +141,5 @@ def test_odd_text_in_metadata_comes_back_and_is_found(api: Calls, text: str) -> 
     put(api, "t", "1", metadata={"value": text, f"key {text}": {text: 1}})
     put(api, "t", "2", metadata={"value": "another"})
     assert api.get_tuple(config("t", "1")).metadata == {"value": text, f"key {text}": {text: 1}}
-    assert [found.checkpoint["id"] for found in api.list(config("t"), filter={f"key {text}": {text: 1}})] == [
-        "1"
-    ]
+    assert [found.checkpoint["id"] for found in api.list(config("t"), filter={f"key {text}": {text: 1}})] == ["1"]
     assert [found.checkpoint["id"] for found in api.list(config("t"), filter={"value": text})] == ["1"]

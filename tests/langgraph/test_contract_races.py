@@ -36,8 +36,7 @@ def test_eight_processes_create_one_store(tmp_path: Path) -> None:
     meeting, failures = spawn.Barrier(PROCESSES), spawn.SimpleQueue()
     path = str(tmp_path / "new.ckpt")
     workers = [
-        spawn.Process(target=open_and_write, args=(path, number, meeting, failures))
-        for number in range(PROCESSES)
+        spawn.Process(target=open_and_write, args=(path, number, meeting, failures)) for number in range(PROCESSES)
     ]
     for worker in workers:
         worker.start()

@@ -14,9 +14,7 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from saver_kit import Calls, checkpoint, config, put
 
 
-def history(
-    api: Calls, channel: str = "ch", checkpoint_id: str | None = None
-) -> tuple[list[Any], dict[str, Any]]:
+def history(api: Calls, channel: str = "ch", checkpoint_id: str | None = None) -> tuple[list[Any], dict[str, Any]]:
     """The values of one channel's writes, and the seed as a mapping that is empty when there is none."""
     result = api.get_delta_channel_history(config=config("t", checkpoint_id), channels=[channel])
     assert set(result) == {channel}
@@ -101,9 +99,7 @@ def test_nothing_stored_gives_empty_entries(api: Calls) -> None:
 @pytest.mark.parametrize("given", [{}, {"checkpoint_id": None}, {"checkpoint_id": ""}])
 def test_a_missing_or_empty_id_means_the_head(api: Calls, given: dict[str, Any]) -> None:
     chain(api, 4, {1: "seed"})
-    result = api.get_delta_channel_history(
-        config={"configurable": {"thread_id": "t", **given}}, channels=["ch"]
-    )
+    result = api.get_delta_channel_history(config={"configurable": {"thread_id": "t", **given}}, channels=["ch"])
     assert [each[2] for each in result["ch"]["writes"]] == ["w1", "w2"]
 
 
@@ -158,17 +154,13 @@ def test_history_is_the_same_after_reopening_and_in_a_copy(make_saver: Any) -> N
     first = Calls(make_saver(), False)
     chain(first, 5, {1: _DeltaSnapshot([1])})
     expected = history(first)
-    assert (
-        history(Calls(make_saver(), True)) == expected == (["w1", "w2", "w3"], {"seed": _DeltaSnapshot([1])})
-    )
+    assert history(Calls(make_saver(), True)) == expected == (["w1", "w2", "w3"], {"seed": _DeltaSnapshot([1])})
     first.saver.copy_thread("t", "copy")
     result = first.saver.get_delta_channel_history(config=config("copy"), channels=["ch"])
     assert [each[2] for each in result["ch"]["writes"]] == expected[0]
 
 
-@pytest.mark.parametrize(
-    "stored", [{0: _DeltaSnapshot([0])}, {2: _DeltaSnapshot([2])}, {4: _DeltaSnapshot([4])}, {}]
-)
+@pytest.mark.parametrize("stored", [{0: _DeltaSnapshot([0])}, {2: _DeltaSnapshot([2])}, {4: _DeltaSnapshot([4])}, {}])
 def test_pruning_keeps_what_the_kept_checkpoint_is_rebuilt_from(api: Calls, stored: dict[int, Any]) -> None:
     chain(api, 6, stored)
     chain(api, 6, stored, thread="bystander")

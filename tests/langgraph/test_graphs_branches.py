@@ -36,9 +36,7 @@ def checkpoint_with_next(graph: Any, place: dict[str, Any], following: tuple[str
 
 @pytest.mark.parametrize("answered", [[], ["q"], ["r", "p"]], ids=len)
 @pytest.mark.parametrize("collect", [False, True])
-def test_prune_of_a_thread_with_some_questions_answered(
-    make_saver: Any, answered: list[str], collect: bool
-) -> None:
+def test_prune_of_a_thread_with_some_questions_answered(make_saver: Any, answered: list[str], collect: bool) -> None:
     runs: list[str] = []
     saver = make_saver()
     graph = parallel_graph(saver, runs)
@@ -276,9 +274,7 @@ def test_going_back_brings_the_subgraphs_state_of_that_moment(
 
 @pytest.mark.parametrize("persistence", [None, True])
 @pytest.mark.parametrize("by", ["checkout", "fork"])
-def test_going_back_to_before_the_subgraph_ever_ran(
-    make_saver: Any, persistence: bool | None, by: str
-) -> None:
+def test_going_back_to_before_the_subgraph_ever_ran(make_saver: Any, persistence: bool | None, by: str) -> None:
     runs: list[str] = []
     saver = make_saver()
     graph = subgraph(saver, runs, persistence)

@@ -13,17 +13,13 @@ from langgraph.types import Command
 def test_the_past_is_read_as_it_was(same: Callable[..., Any]) -> None:
     def scenario(open_saver: Callable[[], Any]) -> Any:
         chat_graph(open_saver()).invoke(human("one"), thread())
-        first = [
-            (each.config, plain(each.values)) for each in chat_graph(open_saver()).get_state_history(thread())
-        ]
+        first = [(each.config, plain(each.values)) for each in chat_graph(open_saver()).get_state_history(thread())]
         for text in ("two", "three"):
             chat_graph(open_saver()).invoke(human(text), thread())
         graph = chat_graph(open_saver())
         assert [plain(graph.get_state(place).values) for place, _ in first] == [values for _, values in first]
         limited = [plain(each.values) for each in graph.get_state_history(thread(), limit=3)]
-        inputs = [
-            plain(each.values) for each in graph.get_state_history(thread(), filter={"source": "input"})
-        ]
+        inputs = [plain(each.values) for each in graph.get_state_history(thread(), filter={"source": "input"})]
         earlier = [plain(each.values) for each in graph.get_state_history(thread(), before=first[1][0])]
         return limited, inputs, earlier
 
@@ -71,9 +67,7 @@ def test_a_run_with_new_input_from_an_older_checkpoint(same: Callable[..., Any])
         for text in ("one", "two"):
             chat_graph(open_saver()).invoke(human(text), thread())
         graph = chat_graph(open_saver())
-        place = next(
-            each.config for each in graph.get_state_history(thread()) if len(each.values["messages"]) == 4
-        )
+        place = next(each.config for each in graph.get_state_history(thread()) if len(each.values["messages"]) == 4)
         result = plain(chat_graph(open_saver()).invoke(human("instead"), place))
         return result, history(chat_graph(open_saver()), thread())
 
@@ -105,9 +99,7 @@ def test_a_subgraph_that_asks(same: Callable[..., Any], persistence: bool | None
 
 @pytest.mark.parametrize("persistence", [None, True])
 @pytest.mark.parametrize("durability", ["sync", "async", "exit"])
-def test_a_subgraph_under_each_durability(
-    same: Callable[..., Any], persistence: bool | None, durability: Any
-) -> None:
+def test_a_subgraph_under_each_durability(same: Callable[..., Any], persistence: bool | None, durability: Any) -> None:
     def scenario(open_saver: Callable[[], Any]) -> Any:
         runs: list[str] = []
         views = []
@@ -170,9 +162,7 @@ def test_a_subgraphs_own_history_is_listed_in_its_namespace(same: Callable[..., 
             )
             for each in open_saver().list(inner)
         ]
-        return found, sorted(
-            {each.config["configurable"]["checkpoint_ns"] for each in open_saver().list(thread())}
-        )
+        return found, sorted({each.config["configurable"]["checkpoint_ns"] for each in open_saver().list(thread())})
 
     found, namespaces = same(scenario)
     assert len(found) == 4

@@ -26,9 +26,7 @@ def test_before_and_after_a_node(same: Callable[..., Any], where: str) -> None:
         return views, history(build(), thread())
 
     views, past = same(scenario)
-    assert [len(view["log"]) for view in views[::2]] == (
-        [2, 3, 5] if where == "interrupt_before" else [3, 4, 5]
-    )
+    assert [len(view["log"]) for view in views[::2]] == ([2, 3, 5] if where == "interrupt_before" else [3, 4, 5])
     assert len(past) == 6
 
 
@@ -49,9 +47,7 @@ def test_inside_a_node_with_several_questions(same: Callable[..., Any], asynchro
         views = []
         for given in ({"log": ["in"]}, Command(resume="yes"), Command(resume={"deep": [1, None]})):
             graph = build()
-            result = (
-                asyncio.run(graph.ainvoke(given, thread())) if asynchronous else graph.invoke(given, thread())
-            )
+            result = asyncio.run(graph.ainvoke(given, thread())) if asynchronous else graph.invoke(given, thread())
             views.append(plain(result))
             views.append(state(build(), thread()))
         return views, runs, history(build(), thread())
@@ -69,9 +65,7 @@ def test_inside_a_node_with_several_questions(same: Callable[..., Any], asynchro
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations("pqr")), ids="".join)
-def test_several_side_by_side_are_answered_in_any_order(
-    same: Callable[..., Any], order: tuple[str, ...]
-) -> None:
+def test_several_side_by_side_are_answered_in_any_order(same: Callable[..., Any], order: tuple[str, ...]) -> None:
     def scenario(open_saver: Callable[[], Any]) -> Any:
         runs: list[str] = []
 
@@ -178,9 +172,7 @@ def test_a_fresh_input_while_waiting_starts_over(same: Callable[..., Any]) -> No
 def test_goto_and_update_of_a_command(same: Callable[..., Any]) -> None:
     def scenario(open_saver: Callable[[], Any]) -> Any:
         steps_graph(open_saver(), "abcd").invoke({"log": ["in"]}, thread())
-        result = steps_graph(open_saver(), "abcd").invoke(
-            Command(update={"log": ["told"]}, goto="c"), thread()
-        )
+        result = steps_graph(open_saver(), "abcd").invoke(Command(update={"log": ["told"]}, goto="c"), thread())
         return result, history(steps_graph(open_saver(), "abcd"), thread())
 
     assert same(scenario)[0]["log"] == ["in", "a", "b", "c", "d", "told", "c", "d"]

@@ -73,13 +73,9 @@ def test_astream(same: Callable[..., Any]) -> None:
             streamed = []
             async for chunk in graph.astream(human("one"), thread(), stream_mode="values"):
                 streamed.append(plain(chunk))
-            async for chunk in chat_graph(open_saver()).astream(
-                human("two"), thread(), stream_mode="updates"
-            ):
+            async for chunk in chat_graph(open_saver()).astream(human("two"), thread(), stream_mode="updates"):
                 streamed.append(plain(chunk))
-            past = [
-                plain(each.values) async for each in chat_graph(open_saver()).aget_state_history(thread())
-            ]
+            past = [plain(each.values) async for each in chat_graph(open_saver()).aget_state_history(thread())]
             return streamed, past
 
         return asyncio.run(run())

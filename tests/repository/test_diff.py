@@ -124,9 +124,7 @@ def test_nan_equals_nan() -> None:
 
 
 def test_the_order_of_a_dict_is_part_of_it() -> None:
-    assert told({"a": 1, "b": 2, "c": 3}, {"b": 2, "c": 3, "a": 1}) == [
-        ("move", (), "value", {"a": 0}, {"a": 2})
-    ]
+    assert told({"a": 1, "b": 2, "c": 3}, {"b": 2, "c": 3, "a": 1}) == [("move", (), "value", {"a": 0}, {"a": 2})]
     assert told({"x": {"a": 1, "b": 2}}, {"x": {"b": 2, "a": 5}})[0] == ("change", ("x", "a"), "value", 1, 5)
     assert [each[0] for each in told({"a": 1}, {"b": 2, "a": 1})] == ["add"]
 
@@ -211,9 +209,7 @@ def test_the_hash_of_a_text_does_not_depend_on_where_it_stands() -> None:
     hashes = []
     for value, empty in ((text, None), ([text], []), ({"a": [1, text]}, {"a": [1]}), ((text,), ())):
         store = Store()
-        [change] = diff_states(
-            store.load, store.state({"k": empty}, OWN), store.state({"k": value}, OWN)
-        ).changes
+        [change] = diff_states(store.load, store.state({"k": empty}, OWN), store.state({"k": value}, OWN)).changes
         hashes.append(change.new)
     assert hashes == hashes[:1] * 4
 
@@ -256,9 +252,7 @@ def test_internal_channels_are_left_out_and_counted() -> None:
     assert (found.changes, found.hidden, found.same) == ([], 3, 1)
     found = diff_states(store.load, *states, internal=True)
     assert [each.path for each in found.changes] == [("__start__",), ("branch:to:x",), ("branch:to:y",)]
-    assert [each.path for each in diff_states(store.load, *states, paths=[("__start__",)]).changes] == [
-        ("__start__",)
-    ]
+    assert [each.path for each in diff_states(store.load, *states, paths=[("__start__",)]).changes] == [("__start__",)]
 
 
 def test_paths_restrict_and_narrow() -> None:
@@ -523,9 +517,7 @@ N = 10_000
 
 def long_chat() -> list[Any]:
     return [
-        HumanMessage(f"message {i} " * 20, id=f"id-{i}")
-        if i % 2
-        else AIMessage(f"answer {i} " * 30, id=f"id-{i}")
+        HumanMessage(f"message {i} " * 20, id=f"id-{i}") if i % 2 else AIMessage(f"answer {i} " * 30, id=f"id-{i}")
         for i in range(N)
     ]
 

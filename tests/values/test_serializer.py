@@ -199,17 +199,13 @@ HASHABLE_LEAVES = (
     | st.complex_numbers(allow_nan=False)
     | st.fractions()
     | st.sampled_from([*Color, *Level, *Word, *IntRight, Right(0), Right.READ | Right.WRITE, IntRight(12)])
-    | st.sampled_from(
-        [Path("a/b"), PurePosixPath("/x/\ud800"), PureWindowsPath("C:\\x"), UTC, ZoneInfo("UTC")]
-    )
+    | st.sampled_from([Path("a/b"), PurePosixPath("/x/\ud800"), PureWindowsPath("C:\\x"), UTC, ZoneInfo("UTC")])
 )
 LEAVES = (
     HASHABLE_LEAVES
     | st.binary().map(bytearray)
     | st.decimals()
-    | st.sampled_from(
-        [Decimal("sNaN12"), Decimal("-NaN"), Decimal("1E+400"), complex(math.nan, -0.0), {}, []]
-    )
+    | st.sampled_from([Decimal("sNaN12"), Decimal("-NaN"), Decimal("1E+400"), complex(math.nan, -0.0), {}, []])
     | st.builds(Items, st.lists(st.integers(), max_size=2))
 )
 HASHABLE = st.recursive(
@@ -710,9 +706,7 @@ def test_documents_of_the_wrong_shape_give_something_storable(code: int, payload
 
 
 @given(VALUES, st.data())
-def test_truncated_and_flipped_bytes_only_ever_raise_the_stated_error(
-    value: object, data: st.DataObject
-) -> None:
+def test_truncated_and_flipped_bytes_only_ever_raise_the_stated_error(value: object, data: st.DataObject) -> None:
     raw = SERIALIZER.dumps_typed(value)[1]
     cut = data.draw(st.integers(0, len(raw) - 1))
     with pytest.raises(DamagedObjectError):

@@ -157,9 +157,7 @@ def test_parts_of_messages_are_found_by_path() -> None:
     assert tree.at((-1, "response_metadata", "n")) == 1
 
 
-@pytest.mark.parametrize(
-    "path", [("b",), ("a", 3), ("a", -4), ("a", "x"), ("a", 1, "no"), ("list", 0, 0), (0,)]
-)
+@pytest.mark.parametrize("path", [("b",), ("a", 3), ("a", -4), ("a", "x"), ("a", 1, "no"), ("list", 0, 0), (0,)])
 def test_a_path_that_leads_nowhere_is_an_error(path: tuple[str | int, ...]) -> None:
     with pytest.raises(PathNotFoundError):
         Store().tree(VALUE).at(path)
@@ -194,9 +192,7 @@ def test_types_that_are_no_msgpack_are_shown_whole() -> None:
     assert Tree("null", encode_items([Item(INLINE, 0, 1, b"")]), store.load).inert() is None
     tree = Tree("bytes", Cutter(store.emit).cut("bytes", b"x" * 500)[0], store.load)
     assert (tree.form, tree.children(), tree.inert()) == (Form.BINARY, [], b"x" * 500)
-    assert Tree("other", encode_items([Item(INLINE, 1, 1, b"x")]), store.load).inert() == InertObject(
-        "", "other", 1
-    )
+    assert Tree("other", encode_items([Item(INLINE, 1, 1, b"x")]), store.load).inert() == InertObject("", "other", 1)
 
 
 def test_digests_tell_values_apart_by_size_and_hash() -> None:
