@@ -30,6 +30,9 @@ FORMAT = 1
 """The newest format this version reads and the one it writes; kept in SQLite's `user_version`."""
 
 _MAGIC = b"SQLite format 3\x00"
+_OWN_DIRECTORY = ".ckpt"
+"""The directory in which the command line looks for a store; made where it is missing."""
+
 _BUSY_SECONDS = 60.0
 _BUSY_SECONDS_MAX = 86_400
 _CACHE_KB_MAX = 1 << 30
@@ -112,6 +115,8 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sq
 def _create(path: Path, *, create: bool) -> None:
     if not create:
         raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
+    if path.parent.name == _OWN_DIRECTORY and path.parent.parent.is_dir():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
     if not path.parent.is_dir():
         raise StoreNotFoundError(f"there is no directory {path.parent} to create a store in", hints=["create it first"])
     try:

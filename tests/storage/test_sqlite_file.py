@@ -531,3 +531,12 @@ def test_a_file_that_cannot_grow_loses_nothing(path: Path, size: int) -> None:
         check_filled(storage, count, size=size)
     with closing(sqlite3.connect(path)) as plain:
         assert plain.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_the_directory_of_our_own_is_made_and_no_other(tmp_path: Path) -> None:
+    with closing(SqliteStorage(tmp_path / ".ckpt" / "store.db")) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+    assert stat.S_IMODE((tmp_path / ".ckpt").stat().st_mode) == 0o700
+    with pytest.raises(StoreNotFoundError):
+        SqliteStorage(tmp_path / "elsewhere" / "store.db")
+    assert not (tmp_path / "elsewhere").exists()
