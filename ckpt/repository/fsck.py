@@ -19,7 +19,7 @@ from ckpt.objects.frames import decode_frame, decompress_pack
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.mark import Row, rows
+from ckpt.repository.mark import Row, packs, rows
 from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
@@ -81,14 +81,7 @@ class Checker:
         while entries := self._core.storage.scan_index(cursor, _PAGE):
             self._stored.update(entries)
             cursor = entries[-1][0]
-        chains: dict[int, list[int]] = {}
-        first: dict[int, int] = {}
-        after = 0
-        while page := self._core.storage.scan_frames(after, _PAGE):
-            for number, previous, _ in page:
-                first[number] = first.get(previous, number) if previous else number
-                chains.setdefault(first[number], []).append(number)
-            after = page[-1][0]
+        chains, first = packs(self._core.storage)
         wanted: dict[int, list[bytes]] = {}
         for key, place in self._stored.items():
             if place.frame not in first:

@@ -24,7 +24,7 @@ from ckpt.objects.frames import StoredObject, decode_frame, decompress_pack, pac
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Directory, ghost_hash
-from ckpt.repository.mark import Marker, rows, thread_records
+from ckpt.repository.mark import Marker, packs, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.prune import Pruner
 from ckpt.repository.threads import ThreadAdmin
@@ -222,14 +222,7 @@ class Collector:
 
     def _packs_to_rewrite(self, marker: Marker) -> Iterator[list[int]]:
         """Yield packs as lists of frame numbers: those with dead objects, and those of more than one frame."""
-        chains: dict[int, list[int]] = {}
-        first: dict[int, int] = {}
-        after = 0
-        while page := self._core.storage.scan_frames(after, _INDEX_PAGE):
-            for number, previous, _ in page:
-                first[number] = first.get(previous, number) if previous else number
-                chains.setdefault(first[number], []).append(number)
-            after = page[-1][0]
+        chains, first = packs(self._core.storage)
         selected = {root for root, chain in chains.items() if len(chain) > 1}
         referenced: set[int] = set()
         cursor = b""

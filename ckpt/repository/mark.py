@@ -45,6 +45,19 @@ def rows(reading: Reading, bounds: tuple[bytes, bytes] = keys.ALL_THREADS) -> It
         start = page[-1][0] + b"\x00"
 
 
+def packs(reading: Reading) -> tuple[dict[int, list[int]], dict[int, int]]:
+    """Return the frames of each pack in order, by the pack's first frame, and the first frame of each frame."""
+    chains: dict[int, list[int]] = {}
+    first: dict[int, int] = {}
+    after = 0
+    while page := reading.scan_frames(after, _PAGE):
+        for number, previous, _ in page:
+            first[number] = first.get(previous, number) if previous else number
+            chains.setdefault(first[number], []).append(number)
+        after = page[-1][0]
+    return chains, first
+
+
 class Marker:
     """Collects the index keys of all live objects, and can catch up with what was written since."""
 

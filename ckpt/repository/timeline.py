@@ -18,7 +18,6 @@ from ckpt.history.checkpoints import (
     PendingWrite,
     Put,
     Spill,
-    Writes,
     as_of,
     current_put,
     decode_events,
@@ -338,11 +337,6 @@ class Timeline:
     def writes(self, found: Found) -> list[PendingWrite]:
         """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
         return pending_writes(found.events)
-
-    def added(self, found: Found) -> int:
-        """Return how many bytes of frames the checkpoint and its pending writes took when they were stored."""
-        put = found.put
-        return (put.added if put else 0) + sum(event.added for event in found.events if isinstance(event, Writes))
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
