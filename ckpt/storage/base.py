@@ -47,13 +47,29 @@ class StoredFrame(NamedTuple):
     data: bytes
 
 
+Range = tuple[bytes, bytes]
+"""All keys with start <= key < end."""
+
+
+class View(NamedTuple):
+    """Records as of one moment: the values of single keys, and per range its records ordered by key."""
+
+    values: list[bytes | None]
+    ranges: list[list[tuple[bytes, bytes]]]
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame to be written. `keys` are the index keys of its objects, in order."""
+    """A frame to be written. `keys` are the index keys of its objects, in order.
+
+    An `optional` frame is left out by `publish` when all of its keys are in the index already. It begins a pack
+    (`previous` is 0), and no frame of the same batch is chained to it.
+    """
 
     previous: int
     data: bytes
     keys: tuple[bytes, ...]
+    optional: bool = False
 
 
 @dataclass(slots=True)
@@ -106,6 +122,9 @@ class Reading(Protocol):
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, in the order given, all as of one moment; None where there is none."""
 
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        """Return the values of keys, as `read` does, and all records of each range, as of the same moment."""
+
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
@@ -142,6 +161,9 @@ class Exclusive(Reading, Protocol):
     def drop(self, frames: Collection[int]) -> None:
         """Remove frames."""
 
+    def raise_epoch(self) -> None:
+        """Have the epoch raised even if nothing is written: whoever relies on what was stored looks again."""
+
 
 class Storage(Reading, Protocol):
     """One store. Safe for use from many threads, and with other processes on the same store."""
@@ -150,8 +172,12 @@ class Storage(Reading, Protocol):
     def url(self) -> str:
         """The URL that opens this store, without secrets."""
 
+    @property
+    def remote(self) -> bool:
+        """Whether each call is a round trip over a network, so that sending a little twice beats asking first."""
+
     def publish(self, batch: Batch) -> list[int]:
-        """Apply a batch, durably on return, and return the numbers of its frames.
+        """Apply a batch in one round trip, durably on return, and return the numbers of its frames; 0 if left out.
 
         All conditions are checked before anything is written: RecordChangedError when an expected value
         differs, EpochChangedError when the epoch does. A record removed raises the epoch. An object whose key

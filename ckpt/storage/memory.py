@@ -15,9 +15,11 @@ from ckpt.storage.base import (
     EpochChangedError,
     Exclusive,
     Place,
+    Range,
     RecordChangedError,
     StoredFrame,
     Usage,
+    View,
 )
 
 
@@ -58,6 +60,9 @@ class _Tables:
         if reverse:
             keys.reverse()
         return [(key, self._records[key]) for key in keys[:limit]]
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        return View(self.read(keys), [self.scan(start, end) for start, end in ranges])
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return {key: self._index[key] for key in keys if key in self._index}
@@ -106,6 +111,9 @@ class _Tables:
                 self._epoch += 1
         numbers: list[int] = []
         for frame in batch.frames:
+            if frame.optional and all(key in self._index for key in frame.keys):
+                numbers.append(0)
+                continue
             previous = numbers[-1] if frame.previous == CHAINED else frame.previous
             number = self._next_frame
             self._next_frame += 1
@@ -120,7 +128,7 @@ class _Tables:
         return numbers
 
     def raise_epoch(self) -> None:
-        """Say that something was removed."""
+        self.changed = True
         self._epoch += 1
 
     def forget(self, keys: Collection[bytes]) -> None:
@@ -151,6 +159,10 @@ class MemoryStorage:
     def url(self) -> str:
         return "memory://"
 
+    @property
+    def remote(self) -> bool:
+        return False
+
     @contextmanager
     def _tables(self) -> Iterator[_Tables]:
         with self._lock:
@@ -171,6 +183,10 @@ class MemoryStorage:
     ) -> list[tuple[bytes, bytes]]:
         with self._tables() as tables:
             return tables.scan(start, end, limit=limit, reverse=reverse)
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        with self._tables() as tables:
+            return tables.view(keys, ranges)
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         with self._tables() as tables:

@@ -25,9 +25,11 @@ from ckpt.storage.base import (
     EpochChangedError,
     Exclusive,
     Place,
+    Range,
     RecordChangedError,
     StoredFrame,
     Usage,
+    View,
 )
 
 _PLACE_BITS = 16
@@ -76,17 +78,25 @@ class _Session:
         if len(keys) == 1:
             row = self.execute("SELECT value FROM record WHERE key = ?", keys).fetchone()
             return [_bytes(row[0]) if row is not None else None]
-        found: dict[bytes, bytes] = {}
-        with self._one_moment(len(keys)):
-            for part in _chunks(keys):
-                rows = self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(part))})", part)
-                found.update((key, _bytes(value)) for key, value in rows)
+        if len(keys) <= _VARIABLES:
+            found = self._found(keys)
+        else:
+            with self._one_moment():
+                found = {key: value for part in _chunks(keys) for key, value in self._found(part).items()}
         return [found.get(key) for key in keys]
 
+    def _found(self, keys: Sequence[object]) -> dict[bytes, bytes]:
+        rows = self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(keys))})", keys)
+        return {key: _bytes(value) for key, value in rows}
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        with self._one_moment():
+            return View(self.read(keys), [self.scan(start, end) for start, end in ranges])
+
     @contextmanager
-    def _one_moment(self, count: int) -> Iterator[None]:
-        """Have several statements see the store as of one moment, when `count` keys need more than one."""
-        if count <= _VARIABLES or self.connection.in_transaction:
+    def _one_moment(self) -> Iterator[None]:
+        """Have several statements see the store as of one moment."""
+        if self.connection.in_transaction:
             yield
             return
         self.execute("BEGIN")
@@ -156,6 +166,9 @@ class _Session:
         self.check(batch)
         numbers: list[int] = []
         for frame in batch.frames:
+            if frame.optional and len(self.locate(set(frame.keys))) == len(set(frame.keys)):
+                numbers.append(0)
+                continue
             previous = numbers[-1] if frame.previous == CHAINED else frame.previous
             number = self.execute(_INSERT_FRAME, (previous, frame.data)).lastrowid
             assert number is not None
@@ -236,6 +249,10 @@ class SqliteStorage:
     def url(self) -> str:
         return f"sqlite:///{quote(str(self._path))}"
 
+    @property
+    def remote(self) -> bool:
+        return False
+
     # -- connections --------------------------------------------------------------------------------
 
     def _connect(self) -> _Session:
@@ -285,6 +302,9 @@ class SqliteStorage:
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         return self._reading(lambda session: session.scan(start, end, limit=limit, reverse=reverse))
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        return self._reading(lambda session: session.view(keys, ranges))
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return self._reading(lambda session: session.locate(keys))

@@ -25,6 +25,7 @@ from ckpt.storage.base import (
     Storage,
     StoredFrame,
     Usage,
+    View,
 )
 from ckpt.testing.fixtures import HOSTILE_KEYS, HOSTILE_VALUES, LAST, at_once, object_key
 from ckpt.testing.sharing import SharingContract
@@ -104,6 +105,33 @@ class StorageContract(SharingContract):
         finally:
             writer.join()
 
+    def test_a_view_holds_keys_and_ranges(self, storage: Storage, other: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1", b"b": b"2", b"ba": b"3", b"c": b"4"}))
+        wanted = View([b"4", None, b"1"], [[(b"b", b"2"), (b"ba", b"3")], [], [(b"a", b"1")]])
+        assert other.view([b"c", b"x", b"a"], [(b"b", b"c"), (b"x", b"y"), (b"a", b"b")]) == wanted
+        assert other.view([], []) == View([], [])
+        assert other.view([b"a"], []) == View([b"1"], [])
+        assert other.view([], [(b"c", LAST)]) == View([], [[(b"c", b"4")]])
+
+    def test_a_view_is_as_of_one_moment(self, storage: Storage, other: Storage) -> None:
+        keys = [b"%02d" % number for number in range(40)]
+        storage.publish(Batch(records=dict.fromkeys(keys, b"0")))
+        done = Event()
+
+        def write() -> None:
+            for version in range(1, 150):
+                other.publish(Batch(records=dict.fromkeys(keys, b"%d" % version)))
+            done.set()
+
+        writer = Thread(target=write)
+        writer.start()
+        try:
+            while not done.is_set():
+                values, ranges = storage.view(keys[:10], [(keys[10], keys[20]), (keys[20], LAST)])
+                assert len({*values, *(value for found in ranges for _, value in found)}) == 1
+        finally:
+            writer.join()
+
     # -- frames and the index -----------------------------------------------------------------------
 
     def test_a_frame_is_loaded_with_all_that_come_before_it(self, storage: Storage, other: Storage) -> None:
@@ -169,6 +197,28 @@ class StorageContract(SharingContract):
             new: Place(second, 1),
             fresh: Place(third, 1),
         }
+
+    def test_an_optional_frame_is_left_out_when_nothing_in_it_is_new(self, storage: Storage) -> None:
+        one, two, three, four = (object_key(number) for number in range(1, 5))
+        storage.publish(Batch(frames=[Frame(0, b"old", (one, two))]))
+        left_out, kept, whole = storage.publish(
+            Batch(
+                frames=[
+                    Frame(0, b"twice", (two, one, two), optional=True),
+                    Frame(0, b"partly", (one, three), optional=True),
+                    Frame(0, b"whole", (one, two)),
+                ]
+            )
+        )
+        assert left_out == 0 < min(kept, whole)
+        assert storage.load([kept, whole]) == {kept: StoredFrame(0, b"partly"), whole: StoredFrame(0, b"whole")}
+        assert len(storage.scan_frames(0, 9)) == 3
+        assert storage.locate([three]) == {three: Place(kept, 1)}
+        # Within one batch, what came before counts too.
+        first, again = storage.publish(
+            Batch(frames=[Frame(0, b"new", (four,)), Frame(0, b"new too", (four, one), optional=True)])
+        )
+        assert again == 0 < first
 
     def test_the_index_and_the_frames_are_scanned_in_pages(self, storage: Storage) -> None:
         frames = [Frame(0, b"x" * i, tuple(object_key(i * 10 + j) for j in (2, 0, 1))) for i in range(1, 8)]

@@ -157,6 +157,16 @@ class SharingContract(StorageFixtures):
             assert session.read([b"a"]) == [b"1"]
         assert storage.epoch() == before
 
+    def test_the_epoch_is_raised_on_request(self, storage: Storage, other: Storage) -> None:
+        storage.publish(Batch(records={b"a": b"1"}))
+        before = storage.epoch()
+        with storage.exclusive() as session:
+            session.raise_epoch()
+        assert storage.epoch() == other.epoch() > before
+        with pytest.raises(EpochChangedError):
+            other.publish(Batch(records={b"a": b"2"}, epoch=before))
+        assert storage.read([b"a"]) == [b"1"]
+
     def test_an_exclusive_write_has_the_conditions_of_a_batch(self, storage: Storage) -> None:
         storage.publish(Batch(records={b"a": b"1"}))
         with pytest.raises(RecordChangedError) as caught, storage.exclusive() as session:
