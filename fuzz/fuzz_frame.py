@@ -6,15 +6,9 @@ from fuzzkit import Recipe, instrumented, run
 
 with instrumented():
     from ckpt.errors import DamagedObjectError
-    from ckpt.objects.frames import (
-        PackStream,
-        StoredObject,
-        decode_frame,
-        decompress_pack,
-        encode_frame,
-        pack_frame,
-    )
+    from ckpt.objects.frames import StoredObject, decode_frame, encode_frame
     from ckpt.objects.ids import Kind
+    from ckpt.objects.packs import PackReader, PackStream, pack_frame
 
 _PACK = PackStream()
 _FRAME = encode_frame([StoredObject(Kind.BLOB, b"a" * 200), StoredObject(Kind.ROPE, b"\x0c\x01abc")])
@@ -51,10 +45,10 @@ def _decode(raw: bytes) -> None:
 
 def _decompress(blocks: list[bytes]) -> None:
     try:
-        raw = decompress_pack(blocks)
+        frames = PackReader().read(blocks)
     except DamagedObjectError:
         return
-    assert len(raw) == len(blocks)
+    assert len(frames) == len(blocks)
 
 
 def _lay_down(recipe: Recipe) -> None:
@@ -66,7 +60,7 @@ def _lay_down(recipe: Recipe) -> None:
         ]
         frames.append(objects)
         blocks.append(pack.append(encode_frame(objects)))
-    assert [decode_frame(raw) for raw in decompress_pack(blocks)] == frames
+    assert [frame.objects() for frame in PackReader().read(blocks)] == frames
 
 
 def main() -> None:

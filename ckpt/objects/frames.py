@@ -1,28 +1,19 @@
-"""Frames and packs as bytes: how the new objects of one transaction are laid down.
+"""Frames as bytes: the new objects of one transaction.
 
 A frame is a list of n objects: `varint n`, their n kind bytes, their n lengths as little-endian 32-bit numbers,
-and their bytes one after another; all of it compressed as the next block of its pack's zstd stream. A pack is
-the concatenation of its frames: one stream, flushed after each frame, so that all that came earlier in the pack
-serves as dictionary. Which frames form a pack is kept by the store: each frame names the one before it.
+and their bytes one after another. How frames are compressed is the business of `ckpt.objects.packs`.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import NamedTuple
-
-import zstandard
 
 from ckpt.errors import DamagedObjectError
 from ckpt.objects.ids import Kind
 from ckpt.objects.varint import decode_varint, encode_varint
-
-COMPRESSION_LEVEL = 6
-PACKED_LEVEL = 19
-WINDOW_LOG = 19
-"""512 KB: a little more than a pack holds, so that a whole pack is its own dictionary."""
 
 
 class StoredObject(NamedTuple):
@@ -47,84 +38,54 @@ def encode_frame(objects: Iterable[StoredObject]) -> bytes:
 
 
 class Frame:
-    """A raw frame, whose objects are taken out one by one."""
+    """A raw frame, whose objects are taken out one by one.
 
-    __slots__ = ("_kinds", "_starts", "raw")
+    It may lie anywhere in `raw`, which it keeps alive: frames of one pack share the bytes they came from.
+    """
 
-    def __init__(self, raw: bytes) -> None:
-        """Read the table of contents, or raise DamagedObjectError when it does not add up."""
-        count, offset = decode_varint(raw, 0)
-        start = offset + count * (1 + _LENGTH_SIZE)
-        if start > len(raw):
+    __slots__ = ("_kinds", "_lengths", "_raw", "_start", "_starts", "end")
+
+    def __init__(self, raw: bytes, offset: int = 0) -> None:
+        """Read the table of contents at an offset, or raise DamagedObjectError when it reaches beyond the end."""
+        count, kinds = decode_varint(raw, offset)
+        lengths = kinds + count
+        self._start = lengths + count * _LENGTH_SIZE
+        if self._start > len(raw):
             raise _damaged()
-        self._kinds = raw[offset : offset + count]
-        lengths = struct.unpack_from(f"<{count}I", raw, offset + count)
-        self._starts = list(accumulate(lengths, initial=start))
-        if self._starts[-1] != len(raw) or self._kinds.translate(None, _KINDS):
+        self._raw = raw
+        self._kinds = raw[kinds:lengths]
+        self._lengths: tuple[int, ...] = struct.unpack_from(f"<{count}I", raw, lengths)
+        self._starts: list[int] | None = None
+        self.end: int = self._start + sum(self._lengths)
+        if self.end > len(raw) or self._kinds.translate(None, _KINDS):
             raise _damaged()
-        self.raw = raw
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def __getitem__(self, position: int) -> StoredObject:
+        if self._starts is None:
+            self._starts = list(accumulate(self._lengths, initial=self._start))
         start, end = self._starts[position], self._starts[position + 1]
-        return StoredObject(self._kinds[position], self.raw[start:end])
+        return StoredObject(self._kinds[position], self._raw[start:end])
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes."""
+        return self.end - self._start + 8 * len(self._kinds)
+
+    def objects(self) -> list[StoredObject]:
+        """Return all objects, in order."""
+        return [self[position] for position in range(len(self))]
 
 
 def decode_frame(raw: bytes) -> list[StoredObject]:
-    """Return the objects of a raw frame in order, or raise DamagedObjectError."""
+    """Return the objects of a raw frame that ends where the bytes end, or raise DamagedObjectError."""
     frame = Frame(raw)
-    return [frame[position] for position in range(len(frame))]
+    if frame.end != len(raw):
+        raise _damaged()
+    return frame.objects()
 
 
 def _damaged() -> DamagedObjectError:
     return DamagedObjectError("a frame is damaged: its objects do not add up to its length")
-
-
-class PackStream:
-    """The compressing side of one open pack."""
-
-    def __init__(self) -> None:
-        parameters = zstandard.ZstdCompressionParameters.from_level(
-            COMPRESSION_LEVEL, window_log=WINDOW_LOG, write_content_size=False, write_checksum=False
-        )
-        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-        self.raw_size = 0
-
-    def append(self, raw: bytes) -> bytes:
-        """Return the compressed block of the next frame. It is useless unless all earlier ones are stored."""
-        self.raw_size += len(raw)
-        block = self._compressor.compress(raw)
-        return block + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-
-
-def pack_frame(objects: Iterable[StoredObject]) -> bytes:
-    """Return a pack of one frame, compressed as well as it goes: for what is written once and kept."""
-    parameters = zstandard.ZstdCompressionParameters.from_level(
-        PACKED_LEVEL, window_log=WINDOW_LOG + 1, write_content_size=False, write_checksum=False
-    )
-    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
-    return stream.compress(encode_frame(objects)) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
-
-
-class PackReader:
-    """The decompressing side of one pack, which can be continued where it stopped."""
-
-    def __init__(self) -> None:
-        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
-
-    def read(self, frames: Iterable[bytes]) -> list[bytes]:
-        """Return the raw frames that follow those read before, or raise DamagedObjectError."""
-        try:
-            return [self._stream.decompress(frame) for frame in frames]
-        except zstandard.ZstdError as error:
-            raise DamagedObjectError(f"a pack cannot be decompressed: {error}") from error
-
-
-def decompress_pack(frames: Sequence[bytes]) -> list[bytes]:
-    """Return the raw frames of a pack, given its compressed frames from the first on.
-
-    Raises DamagedObjectError when they are not one readable stream.
-    """
-    return PackReader().read(frames)

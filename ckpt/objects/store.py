@@ -14,21 +14,26 @@ from typing import Generic, Protocol, TypeVar
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
 from ckpt.objects.frames import Frame as RawFrame
-from ckpt.objects.frames import PackReader, PackStream, StoredObject, encode_frame
+from ckpt.objects.frames import StoredObject, encode_frame
 from ckpt.objects.ids import ObjectId, index_key, object_id
+from ckpt.objects.packs import Beginning, PackReader, PackStream, chain_to
 from ckpt.storage.base import CHAINED, FRAME_OBJECTS_MAX, Frame, Place, StoredFrame
 
 PACK_SIZE = 256 << 10
 """Raw bytes after which a pack is closed."""
 
+SEED_SIZE_MIN, SEED_SIZE_MAX = 512, 32 << 10
+"""Raw bytes of a pack's beginning that is worth branching off: what the threads of one process have in common."""
+
 FRAME_SIZE_MAX = 16 << 20
-_OBJECT_CACHE_SIZE = 64 << 20
-_FRAME_CACHE_SIZE = 32 << 20
-_READERS_MAX = 32
+_OBJECT_CACHE_SIZE = 32 << 20
+_FRAME_CACHE_SIZE = 16 << 20
+_READERS_MAX = 16
 """Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
 
 _KNOWN_MAX = 100_000
-_OPEN_PACKS_MAX = 32
+_OPEN_PACKS_MAX = 16
+"""Packs that can be appended to; each takes a few megabytes."""
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")
@@ -119,9 +124,13 @@ class Draft:
 class _OpenPack:
     """The pack of one thread that this process appends to."""
 
-    def __init__(self) -> None:
-        self.stream = PackStream()
-        self.last_frame = 0
+    def __init__(self, seed: Beginning | None) -> None:
+        stream = seed.branch() if seed is not None else None
+        self.stream = stream or PackStream()
+        self.last_frame = seed.last_frame if seed is not None and stream is not None else 0
+        self.beginning = Beginning() if stream is None else None
+        self.laid: list[tuple[bytes, bytes]] = []
+        """The raw and the compressed frames of the transaction under way."""
 
 
 class ObjectStore:
@@ -135,6 +144,7 @@ class ObjectStore:
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._packs: OrderedDict[object, _OpenPack] = OrderedDict()
+        self._seed: Beginning | None = None
         self._lock = Lock()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -215,26 +225,33 @@ class ObjectStore:
             for number in wanted:
                 # A frame that left the cache while its pack's reader stands behind it must be read from the start.
                 self._readers.pop(number, None)
-            stored = self._storage.load(wanted, set(self._readers))
-            followed = {frame.previous for frame in stored.values()}
-            for last in stored.keys() - followed:
-                chain: list[int] = []
-                number = last
-                while number and number not in self._readers:
-                    if number not in stored or len(chain) > len(stored):
-                        raise DamagedObjectError("a pack is damaged: one of its frames is missing")
-                    chain.append(number)
-                    number = stored[number].previous
-                chain.reverse()
-                reader = self._readers.pop(number, None) or PackReader()
-                raw = reader.read(stored[n].data for n in chain)
-                opened = {n: RawFrame(data) for n, data in zip(chain, raw, strict=True)}
-                self._frames.put_many((n, frame, len(frame.raw) + 200) for n, frame in opened.items())
-                found.update(opened)
-                self._readers[last] = reader
-                while len(self._readers) > _READERS_MAX:
-                    self._readers.popitem(last=False)
+            known = set(self._readers)
+            stored = self._storage.load(wanted, known)
+            again: list[int] = []
+            for last in stored.keys() - {frame.previous for frame in stored.values()}:
+                chain = chain_to(last, stored, known)
+                before = stored[chain[0]].previous
+                if before and before not in self._readers:
+                    again.append(last)  # its pack's reader went on along another branch just now
+                else:
+                    self._continue(before, chain, stored, found)
+            if again:
+                stored = self._storage.load(again)
+                for last in again:
+                    self._continue(0, chain_to(last, stored), stored, found)
         return found
+
+    def _continue(
+        self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], found: dict[int, RawFrame]
+    ) -> None:
+        """Read the frames of a chain, which follow `before` (0: begin a pack), into `found` and the cache."""
+        reader = self._readers.pop(before, None) or PackReader()
+        opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
+        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
+        found.update(opened)
+        self._readers[chain[-1]] = reader
+        while len(self._readers) > _READERS_MAX:
+            self._readers.popitem(last=False)
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -262,7 +279,9 @@ class ObjectStore:
         frames: list[Frame] = []
         for part in _split(objects):
             previous = CHAINED if frames else pack.last_frame
-            block = pack.stream.append(encode_frame(obj for _, obj in part))
+            raw = encode_frame(obj for _, obj in part)
+            block = pack.stream.append(raw)
+            pack.laid.append((raw, block))
             frames.append(Frame(previous, block, tuple(index_key(oid) for oid, _ in part)))
         return frames
 
@@ -274,9 +293,22 @@ class ObjectStore:
             with self._lock:
                 pack = self._packs.get(line)
                 if pack is not None:
-                    pack.last_frame = numbers[-1]
+                    self._extended(pack, numbers)
                     if pack.stream.raw_size >= PACK_SIZE:
                         del self._packs[line]
+
+    def _extended(self, pack: _OpenPack, numbers: list[int]) -> None:
+        pack.last_frame = numbers[-1]
+        laid, pack.laid = pack.laid, []
+        if pack.beginning is None:
+            return
+        if pack.stream.raw_size > SEED_SIZE_MAX:
+            pack.beginning = None
+            return
+        for (raw, block), number in zip(laid, numbers, strict=True):
+            pack.beginning.add(raw, block, number)
+        if self._seed is None and pack.beginning.raw_size >= SEED_SIZE_MIN:
+            self._seed = pack.beginning
 
     def abandon(self, line: object) -> None:
         """Say that the frames made last for `line` were not stored: its pack is not continued."""
@@ -287,6 +319,7 @@ class ObjectStore:
         """Drop all that is believed about the store: something was removed from it."""
         with self._lock:
             self._packs.clear()
+            self._seed = None
         self._known = Cache(_KNOWN_MAX)
         self._forget_frames()
 
@@ -299,7 +332,7 @@ class ObjectStore:
         with self._lock:
             pack = self._packs.get(line)
             if pack is None:
-                pack = self._packs[line] = _OpenPack()
+                pack = self._packs[line] = _OpenPack(self._seed)
                 while len(self._packs) > _OPEN_PACKS_MAX:
                     self._packs.popitem(last=False)
             else:

@@ -7,19 +7,20 @@ the check goes on.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from ckpt.errors import CkptError, IntegrityError
+from ckpt.errors import IntegrityError
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Put, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
 from ckpt.history.records import NameRecord, ThreadRecord, decode_census
 from ckpt.history.seal import census
-from ckpt.objects.frames import decode_frame, decompress_pack
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
+from ckpt.objects.packs import PackReader, chain_to
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.mark import Row, packs, rows
+from ckpt.repository.mark import Pack, Packs, Row, rows
 from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
@@ -81,32 +82,28 @@ class Checker:
         while entries := self._core.storage.scan_index(cursor, _PAGE):
             self._stored.update(entries)
             cursor = entries[-1][0]
-        chains, first = packs(self._core.storage)
-        wanted: dict[int, list[bytes]] = {}
+        packs = Packs().look(self._core.storage)
         for key, place in self._stored.items():
-            if place.frame not in first:
+            if place.frame not in packs.of:
                 self._bad[key] = "the frame that holds it is missing"
-            wanted.setdefault(first.get(place.frame, 0), []).append(key)
         if read_data:
-            for root, chain in chains.items():
-                self._pack(chain, wanted.get(root, []))
+            there: dict[Place, bytes] = {}
+            for pack in packs.all:
+                self._pack(pack, there)
+            for key, place in self._stored.items():
+                if key not in self._bad and there.get(place) != key:
+                    self._bad[key] = "its bytes do not match its id"
 
-    def _pack(self, chain: list[int], expected: list[bytes]) -> None:
-        there: dict[Place, bytes] = {}
-        readable: list[int] = []
-        stored = self._core.storage.load(chain)
-        # Frame by frame, so that one damaged frame is not blamed on those before it.
-        for number in chain:
-            try:
-                raw = decompress_pack([stored[n].data for n in (*readable, number) if n in stored])[-1]
-                for position, obj in enumerate(decode_frame(raw)):
+    def _pack(self, pack: Pack, there: dict[Place, bytes]) -> None:
+        """Note which objects can be read, and where."""
+        stored = self._core.storage.load(pack.frames[-1:])
+        reader = PackReader()
+        # Frame by frame, so that a damaged frame is not blamed on those before it.
+        with suppress(IntegrityError):
+            for number in chain_to(pack.frames[-1], stored):
+                (frame,) = reader.read([stored[number].data])
+                for position, obj in enumerate(frame.objects()):
                     there[Place(number, position)] = index_key(object_id(*obj))
-            except (CkptError, IndexError):
-                break
-            readable.append(number)
-        for key in expected:
-            if key not in self._bad and there.get(self._stored[key]) != key:
-                self._bad[key] = "its bytes do not match its id"
 
     def _below(self, oid: ObjectId) -> frozenset[bytes]:
         """Return the damaged or missing objects that an object needs, itself included."""

@@ -20,11 +20,12 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
 from ckpt.history.records import NameRecord, ThreadRecord, decode_line, encode_line
 from ckpt.history.seal import Census
-from ckpt.objects.frames import StoredObject, decode_frame, decompress_pack, pack_frame
+from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
+from ckpt.objects.packs import pack_frame, unpack
 from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Directory, ghost_hash
-from ckpt.repository.mark import Marker, packs, rows, thread_records
+from ckpt.repository.mark import Marker, Pack, Packs, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.prune import Pruner
 from ckpt.repository.threads import ThreadAdmin
@@ -78,10 +79,10 @@ class Collector:
             self._remove_hidden(kept)
         marker = Marker(self._core)
         marker.mark_all()
+        packs = self._settled_packs(dry_run)
         removed = rewritten = 0
-        packs = list(self._packs_to_rewrite(marker))
-        for step in _steps(packs):
-            dead, count = self._rewrite(step, marker, dry_run)
+        for step in _steps(list(self._to_rewrite(packs, marker))):
+            dead, count = self._rewrite(step, packs, marker, dry_run)
             removed += dead
             rewritten += count
         if not dry_run:
@@ -220,40 +221,47 @@ class Collector:
 
     # -- packs ------------------------------------------------------------------------------------------
 
-    def _packs_to_rewrite(self, marker: Marker) -> Iterator[list[int]]:
-        """Yield packs as lists of frame numbers: those with dead objects, and those of more than one frame."""
-        chains, first = packs(self._core.storage)
-        selected = {root for root, chain in chains.items() if len(chain) > 1}
+    def _settled_packs(self, dry_run: bool) -> Packs:
+        """Return packs that nobody can append to or branch off from any more."""
+        packs = Packs().look(self._core.storage)
+        if not dry_run:
+            with self._core.storage.exclusive() as session:
+                session.raise_epoch()
+            # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
+            packs.look(self._core.storage, joining=True)
+        return packs
+
+    def _to_rewrite(self, packs: Packs, marker: Marker) -> Iterator[Pack]:
+        """Yield the packs that have dead objects, more than one frame, or another pack below them; branches first."""
+        selected = {id(pack) for pack in packs.all if len(pack.frames) > 1 or pack.base}
         referenced: set[int] = set()
         cursor = b""
         while entries := self._core.storage.scan_index(cursor, _INDEX_PAGE):
             for key, place in entries:
-                root = first.get(place.frame, 0)
-                referenced.add(root)
+                pack = packs.of.get(place.frame)
+                referenced.add(id(pack))
                 if key not in marker.live:
-                    selected.add(root)
+                    selected.add(id(pack))
             cursor = entries[-1][0]
-        for root, chain in chains.items():
-            small = len(chain) == 1 and root in referenced
-            if root in selected or not small:
-                yield chain
+        for pack in reversed(packs.all):
+            if id(pack) in selected or id(pack) not in referenced:
+                yield pack
 
-    def _rewrite(self, packs: list[list[int]], marker: Marker, dry_run: bool) -> tuple[int, int]:
+    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
         """Rewrite some packs; return how many dead objects went, and how many packs."""
-        numbers = [number for chain in packs for number in chain]
-        stored = self._core.storage.load(numbers)
+        stored = self._core.storage.load([pack.frames[-1] for pack in step])
         found: dict[bytes, tuple[Place, StoredObject]] = {}
-        for chain in packs:
-            raw = decompress_pack([stored[number].data for number in chain])
-            for number, frame in zip(chain, raw, strict=True):
-                for position, obj in enumerate(decode_frame(frame)):
+        for pack in step:
+            opened = unpack(stored, pack.frames[-1])
+            for number in pack.frames:
+                for position, obj in enumerate(opened[number].objects()):
                     found[index_key(object_id(*obj))] = (Place(number, position), obj)
         places = self._core.storage.locate(found)
         here = {key: obj for key, (place, obj) in found.items() if places.get(key) == place}
         kept = {key: obj for key, obj in here.items() if key in marker.live}
         dead = here.keys() - kept.keys()
         if dry_run:
-            return len(dead), len(packs)
+            return len(dead), len(step)
         frames = list(_packed(kept))
         with self._core.storage.exclusive() as session:
             marker.catch_up(session)
@@ -261,8 +269,8 @@ class Collector:
                 return 0, 0
             session.write(Batch(frames=frames))
             session.forget(dead)
-            session.drop(numbers)
-        return len(dead), len(packs)
+            session.drop(packs.release(step))
+        return len(dead), len(step)
 
 
 def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:
@@ -285,7 +293,7 @@ def _packed(objects: dict[bytes, StoredObject]) -> Iterator[Frame]:
         yield Frame(0, pack_frame(obj for _, obj in part), tuple(key for key, _ in part))
 
 
-def _steps(packs: list[list[int]]) -> Iterator[list[list[int]]]:
+def _steps(packs: list[Pack]) -> Iterator[list[Pack]]:
     """Group packs into steps of bounded work."""
     per_step = max(_STEP_SIZE // (256 << 10), 1)
     for start in range(0, len(packs), per_step):

@@ -7,6 +7,7 @@ loaded. What is remembered is one index key per live object.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -45,17 +46,63 @@ def rows(reading: Reading, bounds: tuple[bytes, bytes] = keys.ALL_THREADS) -> It
         start = page[-1][0] + b"\x00"
 
 
-def packs(reading: Reading) -> tuple[dict[int, list[int]], dict[int, int]]:
-    """Return the frames of each pack in order, by the pack's first frame, and the first frame of each frame."""
-    chains: dict[int, list[int]] = {}
-    first: dict[int, int] = {}
-    after = 0
-    while page := reading.scan_frames(after, _PAGE):
-        for number, previous, _ in page:
-            first[number] = first.get(previous, number) if previous else number
-            chains.setdefault(first[number], []).append(number)
-        after = page[-1][0]
-    return chains, first
+@dataclass(slots=True)
+class Pack:
+    """The frames of one pack in order, and the frame of another pack that it branches off from (0: none)."""
+
+    base: int
+    frames: list[int]
+    branches: int = 0
+    """How many packs branch off from this one."""
+    rewritten: bool = False
+
+
+class Packs:
+    """All packs of a store. A frame belongs to one of them: where packs begin alike, to the one that was first."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, Pack] = {}
+        """The pack of each frame."""
+        self.all: list[Pack] = []
+        """A pack comes behind the one it branches off from."""
+        self._after = 0
+
+    def look(self, reading: Reading, *, joining: bool = False) -> Packs:
+        """Take the frames that were added since the last look; only those `joining` a pack seen before if asked for."""
+        while page := reading.scan_frames(self._after, _PAGE):
+            for number, previous, _ in page:
+                self._add(number, previous, joining)
+            self._after = page[-1][0]
+        return self
+
+    def release(self, rewritten: Iterable[Pack]) -> list[int]:
+        """Take note that packs were rewritten, and return the frames that no other pack builds on any more.
+
+        The frames of a pack that others branch off from are returned with the last of those.
+        """
+        freed: list[int] = []
+        for pack in rewritten:
+            pack.rewritten = True
+            free: Pack | None = pack
+            while free is not None and free.rewritten and not free.branches:
+                freed += free.frames
+                free = self.of.get(free.base)
+                if free is not None:
+                    free.branches -= 1
+        return freed
+
+    def _add(self, number: int, previous: int, joining: bool) -> None:
+        pack = self.of.get(previous)
+        if joining and pack is None:
+            return
+        if pack is not None and pack.frames[-1] == previous:
+            pack.frames.append(number)
+        else:
+            if pack is not None:
+                pack.branches += 1
+            pack = Pack(previous, [number])
+            self.all.append(pack)
+        self.of[number] = pack
 
 
 class Marker:

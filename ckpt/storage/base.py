@@ -159,7 +159,7 @@ class Exclusive(Reading, Protocol):
         """Remove objects from the index."""
 
     def drop(self, frames: Collection[int]) -> None:
-        """Remove frames."""
+        """Remove frames. Their numbers are never given out again."""
 
     def raise_epoch(self) -> None:
         """Have the epoch raised even if nothing is written: whoever relies on what was stored looks again."""

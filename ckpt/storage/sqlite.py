@@ -46,7 +46,11 @@ _CHAIN = """
     )
     SELECT frame.number, frame.previous, frame.data FROM frame JOIN chain ON frame.number = chain.number
 """
-_INSERT_FRAME = "INSERT INTO frame (previous, data) VALUES (?, ?)"
+_INSERT_FRAME = "INSERT INTO frame (number, previous, data) VALUES (?, ?, ?)"
+_KEEP_LAST = """
+    INSERT INTO counter (name, value) SELECT 'frame', coalesce(max(number), 0) FROM frame WHERE true
+    ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)
+"""
 _PUT_RECORD = "INSERT INTO record (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 _INDEX_KEEP = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO NOTHING"
 _INDEX_REPLACE = "INSERT INTO object (key, place) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET place = excluded.place"
@@ -170,8 +174,7 @@ class _Session:
                 numbers.append(0)
                 continue
             previous = numbers[-1] if frame.previous == CHAINED else frame.previous
-            number = self.execute(_INSERT_FRAME, (previous, frame.data)).lastrowid
-            assert number is not None
+            number = self._add_frame(previous, frame.data)
             numbers.append(number)
             self.connection.executemany(
                 _INDEX_REPLACE if replace else _INDEX_KEEP,
@@ -187,6 +190,17 @@ class _Session:
             self.raise_epoch()
         return numbers
 
+    def _add_frame(self, previous: int, data: bytes) -> int:
+        number = self.execute(_INSERT_FRAME, (None, previous, data)).lastrowid
+        assert number is not None
+        (last,) = self.execute("SELECT value FROM counter WHERE name = 'frame'").fetchone() or (0,)
+        if number > last:
+            return number
+        # The newest frames were dropped: theirs are numbers that somebody may remember.
+        self.execute("DELETE FROM frame WHERE number = ?", (number,))
+        self.execute(_INSERT_FRAME, (last + 1, previous, data))
+        return int(last) + 1
+
     def raise_epoch(self) -> None:
         self.execute("UPDATE counter SET value = value + 1 WHERE name = 'epoch'")
 
@@ -194,6 +208,7 @@ class _Session:
         self.connection.executemany("DELETE FROM object WHERE key = ?", [(key,) for key in keys])
 
     def drop(self, frames: Collection[int]) -> None:
+        self.execute(_KEEP_LAST)
         self.connection.executemany("DELETE FROM frame WHERE number = ?", [(number,) for number in frames])
 
 

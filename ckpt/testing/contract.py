@@ -220,6 +220,17 @@ class StorageContract(SharingContract):
         )
         assert again == 0 < first
 
+    def test_the_number_of_a_frame_is_never_given_out_again(self, storage: Storage, other: Storage) -> None:
+        numbers = storage.publish(Batch(frames=[Frame(0, b"a", ()), Frame(0, b"b", ()), Frame(0, b"c", ())]))
+        for _ in range(2):
+            with storage.exclusive() as session:
+                session.drop(numbers)
+            again = other.publish(Batch(frames=[Frame(0, b"d", ()), Frame(CHAINED, b"e", ())]))
+            assert min(again) > max(numbers)
+            assert storage.load(again[1:]) == {again[0]: StoredFrame(0, b"d"), again[1]: StoredFrame(again[0], b"e")}
+            assert storage.load(numbers) == {}
+            numbers = again
+
     def test_the_index_and_the_frames_are_scanned_in_pages(self, storage: Storage) -> None:
         frames = [Frame(0, b"x" * i, tuple(object_key(i * 10 + j) for j in (2, 0, 1))) for i in range(1, 8)]
         numbers = storage.publish(Batch(frames=frames))

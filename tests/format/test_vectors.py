@@ -24,8 +24,9 @@ from ckpt.history.records import (
     encode_line,
 )
 from ckpt.history.seal import census, unseal
-from ckpt.objects.frames import decode_frame, decompress_pack
+from ckpt.objects.frames import decode_frame
 from ckpt.objects.ids import object_id
+from ckpt.objects.packs import PackReader
 from ckpt.objects.varint import decode_varint
 from ckpt.repository.spill import open_spills
 from ckpt.values.cut import Cutter
@@ -83,7 +84,8 @@ def test_frame_invalid(vector: str) -> None:
 
 def test_pack() -> None:
     vector = VECTORS["pack"]
-    assert [each.hex() for each in decompress_pack([raw(block) for block in vector["blocks"]])] == vector["frames"]
+    frames = PackReader().read([raw(block) for block in vector["blocks"]])
+    assert [frame.objects() for frame in frames] == [decode_frame(raw(each)) for each in vector["frames"]]
 
 
 @cases("rope")

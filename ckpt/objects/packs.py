@@ -1,0 +1,114 @@
+"""Packs: raw frames as zstd streams, so that what came earlier serves as dictionary for what comes later.
+
+A pack is one stream, flushed after each frame. Which frames form a pack is kept by the store: each frame names
+the one before it. Two packs may begin with the same frames: then the second is a branch, whose stream goes on
+where those frames end, as if it had written them itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import zstandard
+
+from ckpt.errors import DamagedObjectError
+from ckpt.objects.frames import Frame, StoredObject, encode_frame
+from ckpt.storage.base import StoredFrame
+
+COMPRESSION_LEVEL = 6
+PACKED_LEVEL = 19
+WINDOW_LOG = 19
+"""512 KB: a little more than a pack holds, so that a whole pack is its own dictionary."""
+
+
+class PackStream:
+    """The compressing side of one open pack."""
+
+    def __init__(self) -> None:
+        parameters = zstandard.ZstdCompressionParameters.from_level(
+            COMPRESSION_LEVEL, window_log=WINDOW_LOG, write_content_size=False, write_checksum=False
+        )
+        self._compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        self.raw_size = 0
+
+    def append(self, raw: bytes) -> bytes:
+        """Return the compressed block of the next frame. It is useless unless all earlier ones are stored."""
+        self.raw_size += len(raw)
+        block = self._compressor.compress(raw)
+        return block + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+class Beginning:
+    """The first frames of a pack, kept so that other packs can branch off behind them."""
+
+    def __init__(self) -> None:
+        self._frames: list[tuple[bytes, bytes]] = []
+        self.raw_size = 0
+        self.last_frame = 0
+
+    def add(self, raw: bytes, block: bytes, number: int) -> None:
+        """Take the pack's next frame, now stored under `number`."""
+        self._frames.append((raw, block))
+        self.raw_size += len(raw)
+        self.last_frame = number
+
+    def branch(self) -> PackStream | None:
+        """Return a stream that goes on behind these frames; None if it would not be the stream that wrote them.
+
+        Costs as much as compressing the frames again, because a zstd stream cannot be copied.
+        """
+        stream = PackStream()
+        return stream if all(stream.append(raw) == block for raw, block in self._frames) else None
+
+
+def pack_frame(objects: Iterable[StoredObject]) -> bytes:
+    """Return a pack of one frame, compressed as well as it goes: for what is written once and kept."""
+    parameters = zstandard.ZstdCompressionParameters.from_level(
+        PACKED_LEVEL, window_log=WINDOW_LOG + 1, write_content_size=False, write_checksum=False
+    )
+    stream = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    return stream.compress(encode_frame(objects)) + stream.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+
+
+class PackReader:
+    """The decompressing side of one pack, which can be continued where it stopped."""
+
+    def __init__(self) -> None:
+        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+
+    def read(self, blocks: Sequence[bytes]) -> list[Frame]:
+        """Return the frames that follow those read before, or raise DamagedObjectError."""
+        try:
+            raw = self._stream.decompress(b"".join(blocks))
+        except zstandard.ZstdError as error:
+            raise DamagedObjectError(f"a pack cannot be decompressed: {error}") from error
+        frames: list[Frame] = []
+        offset = 0
+        for _ in blocks:
+            frame = Frame(raw, offset)
+            frames.append(frame)
+            offset = frame.end
+        if offset != len(raw):
+            raise DamagedObjectError("a pack is damaged: there is something between its frames")
+        return frames
+
+
+def chain_to(number: int, stored: Mapping[int, StoredFrame], known: Collection[int] = ()) -> list[int]:
+    """Return the frames from the beginning of a pack, or from behind one that is known, to this one.
+
+    Raises DamagedObjectError when one of them is not among those given.
+    """
+    chain: list[int] = []
+    while number and number not in known:
+        if number not in stored or len(chain) > len(stored):
+            raise DamagedObjectError("a pack is damaged: one of its frames is missing")
+        chain.append(number)
+        number = stored[number].previous
+    chain.reverse()
+    return chain
+
+
+def unpack(stored: Mapping[int, StoredFrame], last: int) -> dict[int, Frame]:
+    """Return a frame and all before it in its pack, given all of them, or raise DamagedObjectError."""
+    chain = chain_to(last, stored)
+    return dict(zip(chain, PackReader().read([stored[number].data for number in chain]), strict=True))

@@ -1,0 +1,97 @@
+"""Collecting while others write: what is published at the worst moment is there afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ckpt
+from ckpt.repository import gc
+from ckpt.repository.mark import Packs
+from ckpt.repository.repository import Repository
+
+TEXT = "a line of some length that is worth an object of its own, and then some more of it " * 4 + "{}"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    with ckpt.open(tmp_path / "store.db") as repository:
+        yield repository
+
+
+@pytest.fixture
+def other(repository: Repository, tmp_path: Path) -> Iterator[Repository]:
+    with ckpt.open(tmp_path / "store.db") as other:
+        yield other
+
+
+def test_a_pack_that_grows_while_it_is_rewritten_is_kept(
+    repository: Repository, other: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = other.thread("t")
+    for turn in range(3):
+        thread.commit({"text": TEXT.format(turn)})
+    packed = gc._packed
+
+    def slowly(*args: Any) -> Any:
+        # The writer goes on with its open pack between the collector's reading and its writing.
+        thread.commit({"text": TEXT.format("late")})
+        return packed(*args)
+
+    monkeypatch.setattr(gc, "_packed", slowly)
+    repository.gc(grace=timedelta(0))
+    monkeypatch.undo()
+    with ckpt.open(repository.storage.url) as fresh:
+        assert fresh.thread("t").state() == {"text": TEXT.format("late")}
+        assert [fresh.state(info.id) for info in fresh.thread("t").log()][-1] == {"text": TEXT.format(0)}
+    assert repository.fsck().problems == []
+
+
+def test_packs_that_begin_alike_are_collected_together(repository: Repository, other: Repository) -> None:
+    states: dict[str, list[dict[str, str]]] = {}
+    for number in range(12):
+        states[f"t{number}"] = [{"text": TEXT.format(f"{number}/{turn}"), "own": f"{number}"} for turn in range(4)]
+        for state in states[f"t{number}"]:
+            repository.thread(f"t{number}").commit(state)
+    packs = Packs().look(repository.storage).all
+    assert [pack.base for pack in packs].count(0) == 1 < len({pack.base for pack in packs[2:]}) + 1
+    assert sum(pack.branches for pack in packs) == len(packs) - 1
+    assert repository.fsck().problems == []
+    for number in range(0, 12, 2):
+        repository.delete_thread(f"t{number}")
+    repository.gc(grace=timedelta(0))
+    left = Packs().look(repository.storage).all
+    assert all(pack.base == 0 and len(pack.frames) == 1 for pack in left)
+    assert other.fsck().problems == [] == repository.fsck().problems
+    for number in range(1, 12, 2):
+        found = [other.state(info.id) for info in other.thread(f"t{number}").log()]
+        assert found == states[f"t{number}"][::-1]
+
+
+def test_a_branch_is_kept_when_its_rewriting_is_put_off(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        for turn in range(4):
+            repository.thread(f"t{number}").commit({"text": TEXT.format(f"{number}/{turn}")})
+    monkeypatch.setattr(gc, "_STEP_SIZE", 1)  # one pack a step
+    steps: list[object] = []
+    still = gc._still
+
+    def sometimes(*args: Any) -> bool:
+        steps.append(args)
+        return len(steps) % 3 != 0 and still(*args)
+
+    monkeypatch.setattr(gc, "_still", sometimes)
+    repository.gc(grace=timedelta(0))
+    assert repository.fsck().problems == []
+    monkeypatch.undo()
+    repository.gc(grace=timedelta(0))
+    assert repository.fsck().problems == []
+    assert {pack.base for pack in Packs().look(repository.storage).all} == {0}
+    for number in range(8):
+        assert repository.thread(f"t{number}").state() == {"text": TEXT.format(f"{number}/3")}
