@@ -31,7 +31,10 @@ _FRAME_CACHE_SIZE = 16 << 20
 _READERS_MAX = 16
 """Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
 
-_KNOWN_MAX = 100_000
+_KNOWN_MAX = 1 << 16
+_APART_MIN = 8 << 10
+"""Bytes of objects that may be stored already above which they are laid down apart, where asking takes a trip."""
+
 _OPEN_PACKS_MAX = 16
 """Packs that can be appended to; each takes a few megabytes."""
 
@@ -103,6 +106,8 @@ class Cache(Generic[_K, _V]):
 class ObjectReading(Protocol):
     """What reading objects needs of a store."""
 
+    @property
+    def remote(self) -> bool: ...
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]: ...
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
 
@@ -164,6 +169,7 @@ class ObjectStore:
 
     def fetch(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
         """Return objects with their kinds straight from the store, verified."""
+        known = self._known
         places = self._storage.locate([index_key(oid) for oid in ids])
         absent = [oid for oid in ids if index_key(oid) not in places]
         if absent:
@@ -184,6 +190,7 @@ class ObjectStore:
                 f"object {damaged[0].hex()[:16]} is damaged: its bytes do not match its id",
                 hints=["see what is affected with: ckpt fsck"],
             )
+        known.put_many((oid, True, 1) for oid in found)
         return found
 
     @staticmethod
@@ -255,35 +262,45 @@ class ObjectStore:
 
     # -- writing ------------------------------------------------------------------------------------
 
-    def unstored(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
-        """Return which of these objects are not in the store; at most one round trip."""
-        _, unknown = self._known.get_many(ids)
-        if not unknown:
-            return set()
-        known = self._known
-        places = self._storage.locate([index_key(oid) for oid in unknown])
-        absent = {oid for oid in unknown if index_key(oid) not in places}
-        # Into the cache as it was before asking: after a `forget` meanwhile, the answer is remembered nowhere.
-        known.put_many((oid, True, 1) for oid in unknown if oid not in absent)
-        return absent
+    def lay_down(self, line: object, draft: Draft, new: Collection[ObjectId] = ()) -> list[Frame]:
+        """Return what of a draft is not stored yet as frames behind the pack of `line`.
 
-    def frames(self, line: object, draft: Draft, ids: Collection[ObjectId]) -> list[Frame]:
-        """Lay down the objects of a draft that are named in `ids`, in draft order, behind the pack of `line`.
-
-        The frames are good for one publish: call `stored` when it succeeded and `abandon` when it did not.
+        Objects in `new` are taken to be new without asking. Asks the store in at most one round trip, or not at
+        all when that is a trip over a network: then what might be there already goes into a frame of its own,
+        which the store leaves out if so. The frames are good for one publish: call `stored` when it succeeded
+        and `abandon` when it did not.
         """
-        objects = [(oid, obj) for oid, obj in draft.objects.items() if oid in ids]
-        if not objects:
-            return []
-        pack = self._pack(line)
-        frames: list[Frame] = []
-        for part in _split(objects):
-            previous = CHAINED if frames else pack.last_frame
-            raw = encode_frame(obj for _, obj in part)
-            block = pack.stream.append(raw)
-            pack.laid.append((raw, block))
-            frames.append(Frame(previous, block, tuple(index_key(oid) for oid, _ in part)))
+        _, unknown = self._known.get_many(draft.objects)
+        asked = [oid for oid in unknown if oid not in new]
+        apart: set[ObjectId] = set()
+        if asked and self._storage.remote:
+            if sum(len(draft.objects[oid].data) for oid in asked) >= _APART_MIN:
+                apart = set(asked)
+        elif asked:
+            present = self._present(asked)
+            unknown = [oid for oid in unknown if oid not in present]
+        frames = [
+            Frame(0, PackStream().append(encode_frame(obj for _, obj in part)), _keys(part), optional=True)
+            for part in _split([(oid, draft.objects[oid]) for oid in unknown if oid in apart])
+        ]
+        rest = [(oid, draft.objects[oid]) for oid in unknown if oid not in apart]
+        if rest:
+            pack = self._pack(line)
+            pack.laid = []
+            for part in _split(rest):
+                raw = encode_frame(obj for _, obj in part)
+                block = pack.stream.append(raw)
+                frames.append(Frame(CHAINED if pack.laid else pack.last_frame, block, _keys(part)))
+                pack.laid.append((raw, block))
         return frames
+
+    def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:
+        known = self._known
+        places = self._storage.locate([index_key(oid) for oid in ids])
+        present = {oid for oid in ids if index_key(oid) in places}
+        # Into the cache as it was before asking: after a `forget` meanwhile, the answer is remembered nowhere.
+        known.put_many((oid, True, 1) for oid in present)
+        return present
 
     def stored(self, line: object, draft: Draft, numbers: list[int]) -> None:
         """Say that the frames of a draft are in the store under these numbers."""
@@ -292,8 +309,8 @@ class ObjectStore:
         if numbers:
             with self._lock:
                 pack = self._packs.get(line)
-                if pack is not None:
-                    self._extended(pack, numbers)
+                if pack is not None and pack.laid:
+                    self._extended(pack, numbers[-len(pack.laid) :])
                     if pack.stream.raw_size >= PACK_SIZE:
                         del self._packs[line]
 
@@ -351,6 +368,10 @@ def _split(objects: list[tuple[ObjectId, StoredObject]]) -> Iterable[list[tuple[
             part, size = [], 0
     if part:
         yield part
+
+
+def _keys(part: list[tuple[ObjectId, StoredObject]]) -> tuple[bytes, ...]:
+    return tuple(index_key(oid) for oid, _ in part)
 
 
 def _missing(ids: Collection[ObjectId]) -> ObjectMissingError:

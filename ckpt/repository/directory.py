@@ -17,13 +17,12 @@ from ckpt.history.records import (
     decode_census,
     encode_census,
 )
-from ckpt.history.seal import Census, census, missing, seal, unseal
+from ckpt.history.seal import census, missing, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
 GHOSTS_MAX = 4096
 _GHOST_SIZE = 8
-_SCANS = 20
 
 
 class Change(NamedTuple):
@@ -31,6 +30,14 @@ class Change(NamedTuple):
 
     expected: dict[bytes, bytes | None]
     records: dict[bytes, bytes | None]
+
+
+class Place(NamedTuple):
+    """What the directory says about one name, as of one moment; `name` is None when it was never used."""
+
+    name: NameRecord | None
+    raw: dict[bytes, bytes | None]
+    """The records of the name, of its bucket, and the thread counter, by key."""
 
 
 class Directory:
@@ -48,21 +55,27 @@ class Directory:
         key = keys.name_key(name)
         raw = reading.read([key])[0]
         if raw is None:
-            self._prove_absent(name, reading)
-            return None, None
+            place = self.place(name, reading)
+            return place.name, place.raw[key]
         return NameRecord.decode(key, raw), raw
 
-    def _prove_absent(self, name: str, reading: Reading) -> None:
+    def place(self, name: str, reading: Reading | None = None) -> Place:
+        """Return all that creating a thread of this name depends on, in one round trip.
+
+        Raises DamagedRecordError when the directory says that a record of this name must exist.
+        """
         self._core.storage.check()
         bucket = keys.name_bucket(name)
-        key = keys.directory_key(bucket)
-        while True:
-            before = reading.read([key])[0]
-            there = [found for found, _ in reading.scan(*keys.bucket_range(bucket))]
-            if keys.name_key(name) not in there and census(there) == decode_census(key, before):
-                return
-            if reading.read([key])[0] == before:
-                raise missing(f"a thread in the same part of the directory as {name!r}")
+        name_key, bucket_key = keys.name_key(name), keys.directory_key(bucket)
+        wanted = [name_key, bucket_key, keys.COUNTERS]
+        values, (rows,) = (reading or self._core.storage).view(wanted, [keys.bucket_range(bucket)])
+        raw = dict(zip(wanted, values, strict=True))
+        if (record := raw[name_key]) is not None:
+            return Place(NameRecord.decode(name_key, record), raw)
+        there = [key for key, _ in rows]
+        if name_key in there or census(there) != decode_census(bucket_key, raw[bucket_key]):
+            raise missing(f"a thread in the same part of the directory as {name!r}")
+        return Place(None, raw)
 
     def find(self, name: str, reading: Reading | None = None) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that has this name now, and its record's bytes; None when there is none."""
@@ -82,41 +95,43 @@ class Directory:
     def names(self) -> Iterator[NameRecord]:
         """Yield the record of every name, deleted ones included, in no useful order."""
         self._core.storage.check()
-        for _ in range(_SCANS):
-            rows = self._core.storage.scan(*keys.ALL_NAMES)
-            buckets = dict(self._core.storage.scan(*keys.ALL_BUCKETS))
-            found: dict[int, list[bytes]] = {}
-            for key, _record in rows:
-                found.setdefault(key[1], []).append(key)
-            if all(
-                census(found.get(bucket, ())) == decode_census(key, buckets.get(key))
-                for bucket in range(keys.BUCKETS)
-                for key in [keys.directory_key(bucket)]
-            ):
-                break
-            # A thread may have been created between the two scans; damage stays however often one looks.
-        else:
-            raise missing("a thread in the directory")
+        _, (rows, buckets) = self._core.storage.view([], [keys.ALL_NAMES, keys.ALL_BUCKETS])
+        found: dict[int, list[bytes]] = {}
+        for key, _ in rows:
+            found.setdefault(key[1], []).append(key)
+        counted = dict(buckets)
+        for bucket in range(keys.BUCKETS):
+            key = keys.directory_key(bucket)
+            if census(found.get(bucket, ())) != decode_census(key, counted.get(key)):
+                raise missing("a thread in the directory")
         for key, record in rows:
             yield NameRecord.decode(key, record)
 
     def create(
-        self, name: str, *, base: Base | None = None, root: Line | None = None, greatest: str = ""
+        self,
+        name: str,
+        *,
+        place: Place | None = None,
+        base: Base | None = None,
+        root: Line | None = None,
+        greatest: str = "",
     ) -> tuple[ThreadRecord, Change]:
         """Return a new thread of this name, and the change that creates it (its own record left out)."""
-        storage = self._core.storage
-        record, raw = self.name_record(name)
-        counter_raw = storage.read([keys.COUNTERS])[0]
-        number = unseal(keys.COUNTERS, counter_raw, "the thread counter") if counter_raw else 1
+        record, raw = place or self.place(name)
+        name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
+        counter = raw[keys.COUNTERS]
+        number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
         thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base)
-        expected: dict[bytes, bytes | None] = {keys.COUNTERS: counter_raw, keys.name_key(name): raw}
         named = replace(record, thread=number) if record else NameRecord(name, number)
+        expected = {keys.COUNTERS: counter, name_key: raw[name_key]}
         records: dict[bytes, bytes | None] = {
             keys.COUNTERS: seal(keys.COUNTERS, number + 1),
-            keys.name_key(name): named.encode(),
+            name_key: named.encode(),
         }
         if record is None:
-            self._count(name, 1, expected, records)
+            expected[bucket_key] = raw[bucket_key]
+            counted = decode_census(bucket_key, raw[bucket_key]).toggled(name_key, 1)
+            records[bucket_key] = encode_census(bucket_key, counted)
         return thread, Change(expected, records)
 
     def release(self, thread: ThreadRecord) -> Change:
@@ -127,15 +142,6 @@ class Directory:
         freed = replace(record, thread=None, former=(*record.former, thread.number))
         key = keys.name_key(thread.name)
         return Change({key: raw}, {key: freed.encode()})
-
-    def _count(
-        self, name: str, by: int, expected: dict[bytes, bytes | None], records: dict[bytes, bytes | None]
-    ) -> None:
-        key = keys.directory_key(keys.name_bucket(name))
-        raw = self._core.storage.read([key])[0]
-        expected[key] = raw
-        found: Census = decode_census(key, raw).toggled(keys.name_key(name), by)
-        records[key] = encode_census(key, found)
 
     def is_ghost(self, record: NameRecord, checkpoint_id: str) -> bool:
         """Return whether this checkpoint belonged to a thread of that name that has been collected."""

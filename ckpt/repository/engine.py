@@ -13,10 +13,10 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, decode_events, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
-from ckpt.objects.store import Cache
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.prune import Keep, Pruner, PruneReport
+from ckpt.repository.recent import Recent, Seen
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Found, Timeline
@@ -25,8 +25,6 @@ from ckpt.storage.base import Storage
 from ckpt.values.serializer import Serializer
 
 _PAGE_MAX = 64
-_RECENT_MAX = 4096
-"""Threads whose record is remembered, so that the next read of their head is one round trip."""
 
 
 class StoredCheckpoint(NamedTuple):
@@ -38,15 +36,6 @@ class StoredCheckpoint(NamedTuple):
     oid: bytes
     commit: Commit
     writes: list[PendingWrite]
-
-
-class _Seen(NamedTuple):
-    """A thread as it was last read: its record, and the bytes of its name's record and its own."""
-
-    thread: ThreadRecord
-    name_key: bytes
-    named: bytes
-    current: bytes
 
 
 class Engine:
@@ -64,12 +53,12 @@ class Engine:
         self.storage = storage
         self._core = Core(storage, max_checkpoint_size=max_checkpoint_size)
         self._directory = Directory(self._core)
-        self._writer = Writer(self._core, self._directory)
+        self._recent = Recent(self._core)
+        self._writer = Writer(self._core, self._directory, self._recent)
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
         self._serializer = Serializer(types)
-        self._recent: Cache[str, _Seen] = Cache(_RECENT_MAX)
 
     def put(self, new: NewCheckpoint) -> Stored:
         """Store a checkpoint that a framework serialized; see `Writer.put`."""
@@ -93,7 +82,7 @@ class Engine:
         if record is None or named is None or record.thread is None:
             return None
         found, current = self._directory.by_number(record.thread)
-        self._recent.put(thread, _Seen(found, keys.name_key(thread), named, current), 1)
+        self._recent.saw(thread, Seen(found, current, named))
         return Timeline(self._core, found)
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
@@ -116,23 +105,23 @@ class Engine:
 
     def _shortcut(self, name: str, checkpoint_id: str | None) -> StoredCheckpoint | None:
         """Read a root checkpoint in one round trip if the thread is still as it was last seen, else None."""
-        last = self._recent.get(name)
+        last = self._recent.thread(name)
         if last is None:
             return None
         number = last.thread.number
         wanted = checkpoint_id or last.thread.root.head
-        name_key, thread_key = last.name_key, keys.thread_key(number)
         if wanted is None or last.thread.base is not None:
             return None
         key = keys.checkpoint_key(number, "", wanted)
-        named, current, raw = self.storage.read([name_key, thread_key, key])
+        named, current, raw = self.storage.read([keys.name_key(name), keys.thread_key(number), key])
         if named is None or current is None or raw is None or named != last.named:
             return None
-        if current != last.current:
+        if current != last.raw:
             thread = ThreadRecord.decode(number, current)
-            self._recent.put(name, _Seen(thread, name_key, named, current), 1)
+            self._recent.saw(name, Seen(thread, current, named))
             if checkpoint_id is None and thread.root.head != wanted:
                 return None
+        self._recent.saw_records({key: raw})
         events = decode_events(key, raw)
         if any(isinstance(event, Spill | Hidden) for event in events):
             return None

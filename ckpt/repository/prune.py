@@ -165,8 +165,10 @@ class _Plan:
 
     @staticmethod
     def _new_head(head: str | None, kept: set[str], commits: Mapping[str, Commit]) -> str | None:
+        if head is None:
+            return None  # rewound to before its first checkpoint
         seen: set[str] = set()
-        cursor = head
+        cursor: str | None = head
         while cursor is not None and cursor not in kept and cursor not in seen:
             seen.add(cursor)
             parents = commits[cursor].parents if cursor in commits else ()

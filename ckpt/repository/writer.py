@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -22,14 +22,14 @@ from ckpt.objects.ids import Kind, ObjectId
 from ckpt.objects.store import Cache, Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
+from ckpt.repository.recent import Recent, Seen
 from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 from ckpt.values.cut import INLINE_MAX, MSGPACK_TYPES, Cut, Cutter
 from ckpt.values.rope import encode_items, inline, rope_length
 
-_MEMO_SIZE = 64 << 20
-_RECORDS_SIZE = 8 << 20
+_MEMO_SIZE = 32 << 20
 _HEADER_INLINE_MAX = 4096
 _ATTEMPTS = 1000
 
@@ -87,6 +87,7 @@ class _Attempt:
     """What one try to write collects."""
 
     thread: ThreadRecord
+    named: bytes
     line: Line
     events: list[Event]
     batch: Batch
@@ -97,18 +98,12 @@ class _Attempt:
 class Writer:
     """Puts checkpoints and pending writes into threads."""
 
-    def __init__(self, core: Core, directory: Directory) -> None:
+    def __init__(self, core: Core, directory: Directory, recent: Recent) -> None:
         self._core = core
         self._directory = directory
-        self._threads: Cache[str, tuple[ThreadRecord, bytes]] = Cache(_RECORDS_SIZE)
-        self._records: Cache[bytes, bytes] = Cache(_RECORDS_SIZE)
+        self._recent = recent
         self._memos: Cache[tuple[int, str, str], Cut] = Cache(_MEMO_SIZE)
-        core.on_removal(self._forget)
-
-    def _forget(self) -> None:
-        self._threads.clear()
-        self._records.clear()
-        self._memos.clear()
+        core.on_removal(self._memos.clear)
 
     # -- the two ways to write ----------------------------------------------------------------------
 
@@ -132,7 +127,7 @@ class Writer:
             commit = self._commit(attempt, new, parents)
             data = encode_commit(commit)
             oid = attempt.draft.add(Kind.COMMIT, data)
-            added = self._lay_down(attempt)
+            added = self._lay_down(attempt, [oid])
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
             line = replace(attempt.line, head=head)
             if line.greatest is None and new.parent_id != head:
@@ -198,13 +193,14 @@ class Writer:
                     numbers = self._core.storage.publish(attempt.batch)
                 except RecordChangedError as lost:
                     self._core.objects.abandon(name)
-                    self._learn(name, lost.current)
+                    self._recent.drop(name)
+                    self._recent.saw_records(lost.current)
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
                 except BaseException:
                     self._core.objects.abandon(name)
-                    self._threads.drop(name)
+                    self._recent.drop(name)
                     raise
                 else:
                     self._core.objects.stored(name, attempt.draft, numbers)
@@ -215,29 +211,36 @@ class Writer:
     def _begin(self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int) -> _Attempt:
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
-        known = self._threads.get(name) or self._directory.find(name)
-        if known is None:
-            self._refuse_ghost(name, namespace, named)
-            thread, change = self._directory.create(name)
-            expected |= change.expected | {keys.thread_key(thread.number): None}
-            records |= change.records
+        known = self._recent.thread(name)
+        place = self._directory.place(name) if known is None else None
+        named_raw = known.named if known is not None else b""
+        if known is not None:
+            thread, raw = known.thread, known.raw
+        elif place is not None and place.name is not None and place.name.thread is not None:
+            thread, raw = self._directory.by_number(place.name.thread)
+            named_raw = place.raw[keys.name_key(name)] or b""
         else:
-            thread, raw = known
-            expected[keys.thread_key(thread.number)] = raw
+            if place is not None and place.name is not None and named is not None:
+                self._refuse_ghost(name, namespace, named, place.name)
+            thread, change = self._directory.create(name, place=place)
+            expected, records, raw = dict(change.expected), dict(change.records), None
+            named_raw = records[keys.name_key(name)] or b""
+        expected[keys.thread_key(thread.number)] = raw
         key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
-        record = self._records.get(key)
-        if record is None and known is not None:
+        record = self._recent.record(key)
+        # An id above all others of the thread has no record yet, so there is nothing to ask for.
+        if record is None and raw is not None and checkpoint_id <= thread.greatest:
             record = self._core.storage.read([key])[0]
         expected[key] = record
-        if known is not None and record is None and named == checkpoint_id:
+        if raw is not None and record is None and named == checkpoint_id:
             self._refuse_unless_known(thread, namespace, checkpoint_id)
         line = thread.root if not namespace else self._line(thread, namespace, expected)
         events = decode_events(key, record) if record is not None else []
-        return _Attempt(thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
+        return _Attempt(thread, named_raw, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
 
     def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
         key = keys.line_key(thread.number, namespace)
-        raw = self._records.get(key)
+        raw = self._recent.record(key)
         if raw is None:
             raw = self._core.storage.read([key])[0]
         expected[key] = raw
@@ -266,45 +269,31 @@ class Writer:
         records[keys.thread_key(thread.number)] = attempt.thread.encode()
         batch.records = records
 
-    def _lay_down(self, attempt: _Attempt) -> int:
-        """Turn what is not stored yet into frames, and return their size in bytes."""
+    def _lay_down(self, attempt: _Attempt, new: Collection[ObjectId] = ()) -> int:
+        """Turn what is not stored yet into frames, and return their size in bytes; `new` cannot be stored yet."""
         key_count = len(attempt.events)
         if key_count > 2 and _record_size(attempt.events) > SPILL_ABOVE:
             attempt.events = spill(attempt.events, attempt.draft)
         draft = attempt.draft
-        absent = self._core.objects.unstored(draft.objects)
         # Packs go by name: it is what the lock is held on, while the number of a new thread is not ours yet.
-        attempt.batch.frames = self._core.objects.frames(attempt.thread.name, draft, absent)
+        attempt.batch.frames = self._core.objects.lay_down(attempt.thread.name, draft, new)
         return sum(len(frame.data) for frame in attempt.batch.frames)
 
     def _remember(self, name: str, attempt: _Attempt) -> None:
-        for key, value in attempt.batch.records.items():
-            if value is not None and key.startswith(b"t"):
-                self._records.put(key, value, len(key) + len(value) + 100)
+        self._recent.saw_records(attempt.batch.records)
         raw = attempt.batch.records[keys.thread_key(attempt.thread.number)]
         assert raw is not None
-        self._threads.put(name, (attempt.thread, raw), 2 * len(raw) + 200)
+        self._recent.saw(name, Seen(attempt.thread, raw, attempt.named))
         for slot, memo in attempt.memos.items():
             self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
-
-    def _learn(self, name: str, current: Mapping[bytes, bytes | None]) -> None:
-        self._threads.drop(name)
-        for key, value in current.items():
-            if value is None:
-                self._records.drop(key)
-            elif key.startswith(b"t"):
-                self._records.put(key, value, len(key) + len(value) + 100)
 
     def _refuse_unless_known(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> None:
         """Refuse writes to a checkpoint of a deleted thread whose name is in use again."""
         if thread.base is None or Timeline(self._core, thread).find(namespace, checkpoint_id) is None:
-            self._refuse_ghost(thread.name, namespace, checkpoint_id)
+            self._refuse_ghost(thread.name, namespace, checkpoint_id, self._directory.name_record(thread.name)[0])
 
-    def _refuse_ghost(self, name: str, namespace: str, checkpoint_id: str | None) -> None:
+    def _refuse_ghost(self, name: str, namespace: str, checkpoint_id: str, record: NameRecord | None) -> None:
         """Refuse a late write to a thread that was deleted while its run went on."""
-        if checkpoint_id is None:
-            return
-        record, _ = self._directory.name_record(name)
         if record is not None and self._is_ghost(record, namespace, checkpoint_id):
             raise ThreadDeletedError(
                 f"thread {name!r} was deleted, and checkpoint {checkpoint_id} with it",
@@ -323,13 +312,14 @@ class Writer:
         if parent_id is None:
             return ()
         key = keys.checkpoint_key(attempt.thread.number, namespace, parent_id)
-        raw = self._records.get(key)
+        raw = self._recent.record(key)
         put = current_put(decode_events(key, raw)) if raw is not None else None
         if put is None:
             found = Timeline(self._core, attempt.thread).find(namespace, parent_id)
             put = found.put if found is not None else None
             if found is None:
-                self._refuse_ghost(attempt.thread.name, namespace, parent_id)
+                name = attempt.thread.name
+                self._refuse_ghost(name, namespace, parent_id, self._directory.name_record(name)[0])
         return (Parent(parent_id, put.commit if put is not None else b""),)
 
     def _commit(self, attempt: _Attempt, new: NewCheckpoint, parents: tuple[Parent, ...]) -> Commit:
