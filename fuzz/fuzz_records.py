@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgpack
 from blake3 import blake3
@@ -81,7 +80,7 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     (
         _NAME,
         NameRecord("n", 3, (1, 2), bytes(16)).encode(),
-        lambda record: replace(NameRecord.decode(_NAME, record), name="n").encode(),
+        lambda record: NameRecord.decode(_NAME, record)._replace(name="n").encode(),
     ),
     (
         _LINE_KEY,

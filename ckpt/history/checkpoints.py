@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from ckpt.history.seal import damaged, seal, shaped, unseal
 from ckpt.objects.ids import ObjectId
@@ -128,16 +127,19 @@ def _pack_id(text: str) -> str | bytes:
     # Task ids are UUIDs in practice: 16 bytes instead of 36, where nothing is lost.
     if len(text) == 36:
         try:
-            parsed = UUID(text)
+            packed = bytes.fromhex(text.replace("-", ""))
         except ValueError:
             return text
-        if str(parsed) == text:
-            return parsed.bytes
+        if len(packed) == 16 and _unpack_id(packed) == text:
+            return packed
     return text
 
 
-def _unpack_id(packed: object) -> str:
-    return str(UUID(bytes=packed)) if isinstance(packed, bytes) else str(packed)
+def _unpack_id(packed: str | bytes) -> str:
+    if isinstance(packed, str):
+        return packed
+    digits = packed.hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def as_of(events: Iterable[Event], moment: int | None) -> list[Event]:

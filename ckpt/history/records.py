@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ckpt.history import keys
 from ckpt.history.seal import Census, damaged, seal, shaped, unseal
@@ -14,8 +14,7 @@ _NAME = (str, int | None, list, bytes)
 _THREAD = (str, int, str, list, int, int, list | None, int, bool, list)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One namespace of one thread.
 
     `head` is the checkpoint the next run continues from, `greatest` the greatest id
@@ -40,8 +39,7 @@ class Line:
         return Line(namespace, head, greatest, moved, Census(count, digest))
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """Where a fork left another thread: everything of `thread` up to sequence number `moment` is part of it.
 
     `bare` is the root checkpoint whose pending writes are left out, when the fork did not leave at the head.
@@ -54,8 +52,7 @@ class Base:
     made: int
 
 
-@dataclass(frozen=True, slots=True)
-class Reset:
+class Reset(NamedTuple):
     """A rewind: from sequence number `at` on, other namespaces than the root stand where they stood at `moment`.
 
     `depth` says whose numbers `moment` is in: 0 the thread's own, 1 its base's, and so on.
@@ -66,15 +63,14 @@ class Reset:
     depth: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ThreadRecord:
+class ThreadRecord(NamedTuple):
     """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base."""
 
     number: int
     name: str
     sequence: int = 0
     greatest: str = ""
-    root: Line = field(default_factory=lambda: Line(""))
+    root: Line = Line("")
     lines: Census = Census()
     base: Base | None = None
     forks: int = 0
@@ -110,7 +106,7 @@ class ThreadRecord:
     def advanced(self, line: Line, greatest: str) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""
         root = line if not line.namespace else self.root
-        return replace(self, sequence=self.sequence + 1, root=root, greatest=max(self.greatest, greatest))
+        return self._replace(sequence=self.sequence + 1, root=root, greatest=max(self.greatest, greatest))
 
 
 def encode_line(thread: int, line: Line) -> bytes:
@@ -123,8 +119,7 @@ def decode_line(key: bytes, record: bytes) -> Line:
     return Line.of(unseal(key, record, "a namespace"))
 
 
-@dataclass(frozen=True, slots=True)
-class NameRecord:
+class NameRecord(NamedTuple):
     """A thread name: the number of the thread that has it now (None when deleted), and of those that had it."""
 
     name: str

@@ -8,24 +8,20 @@ is bounded by the sizes given below.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
+from ckpt.objects.cache import Cache
 from ckpt.objects.frames import Frame as RawFrame
-from ckpt.objects.frames import StoredObject, encode_frame
+from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
-from ckpt.objects.packs import Beginning, PackReader, PackStream, chain_to
-from ckpt.storage.base import CHAINED, FRAME_OBJECTS_MAX, Frame, Place, StoredFrame
+from ckpt.objects.open_packs import OpenPacks
+from ckpt.objects.open_packs import apart as laid_apart
+from ckpt.objects.packs import PackReader, chain_to
+from ckpt.storage.base import Frame, Place, StoredFrame
 
-PACK_SIZE = 256 << 10
-"""Raw bytes after which a pack is closed."""
-
-SEED_SIZE_MIN, SEED_SIZE_MAX = 512, 32 << 10
-"""Raw bytes of a pack's beginning that is worth branching off: what the threads of one process have in common."""
-
-FRAME_SIZE_MAX = 16 << 20
 _OBJECT_CACHE_SIZE = 32 << 20
 _FRAME_CACHE_SIZE = 16 << 20
 _READERS_MAX = 16
@@ -34,73 +30,6 @@ _READERS_MAX = 16
 _KNOWN_MAX = 1 << 16
 _APART_MIN = 8 << 10
 """Bytes of objects that may be stored already above which they are laid down apart, where asking takes a trip."""
-
-_OPEN_PACKS_MAX = 16
-"""Packs that can be appended to; each takes a few megabytes."""
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class Cache(Generic[_K, _V]):
-    """Keeps what was used last, up to a total size. Safe for many threads."""
-
-    def __init__(self, size_max: int) -> None:
-        self._size_max = size_max
-        self._size = 0
-        self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def get(self, key: _K) -> _V | None:
-        """Return what is kept under a key, or None."""
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None:
-                return None
-            self._entries.move_to_end(key)
-            return entry[0]
-
-    def get_many(self, keys: Iterable[_K]) -> tuple[dict[_K, _V], list[_K]]:
-        """Return what is kept under some keys, and the keys under which nothing is."""
-        found: dict[_K, _V] = {}
-        absent: list[_K] = []
-        with self._lock:
-            entries = self._entries
-            for key in keys:
-                entry = entries.get(key)
-                if entry is None:
-                    absent.append(key)
-                else:
-                    found[key] = entry[0]
-                    entries.move_to_end(key)
-        return found, absent
-
-    def put(self, key: _K, value: _V, size: int) -> None:
-        """Keep a value that takes about `size` bytes."""
-        self.put_many(((key, value, size),))
-
-    def put_many(self, entries: Iterable[tuple[_K, _V, int]]) -> None:
-        """Keep values, each with its size in bytes."""
-        with self._lock:
-            for key, value, size in entries:
-                old = self._entries.pop(key, None)
-                self._size += size - (old[1] if old else 0)
-                self._entries[key] = (value, size)
-            while self._size > self._size_max and self._entries:
-                _, (_, freed) = self._entries.popitem(last=False)
-                self._size -= freed
-
-    def drop(self, key: _K) -> None:
-        """Forget one key."""
-        with self._lock:
-            if (old := self._entries.pop(key, None)) is not None:
-                self._size -= old[1]
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._entries.clear()
-            self._size = 0
 
 
 class ObjectReading(Protocol):
@@ -117,6 +46,14 @@ class Draft:
 
     def __init__(self) -> None:
         self.objects: dict[ObjectId, StoredObject] = {}
+        self.tops: set[ObjectId] = set()
+        """Those that only this checkpoint is likely to need: its commit and the topmost ropes."""
+
+    def add_top(self, kind: int, data: bytes) -> ObjectId:
+        """Take an object that only this checkpoint is likely to need, and return its id."""
+        oid = self.add(kind, data)
+        self.tops.add(oid)
+        return oid
 
     def add(self, kind: int, data: bytes) -> ObjectId:
         """Take an object and return its id."""
@@ -124,18 +61,6 @@ class Draft:
         if oid not in self.objects:
             self.objects[oid] = StoredObject(kind, data)
         return oid
-
-
-class _OpenPack:
-    """The pack of one thread that this process appends to."""
-
-    def __init__(self, seed: Beginning | None) -> None:
-        stream = seed.branch() if seed is not None else None
-        self.stream = stream or PackStream()
-        self.last_frame = seed.last_frame if seed is not None and stream is not None else 0
-        self.beginning = Beginning() if stream is None else None
-        self.laid: list[tuple[bytes, bytes]] = []
-        """The raw and the compressed frames of the transaction under way."""
 
 
 class ObjectStore:
@@ -148,9 +73,7 @@ class ObjectStore:
         self._readers: OrderedDict[int, PackReader] = OrderedDict()
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
-        self._packs: OrderedDict[object, _OpenPack] = OrderedDict()
-        self._seed: Beginning | None = None
-        self._lock = Lock()
+        self._packs = OpenPacks()
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -272,27 +195,17 @@ class ObjectStore:
         """
         _, unknown = self._known.get_many(draft.objects)
         asked = [oid for oid in unknown if oid not in new]
-        apart: set[ObjectId] = set()
+        apart: list[ObjectId] = []
         if asked and self._storage.remote:
             if sum(len(draft.objects[oid].data) for oid in asked) >= _APART_MIN:
-                apart = set(asked)
+                apart = asked
         elif asked:
             present = self._present(asked)
             unknown = [oid for oid in unknown if oid not in present]
-        frames = [
-            Frame(0, PackStream().append(encode_frame(obj for _, obj in part)), _keys(part), optional=True)
-            for part in _split([(oid, draft.objects[oid]) for oid in unknown if oid in apart])
-        ]
-        rest = [(oid, draft.objects[oid]) for oid in unknown if oid not in apart]
-        if rest:
-            pack = self._pack(line)
-            pack.laid = []
-            for part in _split(rest):
-                raw = encode_frame(obj for _, obj in part)
-                block = pack.stream.append(raw)
-                frames.append(Frame(CHAINED if pack.laid else pack.last_frame, block, _keys(part)))
-                pack.laid.append((raw, block))
-        return frames
+        rest = [oid for oid in unknown if oid not in apart]
+        content = [(oid, draft.objects[oid]) for oid in rest if oid not in draft.tops]
+        tops = [(oid, draft.objects[oid]) for oid in rest if oid in draft.tops]
+        return laid_apart([(oid, draft.objects[oid]) for oid in apart]) + self._packs.append(line, content, tops)
 
     def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         known = self._known
@@ -307,36 +220,15 @@ class ObjectStore:
         self._known.put_many((oid, True, 1) for oid in draft.objects)
         self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items())
         if numbers:
-            with self._lock:
-                pack = self._packs.get(line)
-                if pack is not None and pack.laid:
-                    self._extended(pack, numbers[-len(pack.laid) :])
-                    if pack.stream.raw_size >= PACK_SIZE:
-                        del self._packs[line]
-
-    def _extended(self, pack: _OpenPack, numbers: list[int]) -> None:
-        pack.last_frame = numbers[-1]
-        laid, pack.laid = pack.laid, []
-        if pack.beginning is None:
-            return
-        if pack.stream.raw_size > SEED_SIZE_MAX:
-            pack.beginning = None
-            return
-        for (raw, block), number in zip(laid, numbers, strict=True):
-            pack.beginning.add(raw, block, number)
-        if self._seed is None and pack.beginning.raw_size >= SEED_SIZE_MIN:
-            self._seed = pack.beginning
+            self._packs.stored(line, numbers)
 
     def abandon(self, line: object) -> None:
         """Say that the frames made last for `line` were not stored: its pack is not continued."""
-        with self._lock:
-            self._packs.pop(line, None)
+        self._packs.abandon(line)
 
     def forget(self) -> None:
         """Drop all that is believed about the store: something was removed from it."""
-        with self._lock:
-            self._packs.clear()
-            self._seed = None
+        self._packs.clear()
         self._known = Cache(_KNOWN_MAX)
         self._forget_frames()
 
@@ -344,34 +236,6 @@ class ObjectStore:
         with self._read_lock:
             self._readers.clear()
             self._frames.clear()
-
-    def _pack(self, line: object) -> _OpenPack:
-        with self._lock:
-            pack = self._packs.get(line)
-            if pack is None:
-                pack = self._packs[line] = _OpenPack(self._seed)
-                while len(self._packs) > _OPEN_PACKS_MAX:
-                    self._packs.popitem(last=False)
-            else:
-                self._packs.move_to_end(line)
-            return pack
-
-
-def _split(objects: list[tuple[ObjectId, StoredObject]]) -> Iterable[list[tuple[ObjectId, StoredObject]]]:
-    part: list[tuple[ObjectId, StoredObject]] = []
-    size = 0
-    for pair in objects:
-        part.append(pair)
-        size += len(pair[1].data)
-        if size >= FRAME_SIZE_MAX or len(part) >= FRAME_OBJECTS_MAX:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part
-
-
-def _keys(part: list[tuple[ObjectId, StoredObject]]) -> tuple[bytes, ...]:
-    return tuple(index_key(oid) for oid, _ in part)
 
 
 def _missing(ids: Collection[ObjectId]) -> ObjectMissingError:

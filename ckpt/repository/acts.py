@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -270,7 +270,7 @@ class Acts:
         released = self._parts.directory.release(thread)
         key = keys.thread_key(thread.number)
         change = Change(
-            {**released.expected, key: raw}, {**released.records, key: replace(thread, deleted=True).encode()}
+            {**released.expected, key: raw}, {**released.records, key: thread._replace(deleted=True).encode()}
         )
         return change, f"Undid op {target.id}: thread {name} is gone"
 
@@ -282,13 +282,12 @@ class Acts:
         unchanged = thread.root.head == made and thread.resets and thread.resets[-1].at == thread.sequence
         if record is None or not unchanged or thread.forks != forks:
             _refuse(target, f"thread {name!r} has changed since")
-        root = replace(
-            thread.root,
+        root = thread.root._replace(
             head=str(head) if head is not None else None,
             census=thread.root.census.toggled(key, -1),
             moved=thread.sequence,
         )
-        before = replace(thread, root=root, resets=thread.resets[:-1], sequence=thread.sequence + 1)
+        before = thread._replace(root=root, resets=thread.resets[:-1], sequence=thread.sequence + 1)
         change = Change(
             {keys.thread_key(thread.number): raw, key: record},
             {keys.thread_key(thread.number): before.encode(), key: None},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -122,7 +121,7 @@ class Directory:
         counter = raw[keys.COUNTERS]
         number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
         thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base)
-        named = replace(record, thread=number) if record else NameRecord(name, number)
+        named = record._replace(thread=number) if record else NameRecord(name, number)
         expected = {keys.COUNTERS: counter, name_key: raw[name_key]}
         records: dict[bytes, bytes | None] = {
             keys.COUNTERS: seal(keys.COUNTERS, number + 1),
@@ -139,7 +138,7 @@ class Directory:
         record, raw = self.name_record(thread.name)
         if record is None or record.thread != thread.number:
             raise missing(f"the name of thread {thread.name!r}")
-        freed = replace(record, thread=None, former=(*record.former, thread.number))
+        freed = record._replace(thread=None, former=(*record.former, thread.number))
         key = keys.name_key(thread.name)
         return Change({key: raw}, {key: freed.encode()})
 

@@ -8,7 +8,7 @@ later prune removes those that nothing needs any more.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, decode_events, encode_events
@@ -108,7 +108,7 @@ class Pruner:
         thread, raw = self._directory.by_number(number)
         key = keys.thread_key(number)
         expected: dict[bytes, bytes | None] = {key: raw}
-        records: dict[bytes, bytes | None] = {key: replace(thread, sequence=thread.sequence + 1).encode()}
+        records: dict[bytes, bytes | None] = {key: thread._replace(sequence=thread.sequence + 1).encode()}
         for row in rows(self._core.storage, keys.thread_range(number)):
             if row.part == "c":
                 events = decode_events(row.key, row.value)
@@ -188,7 +188,7 @@ class _Plan:
             events = decode_events(key, old) if old is not None else []
             records[key] = encode_events(key, [*events, Hidden(sequence)])
             if old is None:
-                lines[namespace] = replace(lines[namespace], census=lines[namespace].census.toggled(key, 1))
+                lines[namespace] = lines[namespace]._replace(census=lines[namespace].census.toggled(key, 1))
         gone: dict[str, list[bytes]] = {}
         for namespace, checkpoint_id in self.droppable:
             key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
@@ -203,20 +203,20 @@ class _Plan:
             )
             head = self._heads[namespace]
             moved = line.moved if head == self._timeline.head(namespace) else sequence
-            changed = replace(
-                line, census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved
+            changed = line._replace(
+                census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved
             )
             if changed == before:
                 continue
             if not namespace:
-                thread = replace(thread, root=changed)
+                thread = thread._replace(root=changed)
                 continue
             key = keys.line_key(thread.number, namespace)
             expected[key] = storage.read([key])[0]
             records[key] = encode_line(thread.number, changed)
             if expected[key] is None:
-                thread = replace(thread, lines=thread.lines.toggled(key, 1))
-        records[keys.thread_key(thread.number)] = replace(thread, sequence=sequence).encode()
+                thread = thread._replace(lines=thread.lines.toggled(key, 1))
+        records[keys.thread_key(thread.number)] = thread._replace(sequence=sequence).encode()
         return expected, records
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import TypeVar
 
 from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
@@ -85,7 +84,7 @@ class ThreadAdmin:
             expected = {**change.expected, **entry.expected, source_key: left_raw, target_key: None}
             records = {
                 **change.records,
-                source_key: replace(left, forks=left.forks + 1).encode(),
+                source_key: left._replace(forks=left.forks + 1).encode(),
                 target_key: created.encode(),
                 **entry.records,
             }
@@ -116,7 +115,7 @@ class ThreadAdmin:
             change, entry = self._directory.release(thread), log([thread.number])
             key = keys.thread_key(thread.number)
             expected = {**change.expected, **entry.expected, key: raw}
-            records = {**change.records, key: replace(thread, deleted=True).encode(), **entry.records}
+            records = {**change.records, key: thread._replace(deleted=True).encode(), **entry.records}
             return Batch(expected, records), True
 
         return self.atomically((name,), act)
@@ -129,7 +128,7 @@ class ThreadAdmin:
             raise AlreadyExistsError(
                 f"there is another thread {thread.name!r} now", hints=["delete it first, then undo again"]
             )
-        back = replace(thread, deleted=False)
+        back = thread._replace(deleted=False)
         former = tuple(other for other in named.former if other != number)
         names = NameRecord(thread.name, number, former, named.ghosts)
         key, name_key = keys.thread_key(number), keys.name_key(thread.name)

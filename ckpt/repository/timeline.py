@@ -7,7 +7,6 @@ thread are answered through this view, so that no reader can see what is not in 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -170,7 +169,7 @@ class Timeline:
         line = Line(namespace, head=head, greatest=max(moves, default=""))
         for _, checkpoint_id, what in sorted(told, key=lambda entry: entry[0]):
             if isinstance(what, Reset):
-                line = replace(line, head=self._head(depth + what.depth, namespace, what.moment))
+                line = line._replace(head=self._head(depth + what.depth, namespace, what.moment))
             else:
                 parents = commits[what].parents
                 line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
@@ -347,5 +346,5 @@ def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> 
     child = line.head is None or (parent is not None and parent == line.head)
     greatest = max(line.greatest, checkpoint_id) if line.greatest is not None else None
     if line.head == checkpoint_id or not (child or checkpoint_id == greatest):
-        return replace(line, greatest=greatest)
-    return replace(line, head=checkpoint_id, greatest=greatest, moved=sequence)
+        return line._replace(greatest=greatest)
+    return line._replace(head=checkpoint_id, greatest=greatest, moved=sequence)

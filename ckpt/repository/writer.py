@@ -10,19 +10,20 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, ThreadDeletedError
 from ckpt.history import keys
-from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, decode_events, encode_events
+from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, encode_events
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
 from ckpt.history.records import Line, NameRecord, Reset, ThreadRecord, decode_line, encode_line
+from ckpt.objects.cache import Cache
 from ckpt.objects.ids import Kind, ObjectId
-from ckpt.objects.store import Cache, Draft
+from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
-from ckpt.repository.recent import Recent, Seen
+from ckpt.repository.recent import Checkpoint, Recent, Seen
 from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
@@ -86,13 +87,18 @@ class Stored(NamedTuple):
 class _Attempt:
     """What one try to write collects."""
 
+    key: bytes
+    """The key of the checkpoint's record."""
     thread: ThreadRecord
-    named: bytes
     line: Line
     events: list[Event]
     batch: Batch
     draft: Draft
     memos: dict[tuple[int, str, str], Cut]
+    record: bytes = b""
+    line_record: bytes = b""
+    thread_record: bytes = b""
+    """What the records of checkpoint, line and thread become."""
 
 
 class Writer:
@@ -126,16 +132,16 @@ class Writer:
                 )
             commit = self._commit(attempt, new, parents)
             data = encode_commit(commit)
-            oid = attempt.draft.add(Kind.COMMIT, data)
+            oid = attempt.draft.add_top(Kind.COMMIT, data)
             added = self._lay_down(attempt, [oid])
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
-            line = replace(attempt.line, head=head)
+            line = attempt.line._replace(head=head)
             if line.greatest is None and new.parent_id != head:
-                line = replace(line, greatest=Timeline(self._core, attempt.thread).greatest(new.namespace))
+                line = line._replace(greatest=Timeline(self._core, attempt.thread).greatest(new.namespace))
             attempt.line = moved(line, new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
             if new.reset is not None:
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
-                attempt.thread = replace(attempt.thread, resets=(*attempt.thread.resets, reset))
+                attempt.thread = attempt.thread._replace(resets=(*attempt.thread.resets, reset))
             entry = new.log()
             attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
             attempt.batch.records = {**attempt.batch.records, **entry.records}
@@ -161,7 +167,7 @@ class Writer:
         self._check_size({channel: len(typed.data) for _, channel, typed in writes})
 
         def prepare(attempt: _Attempt) -> None:
-            cutter = Cutter(attempt.draft.add)
+            cutter = Cutter(attempt.draft.add, attempt.draft.add_top)
             stored = []
             for index, channel, (type_, data) in writes:
                 rope, _ = cutter.cut(type_, data)
@@ -194,7 +200,7 @@ class Writer:
                 except RecordChangedError as lost:
                     self._core.objects.abandon(name)
                     self._recent.drop(name)
-                    self._recent.saw_records(lost.current)
+                    self._recent.forget(lost.current)
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
@@ -211,36 +217,36 @@ class Writer:
     def _begin(self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int) -> _Attempt:
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
+        raw: bytes | None
         known = self._recent.thread(name)
-        place = self._directory.place(name) if known is None else None
-        named_raw = known.named if known is not None else b""
         if known is not None:
-            thread, raw = known.thread, known.raw
-        elif place is not None and place.name is not None and place.name.thread is not None:
-            thread, raw = self._directory.by_number(place.name.thread)
-            named_raw = place.raw[keys.name_key(name)] or b""
+            thread, raw = known
         else:
-            if place is not None and place.name is not None and named is not None:
-                self._refuse_ghost(name, namespace, named, place.name)
-            thread, change = self._directory.create(name, place=place)
-            expected, records, raw = dict(change.expected), dict(change.records), None
-            named_raw = records[keys.name_key(name)] or b""
+            place = self._directory.place(name)
+            if place.name is not None and place.name.thread is not None:
+                thread, raw = self._directory.by_number(place.name.thread)
+            else:
+                if named is not None:
+                    self._refuse_ghost(name, namespace, named, place.name)
+                thread, change = self._directory.create(name, place=place)
+                expected, records, raw = dict(change.expected), dict(change.records), None
         expected[keys.thread_key(thread.number)] = raw
         key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
-        record = self._recent.record(key)
+        seen = self._recent.checkpoint(key)
         # An id above all others of the thread has no record yet, so there is nothing to ask for.
-        if record is None and raw is not None and checkpoint_id <= thread.greatest:
+        if seen is None and raw is not None and checkpoint_id <= thread.greatest:
             record = self._core.storage.read([key])[0]
-        expected[key] = record
-        if raw is not None and record is None and named == checkpoint_id:
+            seen = Checkpoint(record, self._recent.decoded(key, record)) if record is not None else None
+        expected[key] = seen.raw if seen is not None else None
+        if raw is not None and seen is None and named == checkpoint_id:
             self._refuse_unless_known(thread, namespace, checkpoint_id)
         line = thread.root if not namespace else self._line(thread, namespace, expected)
-        events = decode_events(key, record) if record is not None else []
-        return _Attempt(thread, named_raw, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
+        events = list(seen.events) if seen is not None else []
+        return _Attempt(key, thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
 
     def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
         key = keys.line_key(thread.number, namespace)
-        raw = self._recent.record(key)
+        raw = self._recent.line(key)
         if raw is None:
             raw = self._core.storage.read([key])[0]
         expected[key] = raw
@@ -253,26 +259,24 @@ class Writer:
 
     def _finish(self, attempt: _Attempt, checkpoint_id: str) -> None:
         """Add the records that follow from the events: checkpoint, line and thread."""
-        thread, line, batch = attempt.thread, attempt.line, attempt.batch
-        key = keys.checkpoint_key(thread.number, line.namespace, checkpoint_id)
+        key, thread, line, batch = attempt.key, attempt.thread, attempt.line, attempt.batch
         records = dict(batch.records)
         if batch.expected[key] is None:
-            line = replace(line, census=line.census.toggled(key, 1))
+            line = line._replace(census=line.census.toggled(key, 1))
         if line.namespace:
             line_key = keys.line_key(thread.number, line.namespace)
-            records[line_key] = encode_line(thread.number, line)
+            records[line_key] = attempt.line_record = encode_line(thread.number, line)
             if batch.expected[line_key] is None:
-                thread = replace(thread, lines=thread.lines.toggled(line_key, 1))
+                thread = thread._replace(lines=thread.lines.toggled(line_key, 1))
         attempt.line = line
         attempt.thread = thread.advanced(line, checkpoint_id)
-        records[key] = encode_events(key, attempt.events)
-        records[keys.thread_key(thread.number)] = attempt.thread.encode()
+        records[key] = attempt.record = encode_events(key, attempt.events)
+        records[keys.thread_key(thread.number)] = attempt.thread_record = attempt.thread.encode()
         batch.records = records
 
     def _lay_down(self, attempt: _Attempt, new: Collection[ObjectId] = ()) -> int:
         """Turn what is not stored yet into frames, and return their size in bytes; `new` cannot be stored yet."""
-        key_count = len(attempt.events)
-        if key_count > 2 and _record_size(attempt.events) > SPILL_ABOVE:
+        if len(attempt.events) > 2 and _record_size(attempt.events) > SPILL_ABOVE:
             attempt.events = spill(attempt.events, attempt.draft)
         draft = attempt.draft
         # Packs go by name: it is what the lock is held on, while the number of a new thread is not ours yet.
@@ -280,10 +284,11 @@ class Writer:
         return sum(len(frame.data) for frame in attempt.batch.frames)
 
     def _remember(self, name: str, attempt: _Attempt) -> None:
-        self._recent.saw_records(attempt.batch.records)
-        raw = attempt.batch.records[keys.thread_key(attempt.thread.number)]
-        assert raw is not None
-        self._recent.saw(name, Seen(attempt.thread, raw, attempt.named))
+        thread, namespace = attempt.thread, attempt.line.namespace
+        self._recent.saw(name, Seen(thread, attempt.thread_record))
+        self._recent.saw_checkpoint(attempt.key, attempt.record, attempt.events)
+        if namespace:
+            self._recent.saw_line(keys.line_key(thread.number, namespace), attempt.line_record)
         for slot, memo in attempt.memos.items():
             self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
 
@@ -312,8 +317,8 @@ class Writer:
         if parent_id is None:
             return ()
         key = keys.checkpoint_key(attempt.thread.number, namespace, parent_id)
-        raw = self._recent.record(key)
-        put = current_put(decode_events(key, raw)) if raw is not None else None
+        seen = self._recent.checkpoint(key)
+        put = current_put(seen.events) if seen is not None else None
         if put is None:
             found = Timeline(self._core, attempt.thread).find(namespace, parent_id)
             put = found.put if found is not None else None
@@ -324,7 +329,7 @@ class Writer:
 
     def _commit(self, attempt: _Attempt, new: NewCheckpoint, parents: tuple[Parent, ...]) -> Commit:
         parent = self._core.commit(ObjectId(parents[0].commit)) if parents and parents[0].commit else None
-        cutter = Cutter(attempt.draft.add)
+        cutter = Cutter(attempt.draft.add, attempt.draft.add_top)
         channels: dict[str, StoredValue] = {}
         sizes: dict[str, int] = {}
         total = 0

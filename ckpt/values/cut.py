@@ -24,7 +24,7 @@ INLINE_MAX = 128
 """Below this many bytes a piece is not worth an object of its own."""
 
 LEAF_MAX = 4096
-"""Up to this many bytes a value is one piece; above, it is cut along its structure."""
+"""Up to this many bytes a value that is no list is one piece; above, it is cut along its structure."""
 
 SPINE_MAX = 2048
 """A rope encoded in more bytes than this becomes an object itself."""
@@ -104,10 +104,15 @@ def _element_ends(data: bytes, start: int, count: int) -> list[int] | None:
 
 
 class Cutter:
-    """Cuts values; each object made is handed to `emit`, children before the rope that names them."""
+    """Cuts values; each object made is handed to `emit`, children before the rope that names them.
 
-    def __init__(self, emit: Emit) -> None:
+    The topmost rope of a long value, which is another in every version, goes to `emit_top` if given.
+    """
+
+    def __init__(self, emit: Emit, emit_top: Emit | None = None) -> None:
         self._emit = emit
+        self._emit_top = emit_top or emit
+        self._large: dict[bytes, Item] = {}
 
     def cut(self, type_: str, data: bytes, previous: Cut | None = None) -> tuple[bytes, Cut | None]:
         """Return the encoded rope of a value, and what to show to the next call for its next version.
@@ -122,9 +127,10 @@ class Cutter:
             return self._finish(
                 len(data), self._chunks(data, 0) if len(data) > CHUNK_MAX else [self._blob(data, 1)]
             ), None
-        if len(data) <= LEAF_MAX:
-            return encode_items([self._blob(data, 1)]), None
         form, body, count = _header(data)
+        # A list is cut however short: what a task writes as a list of one message is part of a longer one later.
+        if len(data) <= LEAF_MAX and form != _ARRAY:
+            return encode_items([self._blob(data, 1)]), None
         if form in (_ARRAY, _MAP):
             folded, cut = self._container(data, form, body, count, previous)
             if cut is not None:
@@ -134,7 +140,7 @@ class Cutter:
     def _finish(self, length: int, items: list[Item]) -> bytes:
         encoded = encode_items(items)
         if len(encoded) > SPINE_MAX:
-            return encode_items([Item(ROPE, length, 1, self._emit(Kind.ROPE, encoded))])
+            return encode_items([Item(ROPE, length, 1, self._emit_top(Kind.ROPE, encoded))])
         return encoded
 
     # -- one level -----------------------------------------------------------------------------------
@@ -148,10 +154,16 @@ class Cutter:
             return inline(data, 1)
         if len(data) <= LEAF_MAX or depth > _NESTING_MAX:
             return self._blob(data, 1)
-        items = self._document(data, depth)
-        if len(items) == 1:
-            return items[0]
-        return Item(ROPE, len(data), 1, self._emit(Kind.ROPE, encode_items(items)))
+        # The same state is sent to many workers: hashing its bytes costs a tenth of cutting them.
+        item = self._large.get(data)
+        if item is None:
+            items = self._document(data, depth)
+            if len(items) == 1:
+                item = items[0]
+            else:
+                item = Item(ROPE, len(data), 1, self._emit(Kind.ROPE, encode_items(items)))
+            self._large[data] = item
+        return item
 
     def _document(self, data: bytes, depth: int) -> list[Item]:
         """Return the items of one complete msgpack value of more than LEAF_MAX bytes."""
