@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ckpt"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 BELOW_CLI = [path for path in SOURCES if PACKAGE / "cli" not in path.parents]
+# A configuration is made to name variables, so the module that loads one may look them up, and do nothing else.
+LOADING = PACKAGE / "config" / "loading.py"
 
 LINES_MAX = 450
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]))
@@ -100,7 +102,12 @@ def test_nothing_is_left_unfinished() -> None:
 
 
 def test_only_the_command_line_prints_exits_or_reads_the_environment() -> None:
-    found = [f"{where(path, line)} {name}" for path in BELOW_CLI for line, name in forbidden_names(parse(path))]
+    found = [
+        f"{where(path, line)} {name}"
+        for path in BELOW_CLI
+        for line, name in forbidden_names(parse(path))
+        if (path, name) != (LOADING, "os.environ")
+    ]
     assert found == []
 
 

@@ -38,6 +38,12 @@ SHOWN = {
         r"^undone: \['search', 'compare', 'buy'\]$",
         r"^not stored: socket\.handle$",
     ],
+    "yaml_config": [
+        r"^refused: path needs the variable TRIPS_STORE, which is not set$",
+        r"^type: sqlite$",
+        r"^waits: Where to, Ana\?$",
+        r"^done: Booked: Ana to Lisbon$",
+    ],
     "demo": [
         r"^  waiting +approve \{'approve': 'refund'",
         r"^\$ ckpt --store store\.db log support-42",

@@ -1,0 +1,98 @@
+"""From a file to the table that holds the configuration; what stands in that table is not looked at here.
+
+No error quotes a file: any line of it may hold a password.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+from ckpt.errors import InvalidInputError
+
+SECTIONS: Final = ("tool.ckpt", "ckpt", "checkpointer")
+"""Where a configuration may stand inside a larger document."""
+
+FORMATS: Final = (".toml", ".yaml", ".yml")
+"""How the name of a configuration file ends."""
+
+
+def parsed(path: Path) -> Mapping[str, object]:
+    """Return the document in a file whose name ends in `.toml`, `.yaml` or `.yml`, or raise InvalidInputError."""
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise InvalidInputError(
+            f"{path} is no configuration file by its name", hints=[f"one ends in {', '.join(FORMATS)}"]
+        )
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise InvalidInputError(f"there is no configuration file {path}") from error
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InvalidInputError(f"the configuration file {path} cannot be read: {reason}") from error
+    document = _parse_toml(path, text) if suffix == ".toml" else _parse_yaml(path, text)
+    if not isinstance(document, Mapping):
+        raise InvalidInputError(f"{path} holds {kind_of(document)}, not a table of keys")
+    return document
+
+
+def _parse_toml(path: Path, text: str) -> object:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInputError(f"{path} is not TOML: {error}") from error
+
+
+def _parse_yaml(path: Path, text: str) -> object:
+    try:
+        yaml = import_module("yaml")
+    except ImportError as error:
+        raise InvalidInputError(
+            f"reading {path} needs PyYAML, which is not installed",
+            hints=["pip install 'ckpt-store[yaml]', or write the configuration as TOML"],
+        ) from error
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+    # Outside the handler, so that no cause is kept: the parser's own words quote the file, secrets included.
+    raise InvalidInputError(
+        f"{path} is not YAML{place}", hints=["put text that begins with a sign such as * ! & @ % into quotes"]
+    )
+
+
+def sections(document: Mapping[str, object]) -> dict[str, object]:
+    """Return what stands under each of `SECTIONS` that the document has, in their order."""
+    tool = document.get("tool")
+    found = {"tool.ckpt": tool["ckpt"]} if isinstance(tool, Mapping) and "ckpt" in tool else {}
+    return found | {name: document[name] for name in SECTIONS[1:] if name in document}
+
+
+def find_section(document: Mapping[str, object], where: str) -> tuple[str, object]:
+    """Return the name and content of the one section; without any, `""` and the document. `where` is for errors."""
+    found = sections(document)
+    if len(found) > 1:
+        raise InvalidInputError(
+            f"{where} has more than one configuration: {' and '.join(found)}", hints=["keep one of them"]
+        )
+    return next(iter(found.items()), ("", document))
+
+
+def kind_of(value: object) -> str:
+    """Return what kind of value this is, in words; never the value, which may be a secret."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, Mapping):
+        return "a table"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"

@@ -1,0 +1,33 @@
+"""Durations as people write them: `30d`, `12h`, `1d12h`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Final
+
+from ckpt.errors import InvalidInputError
+
+DURATION_FORMS: Final = 'write a duration such as "30d", "12h", "90m", "45s", "2w" or "1d12h"'
+
+_DURATION = re.compile(
+    r"(?:(?P<weeks>\d{1,9})w)?(?:(?P<days>\d{1,9})d)?(?:(?P<hours>\d{1,9})h)?"
+    r"(?:(?P<minutes>\d{1,9})m)?(?:(?P<seconds>\d{1,9})s)?",
+    re.ASCII,
+)
+
+
+def parse_duration(text: str) -> timedelta:
+    """Return the duration that a text such as `30d`, `1d12h` or `2w` means; units w, d, h, m, s, largest first.
+
+    Each number is whole and has a unit. Raises InvalidInputError for anything else.
+    """
+    if text.isascii() and text.isdigit():
+        raise InvalidInputError(f"{text!r} is a duration without a unit", hints=[f'write "{text}m" for minutes'])
+    match = _DURATION.fullmatch(text)
+    if match is None or not text:
+        raise InvalidInputError(f"{text!r} is not a duration", hints=[DURATION_FORMS])
+    try:
+        return timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
+    except OverflowError as error:
+        raise InvalidInputError(f"{text!r} is longer than can be counted", hints=[DURATION_FORMS]) from error

@@ -1,0 +1,100 @@
+"""Durations, and lifetimes in the shapes that configurations give them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from config_kit import refused
+
+from ckpt.config import load, parse_duration
+from ckpt.errors import InvalidInputError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("90m", 5400), ("12h", 43200), ("30d", 2592000), ("2w", 1209600), ("1d12h", 129600),
+     ("1w2d3h4m5s", 788645), ("0s", 0), ("007m", 420)],
+)  # fmt: skip
+def test_a_duration_is_what_it_says(text: str, seconds: int) -> None:
+    assert parse_duration(text) == timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "d", "1x", "1h1d", "1d1d", "1.5h", "-1d", "1 d", "1D", " 1d", "1d\n", "٣d", "d1", "1M"]
+)
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not a duration") as caught:
+        parse_duration(text)
+    assert '"1d12h"' in caught.value.hints[0]
+
+
+def test_a_number_without_a_unit_says_how_to_write_it() -> None:
+    with pytest.raises(InvalidInputError, match="'60' is a duration without a unit") as caught:
+        parse_duration("60")
+    assert caught.value.hints == ('write "60m" for minutes',)
+
+
+def test_a_duration_beyond_counting_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="longer than can be counted"):
+        parse_duration("999999999w")
+    with pytest.raises(InvalidInputError, match="is not a duration"):
+        parse_duration("9" * 5000 + "d")
+
+
+@pytest.mark.parametrize("value", [60, 60.0, "60"])
+def test_a_bare_number_is_no_lifetime(value: object) -> None:
+    assert f'ttl is a number without a unit | write "{value}m" for minutes' in refused({"type": "memory", "ttl": value})
+    assert "ttl is a number without a unit" in refused({"ckpt": {"type": "memory", "ttl": value}})
+
+
+def test_a_variable_with_a_bare_number_is_not_shown() -> None:
+    words = refused({"type": "memory", "ttl": "${A}"}, {"A": "60"})
+    assert 'ttl is a number without a unit | write "${A}m" for minutes' in words
+
+
+@pytest.mark.parametrize(("value", "minutes"), [(60, 60), (0.5, 0.5), ("1h", 60), ("${A}", 90)])
+def test_under_checkpointer_a_bare_number_is_minutes(value: object, minutes: float) -> None:
+    config = load({"checkpointer": {"type": "memory", "ttl": value}}, environment={"A": "90"})
+    assert config.open_options()[1] == {"ttl": timedelta(minutes=minutes)}
+
+
+@pytest.mark.parametrize(
+    ("shaped", "ttl"),
+    [
+        ({"default_ttl": 60}, timedelta(hours=1)),
+        ({"default_ttl": "1d"}, timedelta(days=1)),
+        ({"default_ttl": 60, "refresh_on_read": True}, {"default_ttl": 60, "refresh_on_read": True}),
+        ({"default_ttl": 0.5, "refresh_on_read": False}, {"default_ttl": 0.5, "refresh_on_read": False}),
+        (
+            {"default_ttl": "1d", "refresh_on_read": True, "sweep_interval_minutes": 5},
+            {"default_ttl": 1440, "refresh_on_read": True, "sweep_interval_minutes": 5},
+        ),
+        ({"default_ttl": 1, "sweep_interval_minutes": "1h"}, {"default_ttl": 1, "sweep_interval_minutes": 60}),
+    ],
+)
+def test_in_langgraphs_shape_bare_numbers_are_minutes(shaped: dict[str, object], ttl: object) -> None:
+    assert load({"type": "memory", "ttl": shaped}).open_options()[1] == {"ttl": ttl}
+
+
+@pytest.mark.parametrize(
+    ("ttl", "words"),
+    [
+        ("0s", "ttl is not longer than nothing"),
+        ("soon", "ttl is not a duration | write a duration such as"),
+        (True, "ttl is true or false, not a duration"),
+        ([1], "ttl is a list, not a duration"),
+        ({}, "ttl.default_ttl is missing"),
+        ({"refresh_on_read": True}, "ttl.default_ttl is missing"),
+        ({"default_ttl": 0}, "ttl.default_ttl is not longer than nothing"),
+        ({"default_ttl": -5}, "ttl.default_ttl is not longer than nothing"),
+        ({"default_ttl": float("nan")}, "ttl.default_ttl is not a duration"),
+        ({"default_ttl": 1e300}, "ttl.default_ttl is not a duration"),
+        ({"default_ttl": None}, "ttl.default_ttl is nothing, not a duration"),
+        ({"default_ttl": 1, "refresh_on_read": 1}, "ttl.refresh_on_read is a number, not true or false"),
+        ({"default_tll": 1}, "ttl.default_tll is not known | did you mean ttl.default_ttl?"),
+        ({"default_ttl": 1, "strategy": "delete"}, "ttl.strategy is not known | known are default_ttl, "),
+    ],
+)
+def test_a_lifetime_that_cannot_be_meant_is_refused(ttl: object, words: str) -> None:
+    assert words in refused({"type": "memory", "ttl": ttl})
