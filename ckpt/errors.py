@@ -22,6 +22,7 @@
        ├─ StoreNotFoundError          10
        ├─ NotAStoreError              10
        ├─ StoreUnavailableError       11   wait, then retry
+       ├─ WrongKeyError               12   give the store's encryption key
        └─ FormatTooNewError           13   update ckpt
 
 The number is the exit code of the command line and `code` the name used in JSON. Facts are
@@ -199,6 +200,13 @@ class StoreUnavailableError(StoreError):
 
     exit_code = 11
     code = "STORE_LOCKED"
+
+
+class WrongKeyError(StoreError):
+    """The encryption key is not the store's, or is missing, or the store is not encrypted; nothing was changed."""
+
+    exit_code = 12
+    code = "WRONG_KEY"
 
 
 class FormatTooNewError(StoreError):

@@ -15,7 +15,7 @@ import msgpack
 from ckpt.cli.paths import Path, format_path, parse_path
 from ckpt.errors import InvalidInputError, PathNotFoundError
 from ckpt.history.readings import quote
-from ckpt.repository.repository import is_plain
+from ckpt.repository.plain import is_plain
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TAG, TUPLE, Opaque
 from ckpt.values.serializer import Serializer

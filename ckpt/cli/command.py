@@ -65,6 +65,12 @@ def global_options() -> list[click.Parameter]:
             text="The store: a file or URL. [CKPT_STORE, else the nearest .ckpt/ upwards]",
         ),
         value(
+            "--graph",
+            field="graph_option",
+            metavar="NAME",
+            text="The graph, where several share the store. [CKPT_GRAPH, else the default one]",
+        ),
+        value(
             "-t",
             "--thread",
             field="thread_option",

@@ -29,6 +29,7 @@ class Invocation:
 
     settings: Settings = field(default_factory=Settings)
     store_option: str | None = None
+    graph_option: str | None = None
     thread_option: str | None = None
     namespace: str = ""
     _output: Output | None = None
@@ -53,6 +54,13 @@ class Invocation:
             return self.thread_option
         return os.environ.get("CKPT_THREAD") or None
 
+    @property
+    def graph(self) -> str:
+        """The graph given with --graph or CKPT_GRAPH; empty for the default one."""
+        if self.graph_option is not None:
+            return self.graph_option
+        return os.environ.get("CKPT_GRAPH", "")
+
     def revision(self, given: str | None) -> str:
         """Return the revision of a command; without one, the head of the given thread."""
         if given is not None:
@@ -67,7 +75,12 @@ class Invocation:
             import ckpt
 
             self._repository = ckpt.open(
-                self.store_url(), create=False, readonly=not write, actor=actor() if write else ""
+                self.store_url(),
+                create=False,
+                readonly=not write,
+                graph=self.graph,
+                encryption_key=encryption_key(),
+                actor=actor() if write else "",
             )
         repository: Repository = self._repository
         return repository
@@ -110,6 +123,30 @@ class Invocation:
 
 
 pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def encryption_key() -> str | None:
+    """Return the key in CKPT_ENCRYPTION_KEY, or in the file that CKPT_ENCRYPTION_KEY_FILE names."""
+    key, file = os.environ.get("CKPT_ENCRYPTION_KEY"), os.environ.get("CKPT_ENCRYPTION_KEY_FILE")
+    if key and file:
+        usage("CKPT_ENCRYPTION_KEY and CKPT_ENCRYPTION_KEY_FILE are both set", "unset one of them")
+    return key_in(file) if file else key or None
+
+
+def key_in(file: str) -> str:
+    """Return the key that a file holds as text, without the line end behind it."""
+    from ckpt.errors import InvalidInputError
+
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        # An error of decoding would show what it could not decode.
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise InvalidInputError(
+            f"the key file {file} cannot be read: {reason}",
+            hints=["it holds a passphrase, or hex: and 64 hex digits, on one line"],
+        ) from None
+    return text.removesuffix("\n").removesuffix("\r")
 
 
 def inside_folder(given: str) -> str:

@@ -20,6 +20,7 @@ from ckpt.cli.output import broken_pipe_ends
 # Every command with the line that `ckpt --help` shows; tests compare it with the command itself.
 COMMANDS: Final[dict[str, str]] = {
     "init": "Make a store in this folder.",
+    "graphs": "List the graphs that share the store.",
     "threads": "List the threads, newest first.",
     "log": "Show the checkpoints of a thread as a graph.",
     "show": "Show one checkpoint: its metadata and state.",
@@ -35,6 +36,7 @@ COMMANDS: Final[dict[str, str]] = {
     "gc": "Free the space of what was dropped, and repack.",
     "stats": "Show what the store holds and how small it is.",
     "fsck": "Check the store for damage.",
+    "key": "Change the keys of an encrypted store.",
     "schema": "Print the JSON Schema of an output.",
     "completion": "Print the completion script of a shell.",
     "help": "Explain a topic or a command.",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         Diff,
         FsckReport,
         GcReport,
+        GraphInfo,
         Operation,
         PruneReport,
         Repository,
@@ -73,6 +74,11 @@ def checkpoint(
             {"key": each.key, "add": each.add, "change": each.change, "remove": each.remove} for each in changes
         ]
     return record
+
+
+def graph(info: GraphInfo) -> Record:
+    """Return the record of a graph."""
+    return {"graph": info.name, "threads": info.threads}
 
 
 def thread(info: ThreadInfo) -> Record:

@@ -173,6 +173,7 @@ def _error() -> Schema:
 
 SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     "init": lambda: document("init", {"store": STORE, "created": FLAG}),
+    "graphs": lambda: listing("graphs", fields({"graph": TEXT, "threads": COUNT})),
     "threads": lambda: listing("threads", THREAD),
     "log": lambda: listing("log", CHECKPOINT),
     "show": _show,
@@ -190,6 +191,9 @@ SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     "gc": _gc,
     "stats": _stats,
     "fsck": _fsck,
+    "key": lambda: document("key", {
+        "store": STORE, "new_key": FLAG, "new_data_key": FLAG, "records": COUNT, "frames": COUNT,
+    }),
     "error": _error,
     "schemas": lambda: document("schemas", {"items": TEXTS}),
 }  # fmt: skip

@@ -75,13 +75,16 @@ Treat any other code as failure.
 """
 
 _ENVIRONMENT: Final = """
-  CKPT_STORE      the store, if --store is not given; else the nearest .ckpt/ upwards is used
-  CKPT_THREAD     the thread, if -t is not given (ckpt delete never uses it)
-  CKPT_PAGER      the pager; then PAGER, then less -FRX. Only on a terminal and only for long output
-  NO_COLOR        no colours
-  FORCE_COLOR     colours although stdout is not a terminal
-  COLUMNS         the width of the output
-  TZ              the zone in which times are shown (--utc overrides it)
+  CKPT_STORE                the store, if --store is not given; else the nearest .ckpt/ upwards is used
+  CKPT_GRAPH                the graph, if --graph is not given
+  CKPT_THREAD               the thread, if -t is not given (ckpt delete never uses it)
+  CKPT_ENCRYPTION_KEY       the key of an encrypted store: a passphrase, or hex: and 64 digits
+  CKPT_ENCRYPTION_KEY_FILE  a file that holds it
+  CKPT_PAGER                the pager; then PAGER, then less -FRX. Only on a terminal and only for long output
+  NO_COLOR                  no colours
+  FORCE_COLOR               colours although stdout is not a terminal
+  COLUMNS                   the width of the output
+  TZ                        the zone in which times are shown (--utc overrides it)
 """
 
 TOPICS: Final = {

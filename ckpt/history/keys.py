@@ -7,12 +7,19 @@
     t <thread>                             thread
     t <thread> l <namespace>               line: the namespace's head
     t <thread> c <namespace> <id>          checkpoint: its commits and its pending writes
+    t <thread> n <path>                    namespace of a memory: census of its items
+    t <thread> i <path> 0 <hash of key>    item of a memory: its versions
+    r <hash of kind and graph>             registry: which graph the scope of this hash belongs to
+    s <hash of kind and graph> <key>       a record of another scope than the default graph, under its key there
 
 Numbers are a length byte and big-endian bytes, so that they sort as numbers. Caller text occurs in a key only as
-a hash or, for checkpoint ids (which must sort as they are), behind a fixed prefix.
+a hash or, for checkpoint ids (which must sort as they are), behind a fixed prefix. The path of a memory's namespace
+is the byte 1 and a hash for each of its labels, so that all that lies below a namespace is one range.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from blake3 import blake3
 
@@ -21,6 +28,7 @@ from ckpt.errors import InvalidInputError
 BUCKETS = 256
 CHECKPOINT_ID_MAX = 1000
 _NAME_HASH_SIZE = 16
+_STEP_SIZE = 1 + _NAME_HASH_SIZE
 
 
 def encode_text(text: str) -> bytes:
@@ -69,9 +77,26 @@ ALL_BUCKETS = (b"d", b"e")
 ALL_NAMES = (b"n", b"o")
 ALL_OPERATIONS = (b"o", b"p")
 ALL_TAGS = (b"g", b"h")
+ALL_REGISTRATIONS = (b"r", b"s")
+ALL_SCOPES = (b"s", b"t")
 ALL_THREADS = (b"t", b"u")
 COUNTERS = b"c"
 """The record that hands out thread numbers."""
+
+
+def scope_prefix(kind: str, graph: str) -> bytes:
+    """Return what stands before every key of a scope: nothing for the threads of the default graph."""
+    return b"s" + _hash(kind + graph) if (kind, graph) != ("g", "") else b""
+
+
+def registration_key(prefix: bytes) -> bytes:
+    """Return the key of the record that says what a scope other than the default graph's is."""
+    return b"r" + prefix[1:]
+
+
+def scope_of(key: bytes) -> bytes:
+    """Return the prefix of the scope that a key within `ALL_SCOPES` belongs to."""
+    return key[: 1 + _NAME_HASH_SIZE]
 
 
 def operation_key(number: int) -> bytes:
@@ -120,6 +145,45 @@ def checkpoints_range(thread: int, namespace: str | None) -> tuple[bytes, bytes]
     if namespace is not None:
         start += _namespace(namespace)
     return start, after_prefix(start)
+
+
+def namespace_path(labels: Iterable[str]) -> bytes:
+    """Return what the keys of a memory's namespace, and of all below it, have in common."""
+    return b"".join([b"\x01" + _hash(label) for label in labels])
+
+
+def namespace_key(thread: int, path: bytes) -> bytes:
+    """Return the key of the record that counts the items of a memory's namespace."""
+    return thread_key(thread) + b"n" + path
+
+
+def namespaces_range(thread: int, path: bytes) -> tuple[bytes, bytes]:
+    """Return the range of a namespace's record and of those below it."""
+    start = thread_key(thread) + b"n" + path
+    return start, after_prefix(start)
+
+
+def item_key(thread: int, path: bytes, key: str) -> bytes:
+    """Return the key of an item in the namespace of this path."""
+    return thread_key(thread) + b"i" + path + b"\x00" + _hash(key)
+
+
+def items_range(thread: int, path: bytes) -> tuple[bytes, bytes]:
+    """Return the range of the items of a namespace and of those below it."""
+    start = thread_key(thread) + b"i" + path
+    return start, after_prefix(start)
+
+
+def own_items_range(thread: int, path: bytes) -> tuple[bytes, bytes]:
+    """Return the range of the items of a namespace alone."""
+    start = thread_key(thread) + b"i" + path + b"\x00"
+    return start, after_prefix(start)
+
+
+def path_of(key: bytes, thread: int) -> bytes:
+    """Return the path of the namespace that an item's or a namespace's key belongs to."""
+    path = key[len(thread_key(thread)) + 1 :]
+    return path[:-_STEP_SIZE] if path[-_STEP_SIZE:-_NAME_HASH_SIZE] == b"\x00" else path
 
 
 def checkpoint_id_of(key: bytes, thread: int) -> str:

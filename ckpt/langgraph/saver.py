@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,11 +33,14 @@ from ckpt.history.commits import Commit, StoredValue
 from ckpt.langgraph.history import delta_history
 from ckpt.langgraph.metadata import matches, merged_metadata
 from ckpt.langgraph.shared import Done, Shared, config_of, place, several, warn_encrypted
-from ckpt.repository import Repository, StoredCheckpoint, open_repository
+from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.values.serializer import Serializer
+
+if TYPE_CHECKING:
+    from ckpt.encryption import EncryptionKey
 
 _APART = frozenset({"channel_values", "id", "ts"})
 _PAGE_MAX = 32
@@ -50,11 +53,13 @@ class CkptSaver(BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph graphs, each value stored once.
 
     `store` is a path, a URL (`sqlite:///…`, `memory://`) or an open `Repository`, which then stays open when the
-    saver is closed. `serde` serializes values (LangGraph's own by default). A `put` of more than
-    `max_checkpoint_size` bytes raises StateTooLargeError with nothing written. `configurable_keys` names the
-    configurable values to keep in the metadata; by default all plain ones whose names do not look like secrets.
-    With `on_conflict="error"` a put whose parent is no longer the head raises HeadMovedError; by default both
-    are kept, as two heads. Thread ids that are not strings become `str(thread_id)`.
+    saver is closed. `graph` keeps the threads of several graphs in one store apart: none sees another's.
+    `encryption_key` (32 bytes, a passphrase, or a `KeyProvider`) encrypts all that is stored. `serde` serializes
+    values (LangGraph's own by default). A `put` of more than `max_checkpoint_size` bytes raises StateTooLargeError
+    with nothing written. `configurable_keys` names the configurable values to keep in the metadata; by default all
+    plain ones whose names do not look like secrets. With `on_conflict="error"` a put whose parent is no longer the
+    head raises HeadMovedError; by default both are kept, as two heads. Thread ids that are not strings become
+    `str(thread_id)`.
 
     Safe for many threads, event loops and processes. Usable with `with` and `async with`, which close it.
     """
@@ -64,6 +69,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
         store: str | Path | Repository,
         *,
         serde: SerializerProtocol | None = None,
+        graph: str = "",
+        encryption_key: EncryptionKey | None = None,
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
         configurable_keys: Collection[str] | None = None,
         on_conflict: str = "keep",
@@ -73,11 +80,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
             raise InvalidInputError(f"on_conflict={on_conflict!r} is neither 'keep' nor 'error'")
         if isinstance(configurable_keys, str):
             raise InvalidInputError("configurable_keys takes a collection of names, not one string")
-        if isinstance(store, Repository):
-            self._shared = Shared(store, owned=False)
-        else:
-            repository = open_repository(store, max_checkpoint_size=max_checkpoint_size)
-            self._shared = Shared(repository, owned=True)
+        limit = max_checkpoint_size
+        self._shared = Shared.of(store, graph=graph, encryption_key=encryption_key, max_checkpoint_size=limit)
         self._configurable_keys = None if configurable_keys is None else frozenset(configurable_keys)
         self._expect_head = on_conflict == "error"
         self._plain = Serializer()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
 
 from ckpt.errors import InvalidInputError
-from ckpt.objects.store import Cache
-from ckpt.repository import Repository
+from ckpt.objects.cache import Cache
+from ckpt.repository import Repository, open_repository
+
+if TYPE_CHECKING:
+    from ckpt.encryption import EncryptionKey
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,26 @@ class Shared:
         self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
         self._pool: ThreadPoolExecutor | None = None
         self._lock = Lock()
+
+    @classmethod
+    def of(
+        cls, store: str | Path | Repository, *, graph: str, encryption_key: EncryptionKey | None, **options: Any
+    ) -> Shared:
+        """Open a store, which is then owned, or take a repository that is open already."""
+        if not isinstance(store, Repository):
+            opened = open_repository(store, graph=graph, encryption_key=encryption_key, **options)
+            return cls(opened, owned=True)
+        if graph not in ("", store.graph):
+            raise InvalidInputError(
+                f"graph={graph!r}, but the repository was opened on graph {store.graph!r}",
+                hints=["open the repository with that graph, or leave graph= out"],
+            )
+        if encryption_key is not None:
+            raise InvalidInputError(
+                "encryption_key= was given together with a repository that is open already",
+                hints=["open the repository with it"],
+            )
+        return cls(store, owned=False)
 
     def pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -78,5 +102,6 @@ def warn_encrypted() -> None:
         _warned.append("encrypted")
         logger.warning(
             "EncryptedSerializer encrypts each value with a random nonce, so no two are equal and nothing is "
-            "stored only once. Values stay readable; the store grows as with other savers."
+            "stored only once. Values stay readable; the store grows as with other savers. CkptSaver(…, "
+            "encryption_key=…) encrypts everything, metadata included, and still stores equal values once."
         )

@@ -8,6 +8,7 @@ from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, Write
 from ckpt.repository.operations import Operation
 from ckpt.repository.prune import PruneReport
 from ckpt.repository.repository import Diff, Repository, open_repository
+from ckpt.repository.scopes import GraphInfo
 from ckpt.repository.stats import ChannelStats, Stats
 from ckpt.repository.thread import Thread
 
@@ -22,6 +23,7 @@ __all__ = [
     "Engine",
     "FsckReport",
     "GcReport",
+    "GraphInfo",
     "Operation",
     "Problem",
     "PruneReport",

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from threading import Lock, RLock
 from typing import TypeVar
 
 from ckpt.errors import IntegrityError
 from ckpt.history.commits import Commit, StoredValue, decode_commit
+from ckpt.objects.cache import Cache
 from ckpt.objects.ids import ObjectId
-from ckpt.objects.store import Cache, ObjectStore
+from ckpt.objects.store import ObjectStore
 from ckpt.storage.base import Storage
 from ckpt.values.rope import assemble, whole
 
@@ -26,19 +28,37 @@ _LOCKS = 64
 _T = TypeVar("_T")
 
 
+class _Belief:
+    """The epoch at which all that is believed about the store was known, and who believes something."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.lock = Lock()
+        self.listeners: list[Callable[[], None]] = []
+
+
 class Core:
     """The shared state of one open repository. Safe for many threads."""
 
     def __init__(self, storage: Storage, *, max_checkpoint_size: int) -> None:
         self.storage = storage
         self.max_checkpoint_size = max_checkpoint_size
-        self.epoch = storage.epoch()
+        self._belief = _Belief(storage.epoch())
         self.objects = ObjectStore(storage)
         self._values: Cache[bytes, bytes] = Cache(_VALUE_CACHE_SIZE)
         self._commits: Cache[ObjectId, Commit] = Cache(_COMMIT_CACHE_SIZE)
         self._locks = [RLock() for _ in range(_LOCKS)]
-        self._epoch_lock = Lock()
-        self._listeners: list[Callable[[], None]] = []
+
+    def beside(self, storage: Storage) -> Core:
+        """Return the core of another scope of the same store: all but the records is shared, locks included."""
+        twin = copy(self)
+        twin.storage = storage
+        return twin
+
+    @property
+    def epoch(self) -> int:
+        """The epoch to be named by a writer who relies on what is believed to be stored."""
+        return self._belief.epoch
 
     # -- locks and the epoch ------------------------------------------------------------------------
 
@@ -58,18 +78,18 @@ class Core:
 
     def on_removal(self, forget: Callable[[], None]) -> None:
         """Have `forget` called when something was removed from the store behind our back."""
-        self._listeners.append(forget)
+        self._belief.listeners.append(forget)
 
     def removed(self) -> None:
         """Take note that the epoch changed: what was believed to be stored may be gone."""
-        with self._epoch_lock:
+        with self._belief.lock:
             # Read first, so that what is learned from here on is at least as new; set last, so that nobody
             # passes the check of the new epoch with a belief from before.
             epoch = self.storage.epoch()
             self.objects.forget()
-            for forget in self._listeners:
+            for forget in self._belief.listeners:
                 forget()
-            self.epoch = epoch
+            self._belief.epoch = epoch
 
     def consistently(self, read: Callable[[], _T]) -> _T:
         """Run a read of several steps; when it stumbles over something just removed, run it again.

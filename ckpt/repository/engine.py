@@ -10,13 +10,14 @@ from typing import NamedTuple, Self
 
 from ckpt.errors import InvalidInputError
 from ckpt.history import keys
-from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, decode_events, pending_writes
+from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
+from ckpt.repository.scopes import GRAPH, within
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Found, Timeline
@@ -39,18 +40,23 @@ class StoredCheckpoint(NamedTuple):
 
 
 class Engine:
-    """Checkpoints as frameworks write and read them: serialized by the caller, named by thread and id."""
+    """Checkpoints as frameworks write and read them: serialized by the caller, named by thread and id.
+
+    `graph` says whose threads these are: graphs that share a store do not see each other's.
+    """
 
     def __init__(
         self,
         storage: Storage,
         *,
+        graph: str = "",
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
         types: Iterable[type] = (),
     ) -> None:
         if max_checkpoint_size <= 0:
             raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
-        self.storage = storage
+        self.graph = graph
+        self.storage = storage = within(storage, GRAPH, graph)
         self._core = Core(storage, max_checkpoint_size=max_checkpoint_size)
         self._directory = Directory(self._core)
         self._recent = Recent(self._core)
@@ -78,11 +84,11 @@ class Engine:
 
     def timeline(self, thread: str) -> Timeline | None:
         """Return the view of a thread as it is now, or None when there is no such thread."""
-        record, named = self._directory.name_record(thread)
-        if record is None or named is None or record.thread is None:
+        known = self._directory.find(thread)
+        if known is None:
             return None
-        found, current = self._directory.by_number(record.thread)
-        self._recent.saw(thread, Seen(found, current, named))
+        found, current = known
+        self._recent.saw(thread, Seen(found, current))
         return Timeline(self._core, found)
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
@@ -113,19 +119,19 @@ class Engine:
         if wanted is None or last.thread.base is not None:
             return None
         key = keys.checkpoint_key(number, "", wanted)
-        named, current, raw = self.storage.read([keys.name_key(name), keys.thread_key(number), key])
-        if named is None or current is None or raw is None or named != last.named:
+        # A thread has its name until it is deleted, which its own record says.
+        current, raw = self.storage.read([keys.thread_key(number), key])
+        if current is None or raw is None:
             return None
         if current != last.raw:
             thread = ThreadRecord.decode(number, current)
-            self._recent.saw(name, Seen(thread, current, named))
-            if checkpoint_id is None and thread.root.head != wanted:
+            if thread.deleted or (checkpoint_id is None and thread.root.head != wanted):
                 return None
-        self._recent.saw_records({key: raw})
-        events = decode_events(key, raw)
+            self._recent.saw(name, Seen(thread, current))
+        events = self._recent.decoded(key, raw)
         if any(isinstance(event, Spill | Hidden) for event in events):
             return None
-        row = Found("", wanted, tuple(events))
+        row = Found("", wanted, events)
         return self._stored(name, row, row.put, pending_writes(events)) if row.put is not None else None
 
     def _stored(self, thread: str, row: Found, put: Put, writes: list[PendingWrite]) -> StoredCheckpoint:

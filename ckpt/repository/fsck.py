@@ -1,5 +1,7 @@
 """Checking a store: every record's seal, every census, every object's hash, and what needs what is damaged.
 
+All graphs of the store are checked. Where it is not the default graph, its name stands before what is reported.
+
 Nothing is repaired or guessed. A damaged part is reported with the threads and checkpoints that need it, and
 the check goes on.
 """
@@ -21,6 +23,7 @@ from ckpt.objects.packs import PackReader, chain_to
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.mark import Pack, Packs, Row, rows
+from ckpt.repository.scopes import GRAPH, Scope, at, prefixes, registered, root_of
 from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
@@ -51,33 +54,74 @@ class FsckReport:
 
 
 class Checker:
-    """One check of one store."""
+    """One check of the store of one repository, whichever of its graphs that is."""
 
-    def __init__(self, core: Core, directory: Directory, tags: Tags) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._directory = directory
-        self._tags = tags
-        self._problems: list[Problem] = []
+        self._store = root_of(core.storage)
+
+    def run(self, *, read_data: bool) -> FsckReport:
+        """Check everything; without `read_data` blobs are only looked up, not read and hashed."""
+        problems = [Problem("database", "", text) for text in self._store.verify()]
+        objects = _Objects(self._core, read_data)
+        scopes = self._registered(problems)
+        checkpoints = 0
+        for prefix in prefixes(self._store):
+            scope = scopes.get(prefix)
+            if prefix and scope is None:
+                problems.append(Problem("graph", prefix.hex(), "the record that names it is missing"))
+            records = _Records(self._core.beside(at(self._store, prefix)), objects, _label(prefix, scope))
+            checkpoints += records.check()
+            problems += records.problems
+        return FsckReport(checkpoints, objects.count, objects.references, problems + objects.problems())
+
+    def _registered(self, problems: list[Problem]) -> dict[bytes, Scope]:
+        try:
+            return registered(self._store)
+        except IntegrityError as error:
+            problems.append(Problem("graph", "", str(error)))
+            return {}
+
+
+def _label(prefix: bytes, scope: Scope | None) -> str:
+    """Return what stands before everything that is reported of a scope."""
+    if not prefix:
+        return ""
+    if scope is None:
+        return f"{prefix.hex()[:8]}: "
+    kind = "" if scope.kind == GRAPH else " memory"
+    return f"{scope.graph or 'default'}{kind}: "
+
+
+class _Objects:
+    """The objects of a store: which can be read, and what is needed by what."""
+
+    def __init__(self, core: Core, read_data: bool) -> None:
+        self._core = core
         self._bad: dict[bytes, str] = {}
         self._stored: dict[bytes, Place] = {}
         self._needs: dict[bytes, frozenset[bytes]] = {}
         self._needed: dict[bytes, list[str]] = {}
-        self._references = 0
+        self.references = 0
+        self._look(read_data)
 
-    def run(self, *, read_data: bool) -> FsckReport:
-        """Check everything; without `read_data` blobs are only looked up, not read and hashed."""
-        for text in self._core.storage.verify():
-            self._problems.append(Problem("database", "", text))
-        self._objects(read_data)
-        self._names()
-        checkpoints = self._checkpoints()
-        for key, why in self._bad.items():
-            self._problems.append(Problem("object", key.hex(), why, tuple(self._needed.get(key, [])[:20])))
-        return FsckReport(checkpoints, len(self._stored), self._references, self._problems)
+    @property
+    def count(self) -> int:
+        """How many objects are stored."""
+        return len(self._stored)
 
-    # -- objects --------------------------------------------------------------------------------------
+    def problems(self) -> list[Problem]:
+        """Return the objects that are damaged or missing, with what was noted to need them."""
+        return [
+            Problem("object", key.hex(), why, tuple(self._needed.get(key, [])[:20])) for key, why in self._bad.items()
+        ]
 
-    def _objects(self, read_data: bool) -> None:
+    def note(self, owner: str, missing: frozenset[bytes]) -> None:
+        """Take note that a checkpoint needs objects that are damaged or missing."""
+        for key in missing:
+            self._needed.setdefault(key, []).append(owner)
+
+    def _look(self, read_data: bool) -> None:
         cursor = b""
         while entries := self._core.storage.scan_index(cursor, _PAGE):
             self._stored.update(entries)
@@ -105,7 +149,7 @@ class Checker:
                 for position, obj in enumerate(frame.objects()):
                     there[Place(number, position)] = index_key(object_id(*obj))
 
-    def _below(self, oid: ObjectId) -> frozenset[bytes]:
+    def below(self, oid: ObjectId) -> frozenset[bytes]:
         """Return the damaged or missing objects that an object needs, itself included."""
         stack = [oid]
         children: dict[bytes, list[ObjectId]] = {}
@@ -131,15 +175,16 @@ class Checker:
             return []
         try:
             kind, data = self._core.objects.fetch([oid])[oid]
-            return [child for rope in _ropes(kind, data) for child in self._named(rope)]
+            return [child for rope in _ropes(kind, data) for child in self.named(rope)]
         except IntegrityError as error:
             self._bad[key] = str(error)
             return []
 
-    def _named(self, rope: bytes) -> list[ObjectId]:
+    def named(self, rope: bytes) -> list[ObjectId]:
+        """Return the objects that a rope names, and count them."""
         found = []
         for kind, oid in references(rope):
-            self._references += 1
+            self.references += 1
             key = index_key(oid)
             if kind == ROPE:
                 found.append(oid)
@@ -150,7 +195,24 @@ class Checker:
                 found.append(oid)
         return found
 
-    # -- records --------------------------------------------------------------------------------------
+
+class _Records:
+    """The records of one graph."""
+
+    def __init__(self, core: Core, objects: _Objects, label: str) -> None:
+        self._core = core
+        self._directory = Directory(core)
+        self._objects = objects
+        self._label = label
+        self.problems: list[Problem] = []
+
+    def check(self) -> int:
+        """Check names, threads, tags and checkpoints; return how many checkpoints there are."""
+        self._names()
+        return self._checkpoints()
+
+    def _problem(self, kind: str, id_: str, message: str, *needed_by: str) -> None:
+        self.problems.append(Problem(kind, id_, message, tuple(self._label + each for each in needed_by)))
 
     def _names(self) -> None:
         for bucket in range(keys.BUCKETS):
@@ -158,18 +220,18 @@ class Checker:
             with_names = self._core.storage.scan(*keys.bucket_range(bucket))
             try:
                 if census(found for found, _ in with_names) != decode_census(key, self._core.storage.read([key])[0]):
-                    self._problems.append(Problem("directory", key.hex(), "a thread's name is missing or new"))
+                    self._problem("directory", key.hex(), "a thread's name is missing or new")
             except IntegrityError as error:
-                self._problems.append(Problem("directory", key.hex(), str(error)))
+                self._problem("directory", key.hex(), str(error))
             for found, raw in with_names:
                 try:
                     self._thread(NameRecord.decode(found, raw))
                 except IntegrityError as error:
-                    self._problems.append(Problem("name", found.hex(), str(error)))
+                    self._problem("name", found.hex(), str(error))
         try:
-            list(self._tags.all())
+            list(Tags(self._core).all())
         except IntegrityError as error:
-            self._problems.append(Problem("tag", "", str(error)))
+            self._problem("tag", "", str(error))
 
     def _thread(self, name: NameRecord) -> None:
         if name.thread is None:
@@ -182,9 +244,9 @@ class Checker:
                 timeline.prove(namespace)
             head = thread.root.head
             if head is not None and timeline.find("", head) is None:
-                self._problems.append(Problem("thread", name.name, "its head is missing", (name.name,)))
+                self._problem("thread", name.name, "its head is missing", name.name)
         except IntegrityError as error:
-            self._problems.append(Problem("thread", name.name, str(error), (name.name,)))
+            self._problem("thread", name.name, str(error), name.name)
 
     def _checkpoints(self) -> int:
         names: dict[int, str] = {}
@@ -197,14 +259,13 @@ class Checker:
                     continue
                 events = decode_events(row.key, row.value)
             except IntegrityError as error:
-                self._problems.append(Problem("checkpoint", row.key.hex(), str(error), (self._owner(row, names),)))
+                self._problem("checkpoint", row.key.hex(), str(error), self._owner(row, names))
                 continue
             count += any(isinstance(event, Put) for event in events)
             missing: frozenset[bytes] = frozenset()
             for oid in self._roots(events):
-                missing |= self._below(oid)
-            for key in missing:
-                self._needed.setdefault(key, []).append(self._owner(row, names))
+                missing |= self._objects.below(oid)
+            self._objects.note(self._label + self._owner(row, names), missing)
         return count
 
     def _roots(self, events: list[Event]) -> Iterator[ObjectId]:
@@ -213,11 +274,11 @@ class Checker:
                 yield event.commit
             elif isinstance(event, Spill):
                 yield event.blob
-                if not self._below(event.blob):
+                if not self._objects.below(event.blob):
                     yield from self._roots(open_spills([event], self._core.objects.load))
             elif isinstance(event, Writes):
                 for write in event.writes:
-                    yield from self._named(write.rope)
+                    yield from self._objects.named(write.rope)
 
     @staticmethod
     def _owner(row: Row, names: dict[int, str]) -> str:

@@ -1,4 +1,4 @@
-"""Collecting: frees what nothing needs any more, and lays what is left down in full packs.
+"""Collecting: frees what nothing needs any more in a whole store, and lays what is left down in full packs.
 
 Works in bounded steps while others write, and can be stopped between any two. Collector and writers agree
 through the store: a step that removes objects runs while nobody publishes, first catches up with what was
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -18,6 +18,7 @@ from itertools import islice
 from ckpt.errors import InvalidInputError
 from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
+from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord, ThreadRecord, decode_line, encode_line
 from ckpt.history.seal import Census
 from ckpt.objects.frames import StoredObject
@@ -28,8 +29,10 @@ from ckpt.repository.directory import GHOSTS_MAX, Directory, ghost_hash
 from ckpt.repository.mark import Marker, Pack, Packs, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.prune import Pruner
+from ckpt.repository.scopes import at, prefixes, root_of
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
+from ckpt.repository.versions import until
 from ckpt.storage.base import Batch, Exclusive, Frame, Place
 
 PACKED_SIZE = 512 << 10
@@ -52,31 +55,26 @@ class GcReport:
 
 
 class Collector:
-    """Runs collections on one repository."""
+    """Runs collections on the store of one repository, whichever of its graphs that is."""
 
-    def __init__(
-        self, core: Core, directory: Directory, admin: ThreadAdmin, pruner: Pruner, operations: OperationLog
-    ) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
-        self._directory = directory
-        self._admin = admin
-        self._pruner = pruner
-        self._operations = operations
+        self._store = root_of(core.storage)
 
     def collect(self, *, grace: timedelta, dry_run: bool = False) -> GcReport:
         """Remove what was let go longer ago than `grace`, then rewrite loose and half-dead packs.
 
-        Operations older than `grace` can no longer be undone. With `dry_run` only counts. Costs time in
-        proportion to the store's records and ropes, plus what is rewritten.
+        Goes through every graph: objects are shared by all. Operations older than `grace` can no longer be undone.
+        With `dry_run` only counts. Costs time in proportion to the store's records and ropes, plus what is rewritten.
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")
-        before = self._core.storage.usage().disk
-        kept = self._undoable(time.time() - grace.total_seconds(), dry_run)
-        doomed = [thread for thread in self._threads() if thread.deleted and thread.number not in kept]
-        if not dry_run:
-            self._remove_threads(doomed)
-            self._remove_hidden(kept)
+        before = self._store.usage().disk
+        self._store.check()
+        until = time.time() - grace.total_seconds()
+        threads = 0
+        for prefix in list(prefixes(self._store)):
+            threads += _Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
         marker = Marker(self._core)
         marker.mark_all()
         packs = self._settled_packs(dry_run)
@@ -86,9 +84,80 @@ class Collector:
             removed += dead
             rewritten += count
         if not dry_run:
-            self._core.storage.compact()
-        after = self._core.storage.usage().disk
-        return GcReport(len(doomed), removed, rewritten, before, after)
+            self._store.compact()
+        after = self._store.usage().disk
+        return GcReport(threads, removed, rewritten, before, after)
+
+    def _settled_packs(self, dry_run: bool) -> Packs:
+        """Return packs that nobody can append to or branch off from any more."""
+        packs = Packs().look(self._store)
+        if not dry_run:
+            with self._store.exclusive() as session:
+                session.raise_epoch()
+            # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
+            packs.look(self._store, joining=True)
+        return packs
+
+    def _to_rewrite(self, packs: Packs, marker: Marker) -> Iterator[Pack]:
+        """Yield the packs that have dead objects, more than one frame, or another pack below them; branches first."""
+        selected = {id(pack) for pack in packs.all if len(pack.frames) > 1 or pack.base}
+        referenced: set[int] = set()
+        cursor = b""
+        while entries := self._store.scan_index(cursor, _INDEX_PAGE):
+            for key, place in entries:
+                pack = packs.of.get(place.frame)
+                referenced.add(id(pack))
+                if key not in marker.live:
+                    selected.add(id(pack))
+            cursor = entries[-1][0]
+        for pack in reversed(packs.all):
+            if id(pack) in selected or id(pack) not in referenced:
+                yield pack
+
+    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
+        """Rewrite some packs; return how many dead objects went, and how many packs."""
+        stored = self._store.load([pack.frames[-1] for pack in step])
+        found: dict[bytes, tuple[Place, StoredObject]] = {}
+        for pack in step:
+            opened = unpack(stored, pack.frames[-1])
+            for number in pack.frames:
+                for position, obj in enumerate(opened[number].objects()):
+                    found[index_key(object_id(*obj))] = (Place(number, position), obj)
+        places = self._store.locate(found)
+        here = {key: obj for key, (place, obj) in found.items() if places.get(key) == place}
+        kept = {key: obj for key, obj in here.items() if key in marker.live}
+        dead = here.keys() - kept.keys()
+        if dry_run:
+            return len(dead), len(step)
+        frames = list(_packed(kept))
+        with self._store.exclusive() as session:
+            marker.catch_up(session)
+            if not dead.isdisjoint(marker.live) or not _still(session, here, found):
+                return 0, 0
+            session.write(Batch(frames=frames))
+            session.forget(dead)
+            session.drop(packs.release(step))
+        return len(dead), len(step)
+
+
+class _Remover:
+    """Removes from one graph the records of what was let go."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._directory = Directory(core)
+        self._admin = ThreadAdmin(core, self._directory)
+        self._pruner = Pruner(core, self._directory, self._admin)
+        self._operations = OperationLog(core, "")
+
+    def remove(self, until: float, dry_run: bool) -> int:
+        """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be."""
+        kept = self._undoable(until, dry_run)
+        doomed = [thread for thread in self._threads() if thread.deleted and thread.number not in kept]
+        if not dry_run:
+            self._remove_threads(doomed)
+            self._remove_hidden(kept)
+        return len(doomed)
 
     def _threads(self) -> Iterator[ThreadRecord]:
         for number, raw in thread_records(self._core.storage):
@@ -96,8 +165,6 @@ class Collector:
 
     def _settle(self, key: bytes) -> tuple[Batch, None]:
         return self._operations.settled(key), None
-
-    # -- threads and rows -----------------------------------------------------------------------------
 
     def _undoable(self, until: float, dry_run: bool) -> set[int]:
         """Forget operations older than `until`; return the threads that a younger one can restore."""
@@ -164,7 +231,7 @@ class Collector:
             if thread.base is not None:
                 base, base_raw = self._directory.by_number(thread.base.thread)
                 expected[keys.thread_key(base.number)] = base_raw
-                records[keys.thread_key(base.number)] = replace(base, forks=base.forks - 1).encode()
+                records[keys.thread_key(base.number)] = base._replace(forks=base.forks - 1).encode()
             return Batch(expected, records), None
 
         self._admin.atomically((thread.name,), act)
@@ -178,6 +245,10 @@ class Collector:
             records: dict[bytes, bytes | None] = {}
             gone: list[bytes] = []
             for row in rows(self._core.storage, keys.thread_range(number)):
+                if row.part == "i":
+                    trimmed = until(ItemRecord.decode(row.key, row.value), moment)
+                    if trimmed is not None:
+                        expected[row.key], records[row.key] = row.value, trimmed.encode(row.key)
                 if row.part != "c":
                     continue
                 events = decode_events(row.key, row.value)
@@ -195,9 +266,9 @@ class Collector:
                     counted = _without(line.census, gone, keys.checkpoints_range(number, line.namespace))
                     if counted != line.census:
                         expected[row.key] = row.value
-                        records[row.key] = encode_line(number, replace(line, census=counted))
-            root = replace(thread.root, census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
-            records[keys.thread_key(number)] = replace(thread, root=root).encode()
+                        records[row.key] = encode_line(number, line._replace(census=counted))
+            root = thread.root._replace(census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
+            records[keys.thread_key(number)] = thread._replace(root=root).encode()
             return Batch(expected, records), None
 
         self._admin.atomically((), act)
@@ -218,59 +289,6 @@ class Collector:
                     found.thread.name,
                     lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
                 )
-
-    # -- packs ------------------------------------------------------------------------------------------
-
-    def _settled_packs(self, dry_run: bool) -> Packs:
-        """Return packs that nobody can append to or branch off from any more."""
-        packs = Packs().look(self._core.storage)
-        if not dry_run:
-            with self._core.storage.exclusive() as session:
-                session.raise_epoch()
-            # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
-            packs.look(self._core.storage, joining=True)
-        return packs
-
-    def _to_rewrite(self, packs: Packs, marker: Marker) -> Iterator[Pack]:
-        """Yield the packs that have dead objects, more than one frame, or another pack below them; branches first."""
-        selected = {id(pack) for pack in packs.all if len(pack.frames) > 1 or pack.base}
-        referenced: set[int] = set()
-        cursor = b""
-        while entries := self._core.storage.scan_index(cursor, _INDEX_PAGE):
-            for key, place in entries:
-                pack = packs.of.get(place.frame)
-                referenced.add(id(pack))
-                if key not in marker.live:
-                    selected.add(id(pack))
-            cursor = entries[-1][0]
-        for pack in reversed(packs.all):
-            if id(pack) in selected or id(pack) not in referenced:
-                yield pack
-
-    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
-        """Rewrite some packs; return how many dead objects went, and how many packs."""
-        stored = self._core.storage.load([pack.frames[-1] for pack in step])
-        found: dict[bytes, tuple[Place, StoredObject]] = {}
-        for pack in step:
-            opened = unpack(stored, pack.frames[-1])
-            for number in pack.frames:
-                for position, obj in enumerate(opened[number].objects()):
-                    found[index_key(object_id(*obj))] = (Place(number, position), obj)
-        places = self._core.storage.locate(found)
-        here = {key: obj for key, (place, obj) in found.items() if places.get(key) == place}
-        kept = {key: obj for key, obj in here.items() if key in marker.live}
-        dead = here.keys() - kept.keys()
-        if dry_run:
-            return len(dead), len(step)
-        frames = list(_packed(kept))
-        with self._core.storage.exclusive() as session:
-            marker.catch_up(session)
-            if not dead.isdisjoint(marker.live) or not _still(session, here, found):
-                return 0, 0
-            session.write(Batch(frames=frames))
-            session.forget(dead)
-            session.drop(packs.release(step))
-        return len(dead), len(step)
 
 
 def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:

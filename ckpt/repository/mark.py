@@ -1,4 +1,4 @@
-"""Marking: which objects the records of a store still need.
+"""Marking: which objects the records of a store still need, those of every graph.
 
 One pass over all records, then level by level down the ropes; blobs are named by their ropes and need not be
 loaded. What is remembered is one index key per live object.
@@ -14,11 +14,14 @@ from typing import NamedTuple
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
+from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord
 from ckpt.history.seal import missing
 from ckpt.objects.ids import Kind, ObjectId, index_key
 from ckpt.repository.core import Core
+from ckpt.repository.scopes import prefixes, root_of, seen_by
 from ckpt.repository.spill import open_spills, referenced
+from ckpt.repository.versions import ropes
 from ckpt.storage.base import Reading
 from ckpt.values.rope import ROPE, references
 
@@ -27,7 +30,10 @@ _LOAD = 2000
 
 
 class Row(NamedTuple):
-    """One record of a thread: the thread's number, what it is (`""` thread, `l` line, `c` checkpoint)."""
+    """One record of a thread: the thread's number, and what it is.
+
+    `""` is the thread itself, `l` a line, `c` a checkpoint; in a memory `n` a namespace and `i` an item.
+    """
 
     thread: int
     part: str
@@ -111,32 +117,37 @@ class Marker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.live: set[bytes] = set()
-        self._threads: dict[int, bytes] = {}
+        self._threads: dict[tuple[bytes, int], bytes] = {}
 
     def mark_all(self) -> None:
-        """Mark what the records of all threads need."""
-        self.catch_up(self._core.storage)
+        """Mark what the records of all threads of all graphs need."""
+        self.catch_up(root_of(self._core.storage))
 
-    def catch_up(self, reading: Reading) -> int:
-        """Mark what threads changed since the last call need; return how many did.
+    def catch_up(self, store: Reading) -> int:
+        """Mark what threads changed since the last call need, in the whole store; return how many did.
 
         A thread's record changes with every row, so unchanged records mean unchanged rows.
         """
-        changed = [(number, raw) for number, raw in thread_records(reading) if self._threads.get(number) != raw]
-        for number, _ in changed:
-            self._mark(
-                event
-                for row in rows(reading, keys.thread_range(number))
-                if row.part == "c"
-                for event in decode_events(row.key, row.value)
-            )
-        self._threads.update(changed)
-        return len(changed)
+        count = 0
+        for prefix in prefixes(store):
+            reading = seen_by(store, prefix)
+            for number, raw in thread_records(reading):
+                if self._threads.get((prefix, number)) == raw:
+                    continue
+                self._mark(rows(reading, keys.thread_range(number)))
+                self._threads[prefix, number] = raw
+                count += 1
+        return count
 
-    def _mark(self, events: Iterable[Event]) -> None:
+    def _mark(self, records: Iterable[Row]) -> None:
         pending: set[ObjectId] = set()
-        for event in events:
-            self._event(event, pending)
+        for row in records:
+            if row.part == "c":
+                for event in decode_events(row.key, row.value):
+                    self._event(event, pending)
+            elif row.part == "i":
+                for rope in ropes(ItemRecord.decode(row.key, row.value)):
+                    self._rope(rope, pending)
             if len(pending) >= _LOAD:
                 self._descend(pending)
                 pending = set()

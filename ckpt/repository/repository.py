@@ -10,10 +10,11 @@ from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgpack
 
+from ckpt.encryption import protected
 from ckpt.errors import (
     HeadMovedError,
     InvalidInputError,
@@ -33,8 +34,10 @@ from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
 from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
 from ckpt.repository.operations import Operation, OperationLog
+from ckpt.repository.plain import dumped, is_plain, same
 from ckpt.repository.prune import PruneReport
 from ckpt.repository.resolve import Resolver
+from ckpt.repository.scopes import GraphInfo, graphs
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
@@ -44,8 +47,10 @@ from ckpt.storage.urls import open_storage
 from ckpt.values.inert import inert
 from ckpt.values.kinds import TAG, Opaque
 from ckpt.values.rope import rope_length
-from ckpt.values.serializer import Serializer
 from ckpt.values.tree import Tree
+
+if TYPE_CHECKING:
+    from ckpt.encryption import EncryptionKey
 
 DEFAULT_GRACE = timedelta(days=14)
 """How long what was deleted can be brought back."""
@@ -67,11 +72,12 @@ class Repository(Engine):
         self,
         storage: Storage,
         *,
+        graph: str = "",
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
         actor: str = "",
         types: Iterable[type] = (),
     ) -> None:
-        super().__init__(storage, max_checkpoint_size=max_checkpoint_size, types=types)
+        super().__init__(storage, graph=graph, max_checkpoint_size=max_checkpoint_size, types=types)
         self._operations = OperationLog(self._core, actor)
         parts = Parts(
             self._core,
@@ -84,7 +90,7 @@ class Repository(Engine):
         )
         self._acts = Acts(parts, self._serializer)
         self._resolver = Resolver(self._core, self._directory, self._tags)
-        self._collector = Collector(self._core, self._directory, self._admin, self._pruner, self._operations)
+        self._collector = Collector(self._core)
 
     # -- reading as people do ---------------------------------------------------------------------------
 
@@ -97,6 +103,10 @@ class Repository(Engine):
     def format(self) -> int:
         """The number of the store's format."""
         return FORMAT
+
+    def graphs(self) -> list[GraphInfo]:
+        """Return all graphs in this store, by name. The default graph, named "", is always one."""
+        return graphs(self._core)
 
     def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
         """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
@@ -253,7 +263,7 @@ class Repository(Engine):
         Creates the thread if need be. Values come back equal in value and type, or UnstorableValueError names
         the path of the one that would not; nothing is written then. Durable on return.
         """
-        typed = {name: _dumped(self._serializer, name, value) for name, value in values.items()}
+        typed = {name: dumped(self._serializer, name, value) for name, value in values.items()}
         while True:
             timeline = self.timeline(thread)
             head = timeline.head() if timeline is not None else None
@@ -271,7 +281,7 @@ class Repository(Engine):
                         timestamp=now_text(),
                         header=Typed(*self._serializer.dumps_typed({})),
                         metadata=Typed(*self._serializer.dumps_typed(details)),
-                        channels={name: Channel(partial(_same, value)) for name, value in typed.items()},
+                        channels={name: Channel(partial(same, value)) for name, value in typed.items()},
                         expect_head=True,
                     )
                 )
@@ -309,9 +319,9 @@ class Repository(Engine):
         commit = self._commit(info)
         tag = commit.channels[name].type if name in commit.channels else commit.header.type
         if tag == TAG:
-            return _dumped(self._serializer, name, value)
+            return dumped(self._serializer, name, value)
         if isinstance(value, Opaque) and value.kind == "document" and value.name == tag:
-            return _dumped(self._serializer, name, value)
+            return dumped(self._serializer, name, value)
         if not is_plain(value):
             raise UnstorableValueError(
                 f"{name} is not plain data, and its checkpoint was written by a framework",
@@ -380,37 +390,19 @@ class Repository(Engine):
     # -- upkeep ---------------------------------------------------------------------------------------
 
     def stats(self) -> Stats:
-        """Return how much the store holds and where it goes; reads every commit once."""
+        """Return how much the whole store holds and where it goes; reads every commit of every graph once."""
         return collect_stats(self._core, self.format)
 
     def fsck(self, *, read_data: bool = True) -> FsckReport:
-        """Check every record and object; see `Checker.run`."""
-        return Checker(self._core, self._directory, self._tags).run(read_data=read_data)
+        """Check every record and object of the whole store; see `Checker.run`."""
+        return Checker(self._core).run(read_data=read_data)
 
     def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
-        """Free what was let go longer ago than `grace` and rewrite loose packs; see `Collector.collect`."""
+        """Free what was let go longer ago than `grace`, and rewrite loose packs, in the whole store.
+
+        See `Collector.collect`.
+        """
         return self._collector.collect(grace=grace, dry_run=dry_run)
-
-
-_PLAIN = (type(None), bool, int, float, str, bytes)
-
-
-def is_plain(value: object) -> bool:
-    """Return whether a value consists of None, bool, 64-bit int, float, str, bytes, list and dict alone."""
-    if type(value) is list:
-        return all(map(is_plain, value))
-    if type(value) is dict:
-        return all(type(key) in _PLAIN and is_plain(each) for key, each in value.items())
-    return type(value) in _PLAIN and not (type(value) is int and not -(1 << 63) <= value < 1 << 64)
-
-
-def _same(typed: Typed) -> Typed:
-    return typed
-
-
-def _dumped(serializer: Serializer, name: str, value: object) -> Typed:
-    """Serialize one value; an error names its path from the channel on."""
-    return Typed(*serializer.dumps_typed(value, path=name))
 
 
 def open_repository(
@@ -418,15 +410,19 @@ def open_repository(
     *,
     create: bool = True,
     readonly: bool = False,
+    graph: str = "",
+    encryption_key: EncryptionKey | None = None,
     max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
     actor: str = "",
     types: Iterable[type] = (),
 ) -> Repository:
-    """Open the store that a URL or a path names.
+    """Open the store that a URL or a path names, and in it one graph: by default the one without a name.
 
     `memory://` is a new store each time, `sqlite:///relative` and `sqlite:////absolute` are files, and so is
     anything without `://`. `types` are classes of stored values that cannot be found by their module and name;
-    `actor` is who the operation log names. Raises a StoreError when there is none, or it is something else.
+    `actor` is who the operation log names. With `encryption_key` (32 bytes, a passphrase, or a `KeyProvider`) an
+    empty store becomes encrypted. Raises a StoreError when there is no store, it is something else, or the key is
+    not the store's.
     """
-    storage = open_storage(url, create=create, readonly=readonly)
-    return Repository(storage, max_checkpoint_size=max_checkpoint_size, actor=actor, types=types)
+    storage = protected(open_storage(url, create=create, readonly=readonly), encryption_key, readonly=readonly)
+    return Repository(storage, graph=graph, max_checkpoint_size=max_checkpoint_size, actor=actor, types=types)

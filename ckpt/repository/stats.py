@@ -1,4 +1,4 @@
-"""Statistics: how much a store holds, how much of it is distinct, and where it goes."""
+"""Statistics: how much a store holds, all graphs together, how much of it is distinct, and where it goes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, rows, thread_records
+from ckpt.repository.scopes import prefixes, root_of, seen_by
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -40,24 +41,31 @@ class Stats:
 
 
 def collect_stats(core: Core, store_format: int) -> Stats:
-    """Read every checkpoint's commit and every rope once. A checkpoint shared by forks counts once."""
-    records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(core.storage)]
-    checkpoints = 0
+    """Read every checkpoint's commit and every rope once, those of all graphs of the store.
+
+    A checkpoint shared by forks counts once.
+    """
+    checkpoints = threads = heads = 0
     counter = _Counter(core)
-    for row in rows(core.storage):
-        if row.part != "c":
-            continue
-        puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
-        checkpoints += bool(puts)
-        counter.add(row.thread, [event.commit for event in puts])
+    for prefix in prefixes(root_of(core.storage)):
+        reading = seen_by(root_of(core.storage), prefix)
+        records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
+        for row in rows(reading):
+            if row.part != "c":
+                continue
+            puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
+            checkpoints += bool(puts)
+            counter.add((prefix, row.thread), [event.commit for event in puts])
+        threads += sum(not thread.deleted for thread in records)
+        heads += counter.heads(prefix, [thread for thread in records if not thread.deleted])
     usage = core.storage.usage()
     marker = Marker(core)
     marker.mark_all()
     dead = usage.objects - len(marker.live)
     return Stats(
         checkpoints=checkpoints,
-        threads=sum(not thread.deleted for thread in records),
-        heads=counter.heads([thread for thread in records if not thread.deleted]),
+        threads=threads,
+        heads=heads,
         objects=usage.objects,
         format=store_format,
         bytes_logical=sum(each.logical for each in counter.channels.values()),
@@ -69,6 +77,10 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     )
 
 
+_Owner = tuple[bytes, int]
+"""A thread of any graph: the prefix of the graph's scope, and the thread's number there."""
+
+
 class _Counter:
     """Adds up commits: what each channel holds in full, and what of it was not seen before."""
 
@@ -76,20 +88,20 @@ class _Counter:
         self._core = core
         self._seen: set[ObjectId] = set()
         self._ropes: set[bytes] = set()
-        self._ids: set[tuple[int, str, str]] = set()
-        self._parents: set[tuple[int, str, str]] = set()
+        self._ids: set[tuple[_Owner, str, str]] = set()
+        self._parents: set[tuple[_Owner, str, str]] = set()
         self.channels: dict[str, ChannelStats] = {}
         self.unique = 0
 
-    def heads(self, threads: list[ThreadRecord]) -> int:
+    def heads(self, prefix: bytes, threads: list[ThreadRecord]) -> int:
         """Return how many root checkpoints no other continues, per thread; a fresh fork has its base's head."""
-        own: dict[int, int] = {}
-        for number, namespace, _ in self._ids - self._parents:
+        own: dict[_Owner, int] = {}
+        for owner, namespace, _ in self._ids - self._parents:
             if not namespace:
-                own[number] = own.get(number, 0) + 1
-        return sum(own.get(thread.number, 0) or thread.root.head is not None for thread in threads)
+                own[owner] = own.get(owner, 0) + 1
+        return sum(own.get((prefix, thread.number), 0) or thread.root.head is not None for thread in threads)
 
-    def add(self, thread: int, commits: list[ObjectId]) -> None:
+    def add(self, thread: _Owner, commits: list[ObjectId]) -> None:
         """Take the commits of one checkpoint."""
         for oid, obj in self._core.objects.fetch([oid for oid in commits if oid not in self._seen]).items():
             self._seen.add(oid)

@@ -128,7 +128,10 @@ class Reading(Protocol):
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
-        """Return up to `limit` records with start <= key < end, ordered by key as bytes (or backwards)."""
+        """Return up to `limit` records with start <= key < end, ordered by key as bytes (or backwards).
+
+        A storage that disguises hashes inside of keys has another order among those, which stays the same.
+        """
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         """Return where the objects with these index keys lie; a key that is not stored is left out."""
@@ -140,7 +143,11 @@ class Reading(Protocol):
         """
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        """Return up to `limit` index entries with a key greater than `after`, ordered by key."""
+        """Return up to `limit` index entries with a key greater than `after`, ordered by key.
+
+        A storage that disguises keys has another order, which stays the same: `after` is then a key that was
+        returned (or the empty one, for the beginning), and what comes is what stands behind it in that order.
+        """
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
         """Return up to `limit` (number, previous, bytes) of frames numbered above `after`, in order."""

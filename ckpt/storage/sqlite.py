@@ -357,11 +357,8 @@ class SqliteStorage:
                 for waiter in group:
                     try:
                         waiter.numbers = session.write(waiter.batch, replace=False)
-                    except (
-                        RecordChangedError,
-                        EpochChangedError,
-                    ) as error:  # found out before anything is written
-                        waiter.error = error
+                    except (RecordChangedError, EpochChangedError) as error:
+                        waiter.error = error  # found out before anything is written
         except BaseException as error:
             for waiter in group:
                 waiter.error = waiter.error or error

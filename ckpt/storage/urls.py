@@ -34,6 +34,10 @@ def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False
         if rest:
             raise InvalidInputError(f"{text!r}: memory:// takes nothing behind it", hints=[_FORMS])
         return MemoryStorage()
+    if scheme in ("postgresql", "postgres"):
+        return _postgres(text, create=create, readonly=readonly)
+    if scheme in ("redis", "rediss", "unix"):
+        return _redis(text, create=create, readonly=readonly)
     if scheme != "sqlite":
         raise InvalidInputError(f"a store of kind {scheme!r} is not known", hints=[_FORMS])
     parts = urlsplit(text)
@@ -60,3 +64,30 @@ def _options(url: str, query: str) -> Options:
         return Options(**{name: known[name](value) for name, value in given.items()})
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"{url!r} cannot be read: {error}") from error
+
+
+def _redis(url: str, *, create: bool, readonly: bool) -> Storage:
+    try:
+        from ckpt.storage.redis import RedisStorage
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise InvalidInputError(
+            "a store on Redis needs the package redis, which is not installed",
+            hints=["install it with: pip install 'ckpt-store[redis]'"],
+        ) from error
+    return RedisStorage(url, create=create, readonly=readonly)
+
+
+def _postgres(url: str, *, create: bool, readonly: bool) -> Storage:
+    try:
+        from ckpt.storage.postgres import PostgresStorage
+    except ImportError as error:
+        # Without libpq, psycopg itself raises an ImportError that names no module.
+        if error.name is not None and error.name.partition(".")[0] not in ("psycopg", "psycopg_pool"):
+            raise
+        raise InvalidInputError(
+            "a store on PostgreSQL needs the packages psycopg and psycopg-pool, which are not installed",
+            hints=["install them with: pip install 'ckpt-store[postgres]'"],
+        ) from error
+    return PostgresStorage(url, create=create, readonly=readonly)

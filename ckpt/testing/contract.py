@@ -239,10 +239,12 @@ class StorageContract(SharingContract):
             for number, frame in zip(numbers, frames, strict=True)
             for position, key in enumerate(frame.keys)
         )
-        assert _paged(lambda after: storage.scan_index(after, 4), b"") == rows
+        scanned = _paged(lambda after: storage.scan_index(after, 4), b"")
+        assert sorted(scanned) == rows
+        assert _paged(lambda after: storage.scan_index(after, 5), b"") == scanned
         sizes = [(number, 0, len(frame.data)) for number, frame in zip(numbers, frames, strict=True)]
         assert _paged(lambda after: storage.scan_frames(after, 3), 0) == sorted(sizes)
-        assert storage.scan_index(rows[-1][0], 5) == [] == storage.scan_frames(max(numbers), 5)
+        assert storage.scan_index(scanned[-1][0], 5) == [] == storage.scan_frames(max(numbers), 5)
 
     def test_usage_adds_up(self, storage: Storage) -> None:
         before = storage.usage()

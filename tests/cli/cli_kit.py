@@ -111,6 +111,14 @@ def write_plain_store(path: Path) -> None:
         thread.tag("good", "@~1")
 
 
+def write_shared_store(path: Path) -> None:
+    """Commit a thread of the same name in the default graph and in another one."""
+    for graph, threads in {"": ["plans"], "billing": ["inv-1", "plans"]}.items():
+        with ckpt.open(str(path), graph=graph, actor="ana@laptop") as repository:
+            for name in threads:
+                repository.thread(name).commit({"title": f"{name} of {graph or 'nobody'}", "letter": LETTER})
+
+
 def run(*arguments: str) -> Result:
     """Run one command line in this process."""
     return CliRunner().invoke(cli, list(arguments))

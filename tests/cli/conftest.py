@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from cli_kit import copied, write_graph_store, write_plain_store
+from cli_kit import copied, write_graph_store, write_plain_store, write_shared_store
 
 from ckpt.cli import context
 from ckpt.cli import format as fmt
@@ -30,7 +30,8 @@ _PLACEHOLDERS = [
     (re.compile(r"(?<![0-9a-f])[0-9a-f]{8,64}(?![0-9a-f])"), "h"),
 ]
 _SETTINGS = (
-    "CKPT_STORE", "CKPT_THREAD", "CKPT_PAGER", "PAGER", "NO_COLOR", "FORCE_COLOR", "TERM", "LINES",
+    "CKPT_STORE", "CKPT_GRAPH", "CKPT_THREAD", "CKPT_PAGER", "PAGER", "NO_COLOR", "FORCE_COLOR", "TERM", "LINES",
+    "CKPT_ENCRYPTION_KEY", "CKPT_ENCRYPTION_KEY_FILE",
 )  # fmt: skip
 
 
@@ -72,9 +73,10 @@ class Stores:
 
     def __init__(self, folder: Path) -> None:
         self.made = datetime.now(UTC)
-        self.graph, self.plain = folder / "graph.db", folder / "plain.db"
+        self.graph, self.plain, self.shared = folder / "graph.db", folder / "plain.db", folder / "shared.db"
         write_graph_store(self.graph)
         write_plain_store(self.plain)
+        write_shared_store(self.shared)
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +101,12 @@ def graph_store(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def plain_store(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of what the framework-free API wrote; the one that commands find."""
     return copied(stores.plain, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def shared_store(stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a store that two graphs share; the one that commands find."""
+    return copied(stores.shared, tmp_path, monkeypatch)
 
 
 @pytest.fixture

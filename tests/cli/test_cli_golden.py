@@ -94,6 +94,20 @@ PLAIN: dict[str, list[str]] = {
     ],
 }
 
+SHARED: list[str] = [
+    "graphs",
+    "threads",
+    "threads --graph billing",
+    "--graph billing log inv-1",
+    "show inv-1",
+    "fork inv-1 plans --graph billing",
+    "op log --graph billing",
+    "op log",
+    "threads --graph none",
+    "graphs",
+    "fsck",
+]
+
 
 def session(lines: list[str]) -> str:
     shown: list[str] = []
@@ -118,6 +132,11 @@ def test_on_a_store_of_the_api(name: str, golden: Callable[[str, str], None]) ->
     golden(name, session(PLAIN[name]))
 
 
+@pytest.mark.usefixtures("today", "shared_store")
+def test_on_a_store_that_graphs_share(golden: Callable[[str, str], None]) -> None:
+    golden("graphs", session(SHARED))
+
+
 def test_init(golden: Callable[[str, str], None], tmp_path: Path) -> None:
     (tmp_path / "below").mkdir()
     lines = ["threads", "init", "init", "threads", "init other", "--store plain.db init", "stats", "fsck"]
@@ -126,5 +145,5 @@ def test_init(golden: Callable[[str, str], None], tmp_path: Path) -> None:
 
 
 def test_every_command_that_looks_at_a_store_has_a_golden_file() -> None:
-    seen = {shlex.split(line)[0] for lines in (*GRAPH.values(), *PLAIN.values()) for line in lines}
-    assert seen | {"init"} == set(COMMANDS) - {"schema", "completion", "help"}
+    seen = {shlex.split(line)[0] for lines in (*GRAPH.values(), *PLAIN.values(), SHARED) for line in lines}
+    assert (seen | {"init"}) - {"--graph"} == set(COMMANDS) - {"schema", "completion", "help", "key"}

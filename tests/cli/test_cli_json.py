@@ -19,6 +19,7 @@ from ckpt.cli.schemas import SCHEMAS
 SESSION: list[tuple[str, str]] = [
     ("init", "init elsewhere"),
     ("init", "init elsewhere"),
+    ("graphs", "graphs"),
     ("threads", "threads"),
     ("log", "log"),
     ("log", "log support-42 --subgraphs"),
@@ -54,7 +55,7 @@ SESSION: list[tuple[str, str]] = [
     ("fsck", "fsck"),
     ("schemas", "schema"),
 ]
-LISTS = {"threads", "log", "tags", "op"}
+LISTS = {"graphs", "threads", "log", "tags", "op"}
 
 
 def check(name: str, found: Any) -> None:
@@ -92,8 +93,8 @@ def test_every_record_fits_the_items_of_its_schema(graph_store: Path) -> None:
 
 
 def test_the_session_uses_every_schema_and_every_command() -> None:
-    assert {name for name, _ in SESSION} | {"error"} == set(SCHEMAS)
-    assert {shlex.split(line)[0] for _, line in SESSION} == set(COMMANDS) - {"completion", "help"}
+    assert {name for name, _ in SESSION} | {"error", "key"} == set(SCHEMAS)
+    assert {shlex.split(line)[0] for _, line in SESSION} == set(COMMANDS) - {"completion", "help", "key"}
 
 
 def test_items_have_a_spec_that_names_them_again(graph_store: Path) -> None:

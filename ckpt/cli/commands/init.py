@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 
 from ckpt.cli.command import Command
-from ckpt.cli.context import STORE_FILE, STORE_FOLDER, Invocation, inside_folder, pass_invocation
+from ckpt.cli.context import (
+    STORE_FILE,
+    STORE_FOLDER,
+    Invocation,
+    encryption_key,
+    inside_folder,
+    pass_invocation,
+)
 
 
 @click.command(
@@ -23,11 +30,12 @@ def command(invocation: Invocation, folder: str | None) -> None:
     """Make a store in .ckpt/store.db below FOLDER, or where --store or CKPT_STORE say.
 
     A saver makes the store by itself on its first write, so this is needed only to choose the place. On a
-    store that exists already it does nothing.
+    store that exists already it does nothing. With CKPT_ENCRYPTION_KEY an empty store becomes encrypted.
     """
     import ckpt
     from ckpt.cli import records
     from ckpt.errors import StoreNotFoundError
+    from ckpt.storage.urls import open_storage
 
     given = None if folder is not None else invocation.store_option or os.environ.get("CKPT_STORE")
     if given:
@@ -38,10 +46,12 @@ def command(invocation: Invocation, folder: str | None) -> None:
         url = str((place / STORE_FILE).absolute())
     existed = True
     try:
-        ckpt.open(url, create=False, readonly=True).close()
+        open_storage(url, create=False, readonly=True).close()
     except StoreNotFoundError:
         existed = False
-    with ckpt.open(url, create=not existed, readonly=existed) as repository:
+    key = encryption_key()
+    # An empty store becomes encrypted when it is opened for writing with a key.
+    with ckpt.open(url, create=not existed, readonly=existed and key is None, encryption_key=key) as repository:
         store = records.store(repository)
     out = invocation.out
     if invocation.json:

@@ -25,7 +25,7 @@ LENGTH = 1000
     examples="ckpt log support-42\nckpt log support-42~3 -n 5\nckpt log -t 'odd id' --json\nckpt log --all",
 )
 @revision_argument("revisions", nargs=-1, metavar="[REV|THREAD]...")
-@click.option("--graph/--no-graph", default=True, help="Draw lanes for heads and forks, or not. [on]")
+@click.option("--no-graph", is_flag=True, help="Draw no lanes for heads and forks.")
 @click.option("--oneline", is_flag=True, help="Only id, step, what changed and names.")
 @click.option("--subgraphs", is_flag=True, help="Include the namespaces of subgraphs.")
 @click.option("--heads", is_flag=True, help="Include every head of the thread, whatever the revision.")
@@ -35,7 +35,7 @@ LENGTH = 1000
 def command(
     invocation: Invocation,
     revisions: tuple[str, ...],
-    graph: bool,
+    no_graph: bool,
     oneline: bool,
     subgraphs: bool,
     heads: bool,
@@ -91,7 +91,7 @@ def command(
         out.note("no checkpoints")
     else:
         rest = f"earlier checkpoints (-n {limit * 2} to see more)" if more else None
-        draw(out, entries, graph=graph, oneline=oneline, more=rest)
+        draw(out, entries, graph=not no_graph, oneline=oneline, more=rest)
 
 
 def _is_current(invocation: Invocation, repository: Repository, revision: str | None) -> bool:

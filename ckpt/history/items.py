@@ -1,0 +1,135 @@
+"""The records of a memory: an item is the list of its versions, a namespace counts its items.
+
+A version is a value that was put under a key, or the absence that a deletion left. It carries its moment, the
+number that the memory's thread had after the change: microseconds since 1970, and greater than any before it. So
+a moment is a time and an order at once, and a fork sees exactly the versions up to the moment at which it left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ckpt.history.commits import StoredValue
+from ckpt.history.seal import Census, damaged, seal, shaped, unseal
+
+NAMESPACE_LABELS_MAX = 50
+"""Labels that a namespace may have: as many as the longest key has room for."""
+
+TEXT_MAX = 16_384
+"""Bytes that a key may have, and the labels of a namespace together."""
+
+
+class Version(NamedTuple):
+    """One version of an item. `value` is None when the item was deleted.
+
+    `created` is the moment of the first version since the item was last absent, `ttl` how many microseconds
+    the version lives unless it is read or put again (0: for good), `vectors` the rope of what finds it by meaning
+    (empty: nothing).
+    """
+
+    moment: int
+    created: int
+    ttl: int
+    value: StoredValue | None
+    vectors: bytes = b""
+
+
+class Older(NamedTuple):
+    """A group of earlier versions that was moved into an object; the groups of a record are in order.
+
+    `level` 0 is a rope of versions, above it is a rope of the ropes of the level below. `last` is the moment of
+    its last version, `rope` a rope of one item.
+    """
+
+    level: int
+    last: int
+    rope: bytes
+
+
+class Lease(NamedTuple):
+    """Until when the version of this moment lives, after it was read."""
+
+    moment: int
+    until: int
+
+
+class ItemRecord(NamedTuple):
+    """An item of one memory: all versions that were written in this memory itself."""
+
+    namespace: tuple[str, ...]
+    key: str
+    recent: tuple[Version, ...] = ()
+    older: tuple[Older, ...] = ()
+    lease: Lease | None = None
+
+    def encode(self, key: bytes) -> bytes:
+        """Return the record's bytes."""
+        recent = [part for version in self.recent for part in version_fields(version)]
+        older = [part for group in self.older for part in group]
+        lease = list(self.lease) if self.lease is not None else None
+        return seal(key, [list(self.namespace), self.key, recent, older, lease])
+
+    @staticmethod
+    def decode(key: bytes, record: bytes) -> ItemRecord:
+        """Undo `encode`, or raise DamagedRecordError."""
+        namespace, name, recent, older, lease = shaped(unseal(key, record, _ITEM), _ITEM_SHAPE, _ITEM)
+        return ItemRecord(
+            tuple(_each(namespace, str, _ITEM)),
+            name,
+            tuple(version_of(fields) for fields in _split(recent, _VERSION)),
+            tuple(Older(*fields) for fields in _split(older, _OLDER)),
+            Lease(*shaped(lease, (int, int), _ITEM)) if lease is not None else None,
+        )
+
+    def expiry(self, version: Version) -> int | None:
+        """Return when a version of this record expires, or None."""
+        if not version.ttl:
+            return None
+        if self.lease is not None and self.lease.moment == version.moment:
+            return self.lease.until
+        return version.moment + version.ttl
+
+
+_ITEM = "an item of a memory"
+_ITEM_SHAPE = (list, str, list, list, list | None)
+_VERSION = (int, int, int, str | None, bytes, bytes)
+_OLDER = (int, int, bytes)
+
+
+def version_fields(version: Version) -> list[object]:
+    """Return a version as plain data."""
+    type_, rope = version.value if version.value is not None else (None, b"")
+    return [version.moment, version.moment - version.created, version.ttl, type_, rope, version.vectors]
+
+
+def version_of(fields: Sequence[Any]) -> Version:
+    """Undo `version_fields`."""
+    moment, age, ttl, type_, rope, vectors = fields
+    return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors)
+
+
+def _split(fields: list[Any], shape: tuple[Any, ...]) -> Iterable[list[Any]]:
+    width = len(shape)
+    if len(fields) % width:
+        raise damaged(_ITEM)
+    for start in range(0, len(fields), width):
+        yield shaped(fields[start : start + width], shape, _ITEM)
+
+
+def _each(fields: list[Any], kind: type, what: str) -> list[Any]:
+    if not all(isinstance(field, kind) for field in fields):
+        raise damaged(what)
+    return fields
+
+
+def encode_namespace(key: bytes, labels: Sequence[str], items: Census) -> bytes:
+    """Return the record of a namespace."""
+    return seal(key, [list(labels), *items])
+
+
+def decode_namespace(key: bytes, record: bytes) -> tuple[tuple[str, ...], Census]:
+    """Return the labels of a namespace and the census of its items, or raise DamagedRecordError."""
+    what = "a namespace of a memory"
+    labels, count, digest = shaped(unseal(key, record, what), (list, int, int), what)
+    return tuple(_each(labels, str, what)), Census(count, digest)

@@ -1,0 +1,364 @@
+"""`Memory`: what agents keep beyond one thread. Values under keys in namespaces, every version of them kept.
+
+A memory belongs to a graph and has a name. It is one line of changes, as a thread is: it can be read as of any
+moment, forked in constant time, and compared with itself or another. A value is any mapping that the built-in
+serializer takes, and stored once wherever else it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from ckpt.history import keys
+from ckpt.history.commits import StoredValue
+from ckpt.history.items import NAMESPACE_LABELS_MAX, TEXT_MAX
+from ckpt.history.records import Base
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.memory_forget import Forgetter
+from ckpt.repository.memory_reader import Address, Entry, MemoryReader
+from ckpt.repository.memory_writer import MemoryWriter, NewVersion, now
+from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.writer import Typed
+from ckpt.storage.base import Batch
+from ckpt.values.serializer import Serializer
+
+DEFAULT_MEMORY = "default"
+
+Namespace = Sequence[str]
+Moment = datetime | int
+"""A point in the past of a memory: a datetime with a timezone, or the `moment` of something that was read."""
+
+_MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SWEEP = 500
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryItem:
+    """An item as it was read. `created` is when it was put first since it was last absent."""
+
+    namespace: tuple[str, ...]
+    key: str
+    value: dict[str, Any]
+    created: datetime
+    updated: datetime
+    moment: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryVersion:
+    """One version of an item; `value` is None where it was deleted."""
+
+    value: dict[str, Any] | None
+    when: datetime
+    moment: int
+
+    @property
+    def deleted(self) -> bool:
+        """Whether this version is the item's absence."""
+        return self.value is None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryChange:
+    """What differs at one key: None stands for absence."""
+
+    namespace: tuple[str, ...]
+    key: str
+    old: dict[str, Any] | None
+    new: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """A change to be made: a value, or None to delete. `vectors` are kept with the value and given back as they are."""
+
+    namespace: Namespace
+    key: str
+    value: Mapping[str, Any] | None
+    ttl: timedelta | None = None
+    vectors: bytes = b""
+
+
+class Memories:
+    """The memories of one graph."""
+
+    def __init__(self, core: Core, serializer: Serializer) -> None:
+        self.core = core
+        self.serializer = serializer
+        self.directory = Directory(core)
+        self.admin = ThreadAdmin(core, self.directory)
+        self.reader = MemoryReader(core, self.directory)
+        self.writer = MemoryWriter(core, self.directory, self.reader)
+
+    def names(self) -> list[str]:
+        """Return the names of all memories, sorted."""
+        return sorted(record.name for record in self.directory.names() if record.thread is not None)
+
+
+class Memory:
+    """One memory of a graph; it comes into being with its first item. Safe for many threads."""
+
+    def __init__(self, memories: Memories, name: str) -> None:
+        self._memories = memories
+        self.name = name
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def get(self, namespace: Namespace, key: str, *, as_of: Moment | None = None) -> MemoryItem | None:
+        """Return an item, or None when there is none, it was deleted or it has expired.
+
+        With `as_of` as it was then; lifetimes do not count in the past.
+        """
+        found, _ = self.read([(namespace, key)], as_of=as_of)
+        return self.load(found)[0]
+
+    def items(self, prefix: Namespace = (), *, as_of: Moment | None = None) -> list[MemoryItem]:
+        """Return all items whose namespace begins with these labels, the one changed last first.
+
+        A number of round trips that does not depend on how many there are.
+        """
+        _, (found,) = self.read(prefixes=[prefix], as_of=as_of)
+        return [item for item in self.load(found) if item is not None]
+
+    def namespaces(self, prefix: Namespace = (), *, as_of: Moment | None = None) -> list[tuple[str, ...]]:
+        """Return the namespaces that begin with these labels and have items, sorted. No value is loaded."""
+        _, (found,) = self.read(prefixes=[prefix], as_of=as_of)
+        return sorted({entry.namespace for entry in found})
+
+    def read(
+        self,
+        addresses: Sequence[tuple[Namespace, str]] = (),
+        prefixes: Sequence[Namespace] = (),
+        *,
+        as_of: Moment | None = None,
+    ) -> tuple[list[Entry | None], list[list[Entry]]]:
+        """Return the item at each address, and per prefix all items below it, the one changed last first.
+
+        All as of the same moment, in one round trip, without their values; see `load`.
+        """
+        wanted = [_address(namespace, key) for namespace, key in addresses]
+        labels = [_labels(prefix) for prefix in prefixes]
+        moment = None if as_of is None else moment_of(as_of)
+        found, several = self._memories.reader.read(
+            self.name, wanted, labels, as_of=moment, now=now() if moment is None else None
+        )
+        for group in several:
+            group.sort(key=lambda entry: (-entry.version.moment, entry.namespace, entry.key))
+        return found, several
+
+    def load(self, entries: Sequence[Entry | None]) -> list[MemoryItem | None]:
+        """Return items with their values, in order, with a bounded number of round trips for all together."""
+        stored = [entry.version.value for entry in entries if entry is not None and entry.version.value is not None]
+        core, loads = self._memories.core, self._memories.serializer.loads_typed
+        loaded = iter(zip(stored, core.consistently(lambda: core.value_bytes(stored)), strict=True))
+        items: list[MemoryItem | None] = []
+        for entry in entries:
+            if entry is None:
+                items.append(None)
+                continue
+            value, data = next(loaded)
+            live: Any = loads((value.type, data))
+            version = entry.version
+            items.append(
+                MemoryItem(
+                    entry.namespace, entry.key, live, when(version.created), when(version.moment), version.moment
+                )
+            )
+        return items
+
+    def vectors(self, entries: Sequence[Entry]) -> list[bytes]:
+        """Return what was put as `vectors` with each item, with a bounded number of round trips for all together."""
+        core = self._memories.core
+        ropes = [StoredValue("", entry.version.vectors) for entry in entries if entry.version.vectors]
+        loaded = iter(core.consistently(lambda: core.value_bytes(ropes)))
+        return [next(loaded) if entry.version.vectors else b"" for entry in entries]
+
+    def history(self, namespace: Namespace, key: str) -> list[MemoryVersion]:
+        """Return all versions of an item, newest first, deletions included; what a fork left behind counts too."""
+        versions = self._memories.reader.versions(self.name, _address(namespace, key))[::-1]
+        stored = [version.value for version in versions if version.value is not None]
+        core, loads = self._memories.core, self._memories.serializer.loads_typed
+        loaded = iter(zip(stored, core.consistently(lambda: core.value_bytes(stored)), strict=True))
+        found = []
+        for version in versions:
+            live: Any = None
+            if version.value is not None:
+                value, data = next(loaded)
+                live = loads((value.type, data))
+            found.append(MemoryVersion(live, when(version.moment), version.moment))
+        return found
+
+    @property
+    def moment(self) -> int:
+        """The moment of the last change; 0 when there was none."""
+        found = self._memories.directory.find(self.name)
+        return found[0].sequence if found is not None else 0
+
+    # -- changing -------------------------------------------------------------------------------------
+
+    def put(
+        self, namespace: Namespace, key: str, value: Mapping[str, Any], *, ttl: timedelta | None = None
+    ) -> None:
+        """Store an item, durably on return; `ttl` is how long it lives unless it is renewed.
+
+        Raises UnstorableValueError for a value that would not come back equal, and InvalidInputError.
+        """
+        self.apply([Put(namespace, key, value, ttl)])
+
+    def delete(self, namespace: Namespace, key: str) -> None:
+        """Delete an item; what is not there is ignored. Its versions stay in the history until `prune`."""
+        self.apply([Put(namespace, key, None)])
+
+    def apply(self, changes: Iterable[Put]) -> None:
+        """Make all changes or none, in one transaction; of several to one item the last counts."""
+        dumps = self._memories.serializer.dumps_typed
+        last: dict[Address, NewVersion] = {}
+        for change in changes:
+            address = _address(change.namespace, change.key)
+            value: Typed | None = None
+            if change.value is not None:
+                if not isinstance(change.value, Mapping):
+                    raise InvalidInputError(f"the value of {change.key!r} is no mapping but {type(change.value).__name__}")
+                value = Typed(*dumps(dict(change.value), path=change.key))
+            last[address] = NewVersion(address, value, _microseconds(change.ttl), change.vectors)
+        if last:
+            self._memories.writer.apply(self.name, list(last.values()))
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Let items that have a lifetime live on as if they were put now. Best effort; fails no reader."""
+        self._memories.writer.renew(entries, now())
+
+    def sweep(self) -> int:
+        """Delete the items that have expired, and return how many. They read as absent already."""
+        moment = now()
+        _, (found,) = self._memories.reader.read(self.name, [], [()])
+        expired = [entry for entry in found if entry.expires is not None and entry.expires <= moment]
+        count = 0
+        for start in range(0, len(expired), _SWEEP):
+            page = [
+                NewVersion(Address(entry.namespace, entry.key), None) for entry in expired[start : start + _SWEEP]
+            ]
+            count += self._memories.writer.apply(self.name, page, expired_at=moment)
+        return count
+
+    def prune(self, before: Moment | timedelta) -> int:
+        """Forget for good what was replaced or deleted before a moment or longer ago; return how many versions.
+
+        The version that counted at that moment stays, and all that a fork of this memory sees. `gc` frees the space.
+        """
+        moment = now() - before // _MICROSECOND if isinstance(before, timedelta) else moment_of(before)
+        return Forgetter(self._memories.core, self._memories.directory, self._memories.writer).forget(self.name, moment)
+
+    # -- branches -------------------------------------------------------------------------------------
+
+    def fork(self, name: str, *, as_of: Moment | None = None) -> Memory:
+        """Create another memory from this one as it is, or was, in constant time and space, and return it.
+
+        Later changes to one are not seen by the other. Raises NotFoundError when this memory does not exist, and
+        AlreadyExistsError when there is one of that name.
+        """
+        moment = None if as_of is None else moment_of(as_of)
+
+        def act() -> tuple[Batch, None]:
+            found = self._memories.directory.find(self.name)
+            if found is None:
+                raise NotFoundError(f"there is no memory {self.name!r}", hints=["put something into it first"])
+            thread, raw = found
+            if self._memories.directory.find(name) is not None:
+                raise AlreadyExistsError(f"there is a memory {name!r} already", hints=["choose another name"])
+            left = thread.sequence if moment is None else min(moment, thread.sequence)
+            base = Base(thread.number, left, None, thread.sequence)
+            created, change = self._memories.directory.create(name, base=base)
+            key, source = keys.thread_key(created.number), keys.thread_key(thread.number)
+            records: dict[bytes, bytes | None] = {
+                **change.records,
+                source: thread._replace(forks=thread.forks + 1).encode(),
+                key: created._replace(sequence=left).encode(),
+            }
+            return Batch({**change.expected, source: raw, key: None}, records), None
+
+        self._memories.admin.atomically((self.name, name), act)
+        return Memory(self._memories, name)
+
+    def drop(self) -> bool:
+        """Delete the whole memory; False when there is none. Forks keep what they share; `gc` frees the space."""
+        return self._memories.admin.delete(self.name)
+
+    def diff(
+        self, other: Memory | None = None, *, as_of: Moment | None = None, since: Moment | None = None
+    ) -> list[MemoryChange]:
+        """Return what differs here, now or `as_of` a moment, against `other`, or against this memory itself.
+
+        `since` is the moment at which the other side is taken; without one it is as it is now, and without
+        `other` it is empty. In the order of namespaces and keys. Equal values are recognised by their ids and not loaded.
+        """
+        _, (after,) = self.read(prefixes=[()], as_of=as_of)
+        before: list[Entry] = []
+        if other is not None or since is not None:
+            _, (before,) = (other or self).read(prefixes=[()], as_of=since)
+        old = {Address(entry.namespace, entry.key): entry for entry in before}
+        new = {Address(entry.namespace, entry.key): entry for entry in after}
+        differing = sorted(
+            address
+            for address in old.keys() | new.keys()
+            if address not in old or address not in new or old[address].version.value != new[address].version.value
+        )
+        values = self.load([side.get(address) for side in (old, new) for address in differing])
+        sides = [item.value if item is not None else None for item in values]
+        return [
+            MemoryChange(*address, old=sides[at], new=sides[at + len(differing)])
+            for at, address in enumerate(differing)
+        ]
+
+    def __repr__(self) -> str:
+        return f"Memory({self.name!r})"
+
+
+def moment_of(as_of: Moment) -> int:
+    """Return a moment as a number, or raise InvalidInputError for a datetime without a timezone."""
+    if isinstance(as_of, datetime):
+        if as_of.tzinfo is None:
+            raise InvalidInputError(
+                f"{as_of.isoformat()} does not say in which timezone", hints=["give an aware datetime, as in UTC"]
+            )
+        return (as_of - _EPOCH) // _MICROSECOND
+    return as_of
+
+
+def when(moment: int) -> datetime:
+    """Return the time of a moment, in UTC."""
+    return _EPOCH + timedelta(microseconds=moment)
+
+
+def _microseconds(ttl: timedelta | None) -> int:
+    if ttl is None:
+        return 0
+    if ttl <= timedelta(0):
+        raise InvalidInputError(f"ttl={ttl}: an item lives longer than no time at all")
+    return ttl // _MICROSECOND
+
+
+def _labels(namespace: Namespace) -> tuple[str, ...]:
+    if isinstance(namespace, str) or not all(isinstance(label, str) for label in namespace):
+        raise InvalidInputError(f"the namespace {namespace!r} is no sequence of texts", hints=["write ('users', 'ana')"])
+    labels = tuple(namespace)
+    if len(labels) > NAMESPACE_LABELS_MAX or sum(len(keys.encode_text(label)) for label in labels) > TEXT_MAX:
+        raise InvalidInputError(
+            f"a namespace of {len(labels)} labels is too long; "
+            f"{NAMESPACE_LABELS_MAX} labels of {TEXT_MAX:,} bytes together are allowed"
+        )
+    return labels
+
+
+def _address(namespace: Namespace, key: str) -> Address:
+    if not isinstance(key, str):
+        raise InvalidInputError(f"the key {key!r} is no text")
+    if len(encoded := keys.encode_text(key)) > TEXT_MAX:
+        raise InvalidInputError(f"a key of {len(encoded):,} bytes is too long; {TEXT_MAX:,} bytes are allowed")
+    return Address(_labels(namespace), key)

@@ -1,0 +1,219 @@
+"""Writing to a memory: any number of puts and deletions are one transaction.
+
+The rows that a change builds on are read first and compared inside the transaction; a lost race is read again
+and retried. Every change of a memory moves its thread to a new moment, so changes of one memory follow each
+other, also those of several processes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from ckpt.errors import ConflictError, StoreError
+from ckpt.history import keys
+from ckpt.history.commits import StoredValue
+from ckpt.history.items import ItemRecord, Lease, Version, decode_namespace, encode_namespace
+from ckpt.history.records import Line, ThreadRecord
+from ckpt.history.seal import Census, missing
+from ckpt.objects.store import Draft
+from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
+from ckpt.repository.memory_reader import Address, Entry, Look, MemoryReader
+from ckpt.repository.versions import put_away
+from ckpt.repository.writer import Typed
+from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
+from ckpt.values.cut import Cutter
+
+_ATTEMPTS = 1000
+_VECTORS = "vectors"
+
+_T = TypeVar("_T")
+
+
+class NewVersion(NamedTuple):
+    """What an item becomes: a value, or None for its absence. `ttl` is microseconds, 0 for good."""
+
+    address: Address
+    value: Typed | None
+    ttl: int = 0
+    vectors: bytes = b""
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What one try to write collects."""
+
+    thread: ThreadRecord
+    expected: dict[bytes, bytes | None]
+    records: dict[bytes, bytes | None]
+    draft: Draft = field(default_factory=Draft)
+    namespaces: dict[bytes, tuple[Sequence[str], Census]] = field(default_factory=dict)
+    """The namespaces in which items were added or removed, by the keys of their records."""
+
+
+class MemoryWriter:
+    """Writes to the memories of one graph."""
+
+    def __init__(self, core: Core, directory: Directory, reader: MemoryReader) -> None:
+        self._core = core
+        self._directory = directory
+        self._reader = reader
+
+    def apply(self, name: str, changes: Sequence[NewVersion], *, expired_at: int | None = None) -> int:
+        """Apply all changes or none, durably on return, and return how many versions were added.
+
+        Deleting what is not there adds nothing. With `expired_at` a change counts only for an item that has
+        expired by then. Creates the memory with its first item.
+        """
+        return self.atomically(name, lambda epoch: self._batch(name, changes, expired_at, epoch))
+
+    def atomically(self, name: str, act: Callable[[int], tuple[Batch, Draft, _T]]) -> _T:
+        """Run `act` to make a batch and publish it, again from the start when somebody else was faster."""
+        line = _line(name)
+        with self._core.locked(line):
+            for attempts in range(_ATTEMPTS):
+                try:
+                    batch, draft, result = act(self._core.epoch)
+                    if not batch.records:
+                        return result
+                    batch.frames = self._core.objects.lay_down(line, draft)
+                    numbers = self._core.storage.publish(batch)
+                except RecordChangedError:
+                    self._core.objects.abandon(line)
+                    time.sleep(random.random() * 0.001 * min(attempts, 20))
+                except EpochChangedError:
+                    self._core.removed()
+                except BaseException:
+                    self._core.objects.abandon(line)
+                    raise
+                else:
+                    self._core.objects.stored(line, draft, numbers)
+                    return result
+        raise ConflictError(f"memory {name!r} is changed by other writers all the time", hints=["try again later"])
+
+    def _batch(
+        self, name: str, changes: Sequence[NewVersion], expired_at: int | None, epoch: int
+    ) -> tuple[Batch, Draft, int]:
+        addresses = [change.address for change in changes]
+        looked = self._reader.look(name, addresses)
+        if looked is None and all(change.value is None for change in changes):
+            return Batch(), Draft(), 0
+        attempt = self._building_on(looked) if looked is not None else self._new(name)
+        present = self._reader.entries(looked) if looked is not None else [None] * len(changes)
+        moment = max(now(), attempt.thread.sequence + 1)
+        added = 0
+        for change, entry in zip(changes, present, strict=True):
+            if expired_at is not None and (entry is None or entry.expires is None or entry.expires > expired_at):
+                continue
+            if entry is not None or change.value is not None:
+                self._add(attempt, change.address, self._version(attempt, change, entry, moment))
+                added += 1
+        return self._finished(attempt, moment, epoch) if added else Batch(), attempt.draft, added
+
+    def _building_on(self, looked: Look) -> _Attempt:
+        key = keys.thread_key(looked.number)
+        raw = looked.values[key]
+        if raw is None:
+            raise missing(f"thread number {looked.number}")
+        own = {each: value for each, value in looked.values.items() if each.startswith(key)}
+        return _Attempt(ThreadRecord.decode(looked.number, raw), own, {})
+
+    def _new(self, name: str) -> _Attempt:
+        place = self._directory.place(name)
+        if place.name is not None and place.name.thread is not None:
+            raise RecordChangedError({})  # made by somebody else just now
+        thread, change = self._directory.create(name, place=place)
+        expected: dict[bytes, bytes | None] = {**change.expected, keys.thread_key(thread.number): None}
+        return _Attempt(thread, expected, dict(change.records))
+
+    def _version(self, attempt: _Attempt, change: NewVersion, entry: Entry | None, moment: int) -> Version:
+        if change.value is None:
+            return Version(moment, moment, 0, None)
+        lives = entry is not None and (entry.expires is None or entry.expires > moment)
+        cutter = Cutter(attempt.draft.add, attempt.draft.add_top)
+        rope, _ = cutter.cut(*change.value)
+        self._core.remember_value(rope, change.value.data)
+        return Version(
+            moment,
+            entry.version.created if entry is not None and lives else moment,
+            change.ttl,
+            StoredValue(change.value.type, rope),
+            cutter.cut(_VECTORS, change.vectors)[0] if change.vectors else b"",
+        )
+
+    def _add(self, attempt: _Attempt, address: Address, version: Version) -> None:
+        number, path = attempt.thread.number, keys.namespace_path(address.namespace)
+        key = keys.item_key(number, path, address.key)
+        raw = attempt.expected.get(key)
+        record = ItemRecord.decode(key, raw) if raw is not None else ItemRecord(*address)
+        record = record._replace(recent=(*record.recent, version), lease=None)
+        attempt.records[key] = put_away(record, attempt.draft.add).encode(key)
+        if raw is None:
+            self._count(attempt, address.namespace, path, key, 1)
+
+    def _count(self, attempt: _Attempt, labels: Sequence[str], path: bytes, key: bytes, by: int) -> None:
+        """Take note that an item's row was added to its namespace, or removed from it."""
+        namespace = keys.namespace_key(attempt.thread.number, path)
+        if namespace not in attempt.namespaces:
+            raw = attempt.expected.get(namespace)
+            attempt.namespaces[namespace] = (labels, decode_namespace(namespace, raw)[1] if raw else Census())
+        labels, counted = attempt.namespaces[namespace]
+        attempt.namespaces[namespace] = (labels, counted.toggled(key, by))
+
+    def _finished(self, attempt: _Attempt, moment: int, epoch: int) -> Batch:
+        root: Line = attempt.thread.root
+        for key, (labels, counted) in attempt.namespaces.items():
+            attempt.records[key] = encode_namespace(key, labels, counted)
+            if attempt.expected.get(key) is None:
+                root = root._replace(census=root.census.toggled(key, 1))
+        thread = attempt.thread._replace(sequence=moment, root=root)
+        attempt.records[keys.thread_key(thread.number)] = thread.encode()
+        return Batch(attempt.expected, attempt.records, epoch=epoch)
+
+    # -- lifetimes ------------------------------------------------------------------------------------
+
+    def renew(self, entries: Iterable[Entry], until: int) -> None:
+        """Have versions with a lifetime live on from now, given as microseconds since 1970.
+
+        Best effort, in one transaction: what somebody else has changed meanwhile is left as it is now. A version
+        that a fork has from its base is renewed where it stands while it is the newest there.
+        """
+        expected: dict[bytes, bytes | None] = {}
+        records: dict[bytes, bytes | None] = {}
+        for entry in entries:
+            key, raw, record = entry.row
+            version = entry.version
+            # Not for every read of an item that is read all the time.
+            due = version.ttl and entry.expires is not None and until + version.ttl - entry.expires > version.ttl // 100
+            if due and record.recent[-1].moment == version.moment:
+                expected[key] = raw
+                lease = Lease(version.moment, until + version.ttl)
+                records[key] = record._replace(lease=lease).encode(key)
+        while records:
+            # A lifetime that cannot be renewed, as in a store open for reading only, fails no reader.
+            try:
+                self._core.storage.publish(Batch(expected, records))
+            except RecordChangedError as lost:
+                changed = {key for key, raw in lost.current.items() if raw != expected[key]}
+                expected = {key: raw for key, raw in expected.items() if key not in changed}
+                records = {key: raw for key, raw in records.items() if key not in changed}
+            except StoreError:
+                return
+            else:
+                return
+
+
+def _line(name: str) -> str:
+    """Return the name of the lock and of the packs of a memory, which no thread's name is likely to be."""
+    return f"\0memory {name}"
+
+
+def now() -> int:
+    """Return the microseconds since 1970."""
+    return time.time_ns() // 1000
+
+

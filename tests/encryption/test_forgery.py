@@ -1,0 +1,258 @@
+"""Whoever can write to the store, but has no key: what is found out, and when. Damage never reads as an answer."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import ckpt
+from ckpt.encryption import HEADER_KEY, EncryptedStorage
+from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError
+from ckpt.history import keys
+from ckpt.history.records import Line, ThreadRecord
+from ckpt.history.seal import seal
+
+KEY = bytes(range(32))
+LONG = "a line that is stored in a frame, as it is long enough for it\n" * 40
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "store.db"
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        for name in ("ana", "bob"):
+            for number in range(3):
+                repository.thread(name).commit({"text": f"{name} {number} {LONG}", "who": name})
+    return path
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        yield connection
+
+
+def disguise(path: Path) -> Callable[[bytes], bytes]:
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        storage = repository.storage
+        assert isinstance(storage, EncryptedStorage)
+        return storage.keys.ring.disguise.record_key
+
+
+def record(database: sqlite3.Connection, key: bytes) -> bytes:
+    return bytes(database.execute("SELECT value FROM record WHERE key = ?", (key,)).fetchone()[0])
+
+
+def write(database: sqlite3.Connection, key: bytes, value: bytes) -> None:
+    assert database.execute("UPDATE record SET value = ? WHERE key = ?", (value, key)).rowcount == 1
+
+
+def checkpoints(database: sqlite3.Connection, thread: int) -> list[bytes]:
+    start, end = keys.checkpoints_range(thread, "")
+    rows = database.execute("SELECT key FROM record WHERE key >= ? AND key < ? ORDER BY key", (start, end))
+    return [bytes(key) for (key,) in rows]
+
+
+def read_all(path: Path) -> list[object]:
+    """Everything that can be read by names and ids, in a process that has seen nothing before."""
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        return [repository.state(info.id) for name in ("ana", "bob") for info in repository.log(thread=name)]
+
+
+def refused(path: Path, error: type[IntegrityError] = DamagedRecordError) -> None:
+    with pytest.raises(error, match="cannot be opened: it was changed, moved from another place, or forged"):
+        read_all(path)
+
+
+# -- records ----------------------------------------------------------------------------------------------
+
+
+def test_a_changed_record_is_refused(path: Path, database: sqlite3.Connection) -> None:
+    wanted = read_all(path)
+    for (key,) in database.execute("SELECT key FROM record").fetchall():
+        if key == HEADER_KEY or key == keys.COUNTERS:
+            continue
+        whole = record(database, key)
+        for position in (0, 1, 2, 25, 26, len(whole) - 1):
+            write(database, key, whole[:position] + bytes((whole[position] ^ 1,)) + whole[position + 1 :])
+            with pytest.raises(DamagedRecordError):
+                read_all(path)
+        write(database, key, whole)
+    assert read_all(path) == wanted
+
+
+def test_rows_swapped_between_threads_ids_and_types_are_refused(path: Path, database: sqlite3.Connection) -> None:
+    ana, bob = checkpoints(database, 1), checkpoints(database, 2)
+    names = [disguise(path)(keys.name_key(name)) for name in ("ana", "bob")]
+    pairs = [
+        (ana[0], bob[0]),  # another thread's checkpoint
+        (ana[0], ana[1]),  # another checkpoint of the same thread
+        (keys.thread_key(1), keys.thread_key(2)),
+        (names[0], names[1]),
+        (ana[0], keys.thread_key(1)),  # another type
+    ]
+    for one, other in pairs:
+        first, second = record(database, one), record(database, other)
+        write(database, one, second)
+        refused(path)
+        write(database, other, first)
+        refused(path)
+        write(database, one, first)
+        write(database, other, second)
+    assert len(read_all(path)) == 6
+
+
+def test_rows_of_another_store_with_the_same_key_are_refused(
+    path: Path, database: sqlite3.Connection, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    with ckpt.open(other, encryption_key=KEY) as repository:
+        repository.thread("ana").commit({"text": "of another store"})
+    with closing(sqlite3.connect(other)) as there:
+        write(database, keys.thread_key(1), record(there, keys.thread_key(1)))
+    refused(path)
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\x00\x01", b"\x00\x01" + bytes(40)])
+def test_a_forged_record_in_plain_is_refused(path: Path, database: sqlite3.Connection, prefix: bytes) -> None:
+    forged = ThreadRecord(1, "ana", 3, "z", Line("", None, "z", 3))
+    assert ThreadRecord.decode(1, forged.encode()) == forged  # a plain store would believe it
+    write(database, keys.thread_key(1), prefix + forged.encode())
+    refused(path)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 10, 41, 42, 60])
+def test_a_record_cut_short_is_refused(path: Path, database: sqlite3.Connection, size: int) -> None:
+    write(database, keys.thread_key(1), record(database, keys.thread_key(1))[:size])
+    refused(path)
+
+
+def test_a_record_removed_is_missed(path: Path, database: sqlite3.Connection) -> None:
+    for key in (checkpoints(database, 1)[0], checkpoints(database, 1)[2], disguise(path)(keys.name_key("ana"))):
+        whole = record(database, key)
+        database.execute("DELETE FROM record WHERE key = ?", (key,))
+        with pytest.raises(IntegrityError):
+            read_all(path)
+        database.execute("INSERT INTO record VALUES (?, ?)", (key, whole))
+    assert len(read_all(path)) == 6
+
+
+def test_a_row_added_under_a_key_of_its_own_is_noticed(path: Path, database: sqlite3.Connection) -> None:
+    first = checkpoints(database, 1)[0]
+    database.execute("INSERT INTO record VALUES (?, ?)", (first + b"0", record(database, first)))
+    with pytest.raises(IntegrityError):
+        read_all(path)
+
+
+def test_a_forged_counter_does_not_give_a_number_out_again(path: Path, database: sqlite3.Connection) -> None:
+    for value in (b"", b"\x00" * 60, seal(keys.COUNTERS, 1)):
+        write(database, keys.COUNTERS, value)
+        with ckpt.open(path, encryption_key=KEY) as repository, pytest.raises(DamagedRecordError):
+            repository.thread("new").commit({"a": 1})
+
+
+# -- replay -----------------------------------------------------------------------------------------------
+
+
+def test_an_old_thread_record_beside_newer_checkpoints_is_noticed(path: Path, database: sqlite3.Connection) -> None:
+    old = record(database, keys.thread_key(1))
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        old_head = repository.thread("ana").state()
+        repository.thread("ana").commit({"text": "newest"})
+    write(database, keys.thread_key(1), old)
+    # Single rows are genuine, so a look at the head alone believes them. Whatever counts does not.
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        head = repository.read("ana")
+        assert head is not None
+        assert head.commit.channels.keys() == old_head.keys()
+        with pytest.raises(DamagedRecordError):
+            repository.log(thread="ana")
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        assert any(problem.id == "ana" for problem in repository.fsck().problems)
+
+
+def test_an_old_header_does_not_bring_old_keys_back(path: Path, database: sqlite3.Connection) -> None:
+    old = record(database, HEADER_KEY)
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        ckpt.encryption.rotate(path, KEY, data=True)
+        assert repository.thread("ana").state()["who"] == "ana"  # has learned of the new header
+        write(database, HEADER_KEY, old)
+        with pytest.raises(DamagedRecordError, match="header"):
+            repository.thread("ana").commit({"a": 1})
+    refused(path)
+
+
+def test_a_rollback_of_the_whole_store_is_not_noticed(path: Path, tmp_path: Path) -> None:
+    """Said in docs/encryption.md: without something kept elsewhere nobody could tell it from a restored backup."""
+    wanted = read_all(path)
+    shutil.copy(path, tmp_path / "backup.db")
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        repository.thread("ana").commit({"text": "newest"})
+    for file in tmp_path.glob("store.db*"):
+        file.unlink()
+    shutil.copy(tmp_path / "backup.db", path)
+    assert read_all(path) == wanted
+
+
+# -- frames -----------------------------------------------------------------------------------------------
+
+
+def frames(database: sqlite3.Connection) -> list[tuple[int, int, bytes]]:
+    return database.execute("SELECT number, previous, data FROM frame ORDER BY number").fetchall()
+
+
+def put_frame(database: sqlite3.Connection, number: int, data: bytes) -> None:
+    database.execute("UPDATE frame SET data = ? WHERE number = ?", (data, number))
+
+
+def test_changed_cut_and_forged_frames_are_refused(path: Path, database: sqlite3.Connection) -> None:
+    for number, _, data in frames(database):
+        broken = [data[:position] + bytes((data[position] ^ 1,)) + data[position + 1 :] for position in (0, 1, 3, 30, -1)
+                  if position >= 0]  # fmt: skip
+        for each in (*broken, data[:-1] + bytes((data[-1] ^ 1,)), data[:-1], data[:20], b"", b"\x28\xb5\x2f\xfd"):
+            put_frame(database, number, each)
+            refused(path, DamagedObjectError)
+        put_frame(database, number, data)
+    assert len(read_all(path)) == 6
+
+
+def test_frames_swapped_are_refused(path: Path, database: sqlite3.Connection) -> None:
+    found = frames(database)
+    assert len(found) >= 4
+    for one in found:
+        for other in found:
+            if one[0] != other[0]:
+                put_frame(database, one[0], other[2])
+                with pytest.raises(DamagedObjectError):
+                    read_all(path)
+                put_frame(database, one[0], one[2])
+
+
+def test_a_frame_behind_another_one_is_refused(path: Path, database: sqlite3.Connection) -> None:
+    found = frames(database)
+    for number, previous, _ in found:
+        for other in {0, *(each[0] for each in found)} - {previous, number}:
+            if other < number:
+                database.execute("UPDATE frame SET previous = ? WHERE number = ?", (other, number))
+                with pytest.raises(DamagedObjectError):
+                    read_all(path)
+        database.execute("UPDATE frame SET previous = ? WHERE number = ?", (previous, number))
+    assert len(read_all(path)) == 6
+
+
+def test_index_entries_swapped_lead_to_no_wrong_value(path: Path, database: sqlite3.Connection) -> None:
+    entries = database.execute("SELECT key, place FROM object").fetchall()
+    for key, place in entries:
+        for _, other in entries:
+            if other != place:
+                database.execute("UPDATE object SET place = ? WHERE key = ?", (other, key))
+                with pytest.raises(IntegrityError):
+                    read_all(path)
+                break
+        database.execute("UPDATE object SET place = ? WHERE key = ?", (place, key))
+    assert len(read_all(path)) == 6
