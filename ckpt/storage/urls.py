@@ -13,7 +13,9 @@ from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 from ckpt.storage.sqlite_file import Options
 
-_FORMS = "write memory://, sqlite:///relative/path, sqlite:////absolute/path, or a plain path"
+_FORMS = (
+    "write memory://, sqlite:///relative/path, sqlite:////absolute/path, postgresql://…, redis://…, or a plain path"
+)
 
 
 def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False) -> Storage:

@@ -1,0 +1,294 @@
+"""A store in a schema of a PostgreSQL database, shared by any number of servers.
+
+Every call of the seam is one statement, and so one round trip and one transaction; publishing is one call of a
+function that checks, locks, writes and answers (`ckpt.storage.postgres_schema`). Nothing depends on the session:
+a pooler may run each statement on another connection.
+
+A connection that died is replaced. What was read is read again. When the answer to a `publish` is lost, the
+store is asked whether it was applied: it is neither applied twice nor reported lost when it was stored.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, TypeVar
+
+import psycopg
+import psycopg_pool
+from psycopg.pq import TransactionStatus
+
+from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
+from ckpt.storage import postgres_connect, postgres_schema
+from ckpt.storage.base import Batch, Exclusive, Place, Range, StoredFrame, Usage, View
+from ckpt.storage.postgres_connect import Connection, Lost
+from ckpt.storage.postgres_sql import Session
+
+_RECOVER_SECONDS = 15.0
+"""How long a server that went away is given to come back: about what a restart takes."""
+
+_LOST_MAX = 5
+_PASSING_MAX = 20
+
+_T = TypeVar("_T")
+
+
+class PostgresStorage:
+    """A store in one schema of a PostgreSQL database.
+
+    `database` is a URL (`postgresql://`; `schema` and `pool_size` in its query are ours, all else is libpq's), a
+    libpq connection string, or a `psycopg_pool.ConnectionPool` or `psycopg.Connection` of the caller's, which is
+    left open and as it was. On a connection with an open transaction, all that is done is part of it, and neither
+    durable nor seen by others before the caller commits.
+
+    Opening creates the store unless `create` is False or `readonly` True. Raises StoreNotFoundError,
+    NotAStoreError, FormatTooNewError, StoreUnavailableError, and InvalidInputError for what cannot be read.
+    """
+
+    def __init__(
+        self,
+        database: str | psycopg_pool.ConnectionPool[Any] | psycopg.Connection[Any],
+        *,
+        schema: str | None = None,
+        pool_size: int | None = None,
+        create: bool = True,
+        readonly: bool = False,
+    ) -> None:
+        self._readonly = readonly
+        self._closed = False
+        self._process = os.getpid()
+        self._forking = threading.Lock()
+        self._newest = 0
+        self._explicit = False
+        create = create and not readonly
+        if isinstance(database, str):
+            url, given = postgres_connect.parse_url(database)
+            options = postgres_connect.read_options(schema, pool_size, given)
+            parameters = postgres_connect.read_conninfo(url)
+            self._secret = parameters.get("password")
+            self._name(options.schema, postgres_connect.shown_url(parameters, options))
+            with self._translated():
+                parameters, connection = postgres_connect.first_connection(parameters, readonly=readonly)
+                with connection:
+                    self._prepare(connection, create=create)
+            self._source: postgres_connect.Source = postgres_connect.OwnPool(parameters, options.pool_size)
+            return
+        self._secret = None
+        options = postgres_connect.read_options(schema, pool_size, {})
+        self._name(options.schema, "the PostgreSQL database passed in")
+        self._source = postgres_connect.given(database)
+        with self._translated(), self._source.lend() as connection:
+            self._name(options.schema, postgres_connect.shown_url(connection.info.get_parameters(), options))
+            self._prepare(connection, create=create)
+
+    def _name(self, schema: str, url: str) -> None:
+        self._schema = postgres_schema.quoted(postgres_schema.checked(schema))
+        self._url = url
+
+    def _prepare(self, connection: Connection, *, create: bool) -> None:
+        postgres_schema.prepare(connection, self._schema, self._url, create=create)
+        self._newest = Session(connection, self._schema).newest()
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    @property
+    def remote(self) -> bool:
+        return True
+
+    # -- one call -------------------------------------------------------------------------------------
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise StoreUnavailableError(f"the store {self._url} has been closed", hints=["open it again"])
+        if self._process != os.getpid():
+            with self._forking:
+                if self._process != os.getpid():
+                    self._source = self._source.abandon()
+                    self._process = os.getpid()
+
+    def _check_writable(self) -> None:
+        self._check_usable()
+        if self._readonly:
+            raise StoreUnavailableError(
+                f"the store {self._url} was opened read-only", hints=["open it without readonly=True to change it"]
+            )
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg_pool.PoolClosed as error:
+            raise StoreUnavailableError(f"the store {self._url} has been closed", hints=["open it again"]) from error
+        except psycopg.Error as error:
+            raise self._translate(error) from error
+
+    def _translate(self, error: BaseException | None) -> CkptError:
+        assert isinstance(error, psycopg.Error)
+        return postgres_connect.translate(error, self._url, self._secret)
+
+    @contextmanager
+    def _session(self) -> Iterator[Session]:
+        """Lend a session for one call. Raises Lost when its connection dies, unless that was in a transaction."""
+        with self._source.lend() as connection:
+            inside = connection.info.transaction_status == TransactionStatus.INTRANS
+            try:
+                with connection.transaction() if inside else nullcontext():
+                    yield Session(connection, self._schema)
+            except psycopg.Error as error:
+                if not inside and postgres_connect.is_lost(error, connection):
+                    raise Lost from error
+                raise
+
+    def _again(self, act: Callable[[bool], _T]) -> _T:
+        """Call `act` until it ends well or the bounds are reached; it is told whether an answer was lost before."""
+        self._check_usable()
+        deadline = time.monotonic() + _RECOVER_SECONDS
+        lost = passing = 0
+        with self._translated():
+            while True:
+                try:
+                    return act(lost > 0)
+                except Lost as error:
+                    lost += 1
+                    if lost > _LOST_MAX:
+                        raise self._translate(error.__cause__) from error.__cause__
+                    if not self._source.recover(deadline):
+                        raise StoreUnavailableError(
+                            f"the connection passed in for {self._url} is dead: {error.__cause__}",
+                            hints=["pass in a pool or a URL instead: their connections are replaced"],
+                        ) from error.__cause__
+                except psycopg.Error as error:
+                    passing += 1
+                    if passing > _PASSING_MAX or not postgres_connect.is_passing(error):
+                        raise
+                    time.sleep(random.random() * 0.005 * passing)
+
+    def _reading(self, call: Callable[[Session], _T]) -> _T:
+        def act(lost: bool) -> _T:
+            with self._session() as session:
+                return call(session)
+
+        return self._again(act)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def epoch(self) -> int:
+        return self._reading(lambda session: session.epoch())
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._reading(lambda session: session.read(keys))
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        return self._reading(lambda session: session.view(keys, ranges))
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        return self._reading(lambda session: session.scan(start, end, limit=limit, reverse=reverse))
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        return self._reading(lambda session: session.locate(keys))
+
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
+        return self._reading(lambda session: session.load(frames, known))
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        return self._reading(lambda session: session.scan_index(after, limit))
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        return self._reading(lambda session: session.scan_frames(after, limit))
+
+    def usage(self) -> Usage:
+        return self._reading(lambda session: session.usage())
+
+    # -- writing --------------------------------------------------------------------------------------
+
+    def publish(self, batch: Batch) -> list[int]:
+        self._check_writable()
+        newest = self._newest
+
+        def act(lost: bool) -> list[int]:
+            with self._session() as session:
+                if lost:
+                    with session.connection.transaction():
+                        numbers = session.settled(batch, newest)
+                    if numbers is not None:
+                        return numbers
+                return self._write(session, batch)
+
+        numbers = self._again(act)
+        self._newest = max(self._newest, *numbers, 0)
+        return numbers
+
+    def _write(self, session: Session, batch: Batch) -> list[int]:
+        if not self._explicit:
+            try:
+                return session.write(batch, replace=False)
+            except psycopg.Error as error:
+                if error.sqlstate != postgres_schema.ISOLATION:
+                    raise
+                if session.connection.info.transaction_status != TransactionStatus.IDLE:
+                    raise InvalidInputError(
+                        "the open transaction of this connection does not see what others commit",
+                        hints=["begin it with: BEGIN ISOLATION LEVEL READ COMMITTED"],
+                    ) from error
+                # The server's default is another level: from now on it is said each time.
+                self._explicit = True
+        with session.connection.transaction():
+            session.read_committed()
+            return session.write(batch, replace=False)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Exclusive]:
+        self._check_writable()
+        with ExitStack() as stack, self._translated():
+            session = self._again(lambda lost: self._locked(stack))
+            yield session
+            transaction = session.finish()
+            try:
+                stack.close()
+            except Lost as error:
+                if transaction is None or not self._was_committed(transaction):
+                    raise self._translate(error.__cause__) from error.__cause__
+
+    def _locked(self, stack: ExitStack) -> Session:
+        """Enter a transaction that has the store to itself; nothing is held when that fails."""
+        with ExitStack() as entered:
+            session = entered.enter_context(self._session())
+            entered.enter_context(session.connection.transaction())
+            session.lock()
+            stack.push(entered.pop_all())
+            return session
+
+    def _was_committed(self, transaction: int) -> bool:
+        def ask(lost: bool) -> bool | None:
+            with self._session() as session:
+                return session.committed(transaction)
+
+        deadline = time.monotonic() + _RECOVER_SECONDS
+        while (answer := self._again(ask)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return bool(answer)
+
+    # -- looking after it -----------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """PostgreSQL checks nothing by itself that could be looked at here; see `verify`."""
+
+    def verify(self) -> list[str]:
+        return self._reading(postgres_schema.verify)
+
+    def compact(self) -> None:
+        self._check_writable()
+        self._reading(postgres_schema.vacuum)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._process == os.getpid():
+            self._source.close()

@@ -1,0 +1,176 @@
+"""A PostgreSQL server for the tests, started once per session, and a database on it for each who asks.
+
+The server is the one that `CKPT_TEST_POSTGRES` names (a URL), else one of our own: the binaries that the package
+`pgserver` carries, on a private socket in a temporary directory, stopped and removed at the end. Without either,
+tests that need it are skipped, and say so; where `CI` is set they fail instead.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+_UNPRIVILEGED = "nobody"
+_START_SECONDS = 60
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": "200",
+    # Nobody cuts the power of a test.
+    "fsync": "off",
+    "shared_buffers": "64MB",
+    "autovacuum_naptime": "5s",
+    "log_min_messages": "panic",
+}
+
+# Ends the server when its standard input does, and so also when the tests are killed.
+_WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $server) & wait $server'
+
+
+class Server:
+    """A server of our own, which can be stopped and started again."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._binaries = _packaged()
+        self.folder = Path(tempfile.mkdtemp(prefix="ckpt-pg-"))
+        try:
+            if os.geteuid() == 0:
+                # PostgreSQL refuses to run as root.
+                shutil.chown(self.folder, _UNPRIVILEGED)
+                self._make_readable()
+            self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "utf8", "--no-sync")
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def _make_readable(self) -> None:
+        """Copy the binaries when the unprivileged user may not enter the directory they are in."""
+        try:
+            self._run("postgres", "--version")
+        except PermissionError:
+            package = self._binaries.parents[1]
+            for each in (package, package.with_name("pgserver.libs")):
+                shutil.copytree(each, self.folder / each.name)
+            self._binaries = self.folder / "pgserver" / "pginstall" / "bin"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._binaries / program), *arguments], cwd="/", check=True, capture_output=True, **self._as_user()
+        )
+
+    def _as_user(self) -> dict[str, Any]:
+        return {"user": _UNPRIVILEGED} if os.geteuid() == 0 else {}
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        import psycopg
+
+        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        server = [str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _WHILE_WATCHED, "sh", *server],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the tests; the server ends when they do
+            **self._as_user(),
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self.url).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop the server at once, as a machine that goes down; a second call does nothing."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGQUIT)
+            self._process.wait(30)
+        self._process = None
+
+    def remove(self) -> None:
+        """Stop the server and remove all that it wrote."""
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _packaged() -> Path:
+    """Return the directory of the packaged binaries, without importing the package: that has side effects."""
+    found = importlib.util.find_spec("pgserver")
+    if found is None or not found.submodule_search_locations:
+        raise ImportError("there is no package pgserver")
+    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+
+
+def running() -> Iterator[str]:
+    """Yield the URL of a server; skip, or fail in CI, when there is none to be had."""
+    if named := os.environ.get("CKPT_TEST_POSTGRES"):
+        yield named
+        return
+    try:
+        server = Server()
+    except (ImportError, OSError, subprocess.CalledProcessError) as error:
+        unavailable(f"{type(error).__name__}: {error}")
+    try:
+        server.start()
+        yield server.url
+    finally:
+        server.remove()
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skip a test that needs a PostgreSQL server, or fail where one has to be."""
+    text = f"NO POSTGRESQL SERVER, its tests did not run: {reason}; pip install pgserver or set CKPT_TEST_POSTGRES"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """The URL of a PostgreSQL database that tests may fill; each takes a schema of its own."""
+    yield from running()
+
+
+@pytest.fixture
+def postgres_url(postgres_dsn: str) -> Iterator[str]:
+    """The URL of a store that is not there yet, in a schema of its own; what the test made of it is removed.
+
+    Its connections carry the schema's name too, by which a test can find them.
+    """
+    import psycopg
+
+    schema = f"t_{secrets.token_hex(6)}"
+    yield f"{postgres_dsn}{'&' if '?' in postgres_dsn else '?'}application_name={schema}&schema={schema}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())

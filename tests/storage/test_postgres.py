@@ -1,0 +1,307 @@
+"""Opening a PostgreSQL store: URLs, schemas, permissions, what is created, recognised, refused and left alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+from langgraph.checkpoint.postgres import PostgresSaver
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL, Identifier
+
+from ckpt.errors import (
+    FormatTooNewError,
+    InvalidInputError,
+    NotAStoreError,
+    StoreNotFoundError,
+    StoreUnavailableError,
+)
+from ckpt.storage.base import Batch, Frame
+from ckpt.storage.postgres import PostgresStorage
+from ckpt.storage.postgres_schema import FORMAT
+from ckpt.storage.urls import open_storage
+from ckpt.testing.fixtures import at_once
+
+ROOT = Path(__file__).resolve().parents[2]
+ALL = (b"", b"\xff" * 1101)
+
+
+def schema_of(url: str) -> str:
+    return url.rpartition("schema=")[2]
+
+
+@pytest.fixture
+def admin(postgres_dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+def relations(admin: psycopg.Connection[tuple[object, ...]], schema: str) -> list[tuple[object, ...]]:
+    """Return what is in a schema, and when each was last changed."""
+    return admin.execute(
+        "SELECT relname, relkind, relfilenode FROM pg_class WHERE relnamespace = to_regnamespace(%s) ORDER BY 1",
+        (f'"{schema}"',),
+    ).fetchall()
+
+
+def functions(admin: psycopg.Connection[tuple[object, ...]], schema: str) -> set[object]:
+    query = "SELECT proname FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+    return {row[0] for row in admin.execute(query, (f'"{schema}"',))}
+
+
+# -- creating ----------------------------------------------------------------------------------------
+
+
+def test_nothing_is_created_unless_asked(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    for readonly in (False, True):
+        with pytest.raises(StoreNotFoundError) as caught:
+            PostgresStorage(postgres_url, create=readonly, readonly=readonly)
+        assert schema_of(postgres_url) in str(caught.value)
+        assert caught.value.hints
+    assert admin.execute("SELECT to_regnamespace(%s)", (schema_of(postgres_url),)).fetchone() == (None,)
+
+
+def test_thirty_two_open_an_empty_database_at_once(
+    postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    def work(number: int) -> None:
+        with closing(PostgresStorage(postgres_url)) as storage:
+            storage.publish(Batch(records={b"%02d" % number: b"x"}))
+
+    at_once(32, work)
+    with closing(PostgresStorage(postgres_url, create=False)) as storage:
+        assert [key for key, _ in storage.scan(*ALL)] == [b"%02d" % number for number in range(32)]
+        assert storage.epoch() == 1
+    tables = [name for name, kind, _ in relations(admin, schema_of(postgres_url)) if kind == "r"]
+    assert tables == ["frame", "meta", "record"]
+
+
+@pytest.mark.parametrize("schema", ['we"ird', "per%cent %s", "$ckpt$", "ünï 名", "Upper", "a;DROP TABLE x", "{s}"])
+def test_a_schema_may_have_any_name(
+    postgres_dsn: str, admin: psycopg.Connection[tuple[object, ...]], schema: str
+) -> None:
+    schema += secrets.token_hex(3)
+    try:
+        with closing(PostgresStorage(postgres_dsn, schema=schema)) as storage:
+            (number,) = storage.publish(Batch({b"a": None}, {b"a": b"1"}, [Frame(0, b"f", (bytes(16),))]))
+            assert storage.load([number])[number].data == b"f"
+            assert len(storage.locate([bytes(16)])) == len(storage.scan_index(b"", 9)) == 1
+            assert storage.usage().objects == 1
+            with storage.exclusive() as session:
+                session.forget([bytes(16)])
+            storage.compact()
+            url = storage.url
+        with closing(open_storage(url, create=False)) as storage:
+            assert storage.read([b"a"]) == [b"1"]
+    finally:
+        admin.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
+
+
+def test_a_name_that_no_schema_can_have_is_refused(postgres_dsn: str) -> None:
+    for schema in ("", "x" * 64, "ü" * 32, "a\x00b"):
+        with pytest.raises(InvalidInputError):
+            PostgresStorage(postgres_dsn, schema=schema)
+
+
+def test_two_schemas_are_two_stores(
+    postgres_dsn: str, postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    second = schema_of(postgres_url) + "b"
+    try:
+        with (
+            closing(PostgresStorage(postgres_url)) as one,
+            closing(PostgresStorage(postgres_dsn, schema=second)) as two,
+            one.exclusive() as session,
+        ):
+            session.write(Batch(records={b"a": b"1"}))
+            # Being exclusive in one holds up nobody in the other.
+            two.publish(Batch(records={b"a": b"2"}))
+            assert two.read([b"a"]) == [b"2"]
+    finally:
+        admin.execute(f"DROP SCHEMA IF EXISTS {second} CASCADE".encode())
+
+
+def test_a_store_beside_the_tables_of_others(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    schema = schema_of(postgres_url)
+    admin.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.users (name text)".encode())
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+    assert admin.execute(f"SELECT count(*) FROM {schema}.users".encode()).fetchone() == (0,)
+
+
+def test_frames_are_not_compressed_again(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(frames=[Frame(0, bytes(100_000), ())]))
+    size = admin.execute(f"SELECT pg_column_size(data) FROM {schema_of(postgres_url)}.frame".encode()).fetchone()
+    assert size == (100_000,)
+
+
+# -- refusing what is something else -------------------------------------------------------------------
+
+
+def foreign_record(schema: str) -> str:
+    return f"CREATE TABLE {schema}.record (key text, value text)"
+
+
+def foreign_meta(schema: str) -> str:
+    return f"CREATE TABLE {schema}.meta (name text, value text)"
+
+
+def look_alike_meta(schema: str) -> str:
+    return f"CREATE TABLE {schema}.meta (name text, value bigint); INSERT INTO {schema}.meta VALUES ('format', 1)"
+
+
+def foreign_view(schema: str) -> str:
+    return f"CREATE VIEW {schema}.frame AS SELECT 1 AS number"
+
+
+@pytest.mark.parametrize("create", [True, False], ids=["create", "open"])
+@pytest.mark.parametrize("make", [foreign_record, foreign_meta, look_alike_meta, foreign_view])
+def test_tables_of_others_are_named_and_left_untouched(
+    postgres_url: str, admin: psycopg.Connection[tuple[object, ...]], make: Callable[[str], str], create: bool
+) -> None:
+    schema = schema_of(postgres_url)
+    admin.execute(f"CREATE SCHEMA {schema}; {make(schema)}".encode())
+    before = relations(admin, schema)
+    with pytest.raises(NotAStoreError, match="another program") as caught:
+        PostgresStorage(postgres_url, create=create)
+    assert schema in str(caught.value)
+    assert caught.value.hints
+    assert relations(admin, schema) == before
+    assert functions(admin, schema) == set()
+
+
+def test_a_newer_format_is_refused(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    PostgresStorage(postgres_url).close()
+    table = f"{schema_of(postgres_url)}.meta"
+    admin.execute(f"UPDATE {table} SET value = {FORMAT + 1} WHERE name = 'ckpt format'".encode())
+    with pytest.raises(FormatTooNewError, match=f"format {FORMAT + 1}"):
+        PostgresStorage(postgres_url)
+
+
+def test_the_tables_of_postgressaver_may_stay_where_they_are(
+    postgres_dsn: str, postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    schema = schema_of(postgres_url)
+    admin.execute(f"CREATE SCHEMA {schema}".encode())
+    with psycopg.connect(postgres_dsn, autocommit=True, options=f"-c search_path={schema}") as connection:
+        PostgresSaver(connection).setup()  # type: ignore[arg-type]
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        assert storage.read([b"a"]) == [b"1"]
+
+
+def test_a_store_that_was_dropped_says_so(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        admin.execute(f"DROP SCHEMA {schema_of(postgres_url)} CASCADE".encode())
+        calls: list[Callable[[], object]] = [
+            storage.epoch,
+            lambda: storage.read([b"a"]),
+            lambda: storage.publish(Batch(records={b"a": b"2"})),
+            lambda: storage.exclusive().__enter__(),
+        ]
+        for call in calls:
+            with pytest.raises(StoreNotFoundError):
+                call()
+
+
+# -- permissions ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def role(
+    postgres_dsn: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """A user without any permission, and the URL under which it opens a schema."""
+    name = f"r_{secrets.token_hex(4)}"
+    parameters = conninfo_to_dict(postgres_dsn)
+    if not str(parameters.get("host", "")).startswith("/"):
+        pytest.skip("the server asks for passwords")
+    admin.execute(f"CREATE ROLE {name} LOGIN".encode())
+
+    def url(schema: str) -> str:
+        return f"postgresql://{name}@/{parameters['dbname']}?host={parameters['host']}&schema={schema}"
+
+    yield name, url
+    admin.execute(f"DROP OWNED BY {name}; DROP ROLE {name}".encode())
+
+
+def test_who_may_not_create_uses_what_is_there(
+    postgres_url: str, role: tuple[str, Callable[[str], str]], admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    schema = schema_of(postgres_url)
+    name, url = role
+    with pytest.raises(StoreUnavailableError, match="permission denied") as caught:
+        PostgresStorage(url(schema))
+    assert "docs/postgres.md" in caught.value.hints[0]
+    PostgresStorage(postgres_url).close()
+    admin.execute(
+        f"GRANT USAGE ON SCHEMA {schema} TO {name};"
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {name}".encode()
+    )
+    with closing(PostgresStorage(url(schema))) as storage:
+        (number,) = storage.publish(Batch({b"a": None}, {b"a": b"1"}, [Frame(0, b"f", (bytes(16),))]))
+        with storage.exclusive() as session:
+            session.write(Batch({b"a": b"1"}, {b"a": None}))
+            session.drop([number])
+        storage.compact()
+        assert storage.verify() == []
+        assert storage.scan(*ALL) == []
+
+
+def test_who_may_create_in_a_schema_need_not_own_the_database(
+    postgres_url: str, role: tuple[str, Callable[[str], str]], admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    name, url = role
+    admin.execute(f"CREATE SCHEMA {schema_of(postgres_url)} AUTHORIZATION {name}".encode())
+    with closing(PostgresStorage(url(schema_of(postgres_url)))) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        storage.compact()
+
+
+def test_a_reader_reads_and_a_write_is_refused(
+    postgres_url: str, role: tuple[str, Callable[[str], str]], admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    schema = schema_of(postgres_url)
+    name, url = role
+    with closing(PostgresStorage(postgres_url)) as storage:
+        (number,) = storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"f", (bytes(16),))]))
+    admin.execute(
+        f"GRANT USAGE ON SCHEMA {schema} TO {name}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {name}".encode()
+    )
+    for readonly in (True, False):
+        with closing(PostgresStorage(url(schema), readonly=readonly)) as storage:
+            assert storage.view([b"a"], [ALL]) == ([b"1"], [[(b"a", b"1")]])
+            assert storage.load([number])[number].data == b"f"
+            assert len(storage.locate([bytes(16)])) == len(storage.scan_index(b"", 9)) == 1
+            assert storage.usage().objects == 1
+            calls: list[Callable[[], object]] = [
+                lambda: storage.publish(Batch(records={b"a": b"2"})),
+                lambda: storage.exclusive().__enter__().write(Batch(records={b"a": b"2"})),
+            ]
+            for call in calls:
+                with pytest.raises((StoreUnavailableError, psycopg.errors.InsufficientPrivilege)):
+                    call()
+            assert storage.read([b"a"]) == [b"1"]
+
+
+def test_readonly_is_also_said_to_the_server(postgres_url: str) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+    with closing(PostgresStorage(postgres_url, readonly=True)) as storage:
+        calls: list[Callable[[], object]] = [
+            lambda: storage.publish(Batch(records={b"a": b"2"})),
+            lambda: storage.exclusive().__enter__(),
+            storage.compact,
+        ]
+        for call in calls:
+            with pytest.raises(StoreUnavailableError, match="read-only"):
+                call()
+        with storage._source.lend() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute(f"DELETE FROM {storage._schema}.record".encode())
+        assert storage.read([b"a"]) == [b"1"]

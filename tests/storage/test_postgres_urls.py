@@ -1,0 +1,160 @@
+"""The URLs of PostgreSQL stores: what is ours in them, what is libpq's, and what is never shown."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from postgres_wire import wire_to
+
+from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
+from ckpt.storage.base import Batch
+from ckpt.storage.postgres import PostgresStorage
+from ckpt.storage.postgres_connect import parse_url, read_conninfo, read_options, shown_url
+from ckpt.storage.urls import open_storage
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def schema_of(url: str) -> str:
+    return url.rpartition("schema=")[2]
+
+
+def test_our_options_are_taken_out_and_the_rest_is_libpqs() -> None:
+    url = "postgresql://me@h1:1,h2:2/db?sslmode=require&schema=a%26b&options=-c%20x%3D1&pool_size=3&target_session_attrs=any"
+    rest, own = parse_url(url)
+    assert rest == "postgresql://me@h1:1,h2:2/db?sslmode=require&options=-c%20x%3D1&target_session_attrs=any"
+    options = read_options(None, None, own)
+    assert (options.schema, options.pool_size) == ("a&b", 3)
+    assert read_options("own", 4, own) == read_options(None, None, {"schema": "own", "pool_size": "4"})
+    parameters = read_conninfo(rest)
+    assert (parameters["host"], parameters["port"], parameters["options"]) == ("h1,h2", "1,2", "-c x=1")
+    assert parameters["connect_timeout"] == "10"
+    shown = shown_url(parameters, options)
+    assert read_conninfo(parse_url(shown)[0]) == parameters
+    assert parse_url(shown)[1] == own
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@h/db",
+        "postgresql://me@h/db?password=s3cret",
+        "postgresql://me@h/db?sslpassword=s3cret",
+        "postgres://me:s3cret@[::1]:5/db?schema=x",
+        "host=h user=me password=s3cret",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    rest, own = parse_url(url)
+    assert "s3cret" not in shown_url(read_conninfo(rest), read_options(None, None, own))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@more@h/db", "postgresql://me:s3cret/more@h/db", "postgresql://me:s3cret?x@h/db",
+        "postgresql://me:s3cret#more@h:port/db?nonsense=1", "postgresql://me:s3cret%zz@h/db",
+        "postgresql://u:s3cret@h/db?pool_size=1", "postgresql://u:s3cret@h/db?pool_size=many",
+        "postgresql://u:s3cret@h/db?pool_size=1001", "postgresql://u:s3cret@h/db?schema=",
+        "postgresql://u:s3cret@/db?host=%2Fnowhere", "postgresql://u:s3cret@no.such.host.invalid/db",
+        "postgresql://u:s3cret@127.0.0.1:1/db?connect_timeout=2", "host=/nowhere password=s3cret", "nonsense s3cret",
+    ],
+)  # fmt: skip
+def test_no_error_shows_a_password(url: str) -> None:
+    with pytest.raises((InvalidInputError, StoreUnavailableError)) as caught:
+        PostgresStorage(url)
+    seen: BaseException | None = caught.value
+    assert isinstance(caught.value, CkptError)
+    while seen is not None:
+        assert "s3cret" not in str(seen)
+        seen = seen.__cause__
+    assert "s3cret" not in repr(caught.value.hints)
+    assert caught.value.hints
+
+
+def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
+    monkeypatch.setenv("PGAPPNAME", "agents")
+    parameters = read_conninfo("postgresql://h/db")
+    assert parameters.keys().isdisjoint({"connect_timeout", "application_name"})
+    assert read_conninfo("postgresql://h/db?connect_timeout=7")["connect_timeout"] == "7"
+
+
+def test_a_pooler_that_refuses_options_does_not_keep_readers_out(postgres_dsn: str, postgres_url: str) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+    with wire_to(postgres_dsn) as wire:
+        wire.cuts.append((b"default_transaction_read_only", "before"))
+        with closing(PostgresStorage(wire.url, schema=schema_of(postgres_url), readonly=True)) as storage:
+            assert storage.read([b"a"]) == [b"1"]
+            with pytest.raises(StoreUnavailableError, match="read-only"):
+                storage.publish(Batch(records={b"a": b"2"}))
+        assert wire.cuts == []
+
+
+def test_a_pool_that_is_all_in_use_says_so(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckpt.storage.postgres_connect._WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("ckpt.storage.postgres_connect._LOOK_SECONDS", 0.1)
+    with closing(PostgresStorage(postgres_url, pool_size=2)) as storage:
+        with storage._source.lend(), storage._source.lend():
+            with pytest.raises(StoreUnavailableError, match="no connection became free") as caught:
+                storage.epoch()
+            assert "pool_size" in caught.value.hints[0]
+        assert storage.epoch() == 1
+
+
+def test_a_database_that_is_not_there_says_so(postgres_dsn: str) -> None:
+    with pytest.raises(StoreUnavailableError, match="does not exist") as caught:
+        PostgresStorage(postgres_dsn.replace("/postgres?", "/nonesuch?"))
+    assert caught.value.hints
+
+
+def test_a_url_opens_the_store_and_the_storage_names_it(postgres_url: str) -> None:
+    for scheme in ("postgresql", "postgres"):
+        with closing(open_storage(postgres_url.replace("postgresql", scheme, 1))) as storage:
+            storage.publish(Batch(records={scheme.encode(): b"1"}))
+            again = storage.url
+        with closing(open_storage(again, create=False)) as storage:
+            assert storage.url == again
+            assert storage.read([scheme.encode()]) == [b"1"]
+            assert storage.remote
+    with closing(open_storage(again, readonly=True)) as storage, pytest.raises(StoreUnavailableError):
+        storage.publish(Batch(records={b"a": b"1"}))
+
+
+def test_the_backend_is_imported_when_it_is_used() -> None:
+    def after(statement: str) -> str:
+        script = f"import sys\n{statement}\nprint('psycopg' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert after("import ckpt, ckpt.storage.urls") == "False\n"
+    missing = (
+        "sys.modules.update(dict.fromkeys([%r]))\nfrom ckpt.storage.urls import open_storage\n"
+        "try:\n    open_storage('postgresql://x')\nexcept ValueError as error:\n    print(error.hints[0])"
+    )
+    for package in ("psycopg", "psycopg_pool"):
+        assert "pip install 'ckpt-store[postgres]'" in after(missing % package)
+
+
+def test_what_cannot_hold_a_store_is_refused() -> None:
+    for thing in (object(), None, 7):
+        with pytest.raises(InvalidInputError, match="no PostgreSQL database"):
+            PostgresStorage(thing)  # type: ignore[arg-type]
+
+
+def test_a_store_that_is_not_closed_holds_up_nobody(postgres_url: str) -> None:
+    script = (
+        "import sys\nfrom ckpt.storage.base import Batch\nfrom ckpt.storage.postgres import PostgresStorage\n"
+        "storage: object = PostgresStorage(sys.argv[1])\nstorage.publish(Batch(records={b'a': b'1'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, postgres_url],
+        cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

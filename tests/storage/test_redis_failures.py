@@ -1,0 +1,436 @@
+"""A Redis store when connections break, memory runs out, keys vanish, or a holder of the lock dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Thread
+
+import pytest
+import redis
+from redis_kit import CountingClient, keys_of, proxied
+from redis_server import Server, running
+
+from ckpt.errors import ConflictError, IntegrityError, NotAStoreError, StoreUnavailableError
+from ckpt.storage import redis as redis_storage
+from ckpt.storage.base import Batch, Frame, Place, RecordChangedError, StoredFrame
+from ckpt.storage.redis import RedisStorage
+from ckpt.storage.redis_lua import LEASE_MS
+from ckpt.testing.fixtures import LAST, add, at_once, object_key
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    """A server of this module's own: its tests flush, kill and fill it."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared: Server) -> Iterator[Server]:
+    with redis.Redis(port=shared.port) as client:
+        client.flushall()
+        yield shared
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[redis.Redis]:
+    with redis.Redis(port=server.port) as client:
+        yield client
+
+
+@pytest.fixture
+def storage(server: Server) -> Iterator[RedisStorage]:
+    with closing(RedisStorage(server.url)) as storage:
+        yield storage
+
+
+# -- connections ----------------------------------------------------------------------------------------
+
+
+def test_an_idle_connection_that_was_killed_is_replaced(storage: RedisStorage, client: redis.Redis) -> None:
+    for turn in range(5):
+        value = b"%d" % turn
+        storage.publish(Batch(records={b"a": value}))
+        client.client_kill_filter(_type="normal", skipme=True)
+        assert storage.read([b"a"]) == [value]
+        client.client_kill_filter(_type="normal", skipme=True)
+
+
+def test_connections_killed_all_the_time_lose_nothing_and_repeat_nothing(
+    storage: RedisStorage, client: redis.Redis
+) -> None:
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        if number == 0:
+            while len(done) < 4:
+                client.client_kill_filter(_type="normal", skipme=True)
+                time.sleep(0.02)
+            return
+        try:
+            for _ in range(50):
+                add(storage, b"sum", number)
+                (frame,) = storage.publish(Batch(frames=[Frame(0, b"%d" % number, ())]))
+                assert storage.load([frame]) == {frame: StoredFrame(0, b"%d" % number)}
+        finally:
+            done.append(number)
+
+    at_once(5, work)
+    assert storage.read([b"sum"]) == [b"500"]
+    assert len(storage.scan_frames(0, 1000)) == 200
+
+
+@pytest.mark.parametrize("fate", ["q", "a", "qa", "aq", "aa", "qqa"])
+def test_a_publish_whose_answer_is_lost_is_applied_once(server: Server, storage: RedisStorage, fate: str) -> None:
+    with proxied(server.port) as proxy, closing(RedisStorage(proxy.url)) as shaky:
+        shaky.publish(Batch(records={b"a": b"0"}))
+        proxy.lose = fate
+        batch = Batch(
+            {b"a": b"0"}, {b"a": b"1", b"gone": None}, [Frame(0, b"one", (object_key(1),)), Frame(-1, b"two", ())]
+        )
+        first, second = shaky.publish(batch)
+        assert proxy.lose == ""
+        assert storage.read([b"a"]) == [b"1"]
+        assert [number for number, _, _ in storage.scan_frames(0, 9)] == [first, second]
+        assert storage.locate([object_key(1)]) == {object_key(1): Place(first, 0)}
+        assert shaky.publish(Batch(frames=[Frame(second, b"three", ())])) == [second + 1]
+
+
+def test_a_lost_conflict_is_still_a_conflict(server: Server, storage: RedisStorage) -> None:
+    with proxied(server.port) as proxy, closing(RedisStorage(proxy.url)) as shaky:
+        storage.publish(Batch(records={b"a": b"theirs"}))
+        shaky.read([])
+        proxy.lose = "aq"
+        with pytest.raises(RecordChangedError) as caught:
+            shaky.publish(Batch({b"a": None}, {b"a": b"ours"}))
+        assert caught.value.current == {b"a": b"theirs"}
+    assert storage.read([b"a"]) == [b"theirs"]
+
+
+def test_a_read_is_repeated_once(server: Server, storage: RedisStorage) -> None:
+    with proxied(server.port) as proxy, closing(RedisStorage(proxy.url)) as shaky:
+        storage.publish(Batch(records={b"a": b"1"}))
+        for fate in "qa":
+            shaky.epoch()
+            proxy.lose = fate
+            assert shaky.read([b"a"]) == [b"1"]
+        shaky.epoch()
+        proxy.lose = "aa"
+        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            shaky.read([b"a"])
+        assert shaky.read([b"a"]) == [b"1"]
+
+
+@pytest.mark.parametrize("fate", ["q", "a", "qa"])
+def test_the_end_of_an_exclusive_write_is_applied_once(server: Server, storage: RedisStorage, fate: str) -> None:
+    storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"old", (object_key(1),))]))
+    before = storage.epoch()
+    with proxied(server.port) as proxy, closing(RedisStorage(proxy.url)) as shaky:
+        with shaky.exclusive() as session:
+            (number,) = session.write(Batch(records={b"a": b"2"}, frames=[Frame(0, b"new", (object_key(1),))]))
+            proxy.lose = fate
+        assert proxy.lose == ""
+    assert storage.read([b"a"]) == [b"2"]
+    assert storage.locate([object_key(1)]) == {object_key(1): Place(number, 0)}
+    assert storage.epoch() == before + 1
+    storage.publish(Batch(records={b"a": b"3"}))
+
+
+def test_a_request_that_arrives_after_its_repetition_changes_nothing(server: Server) -> None:
+    with CountingClient(server.url) as client, closing(RedisStorage(client)) as storage:
+        first = storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"f", ())]))
+        request = client.sent[-1]
+        # Read by the server twice, as when it comes over a connection that was given up.
+        assert client.execute_command(*request) == [b"ok", b"%d" % first[0]]
+        storage.publish(Batch(records={b"a": b"2"}))
+        assert client.execute_command(*request) == [b"stale"]
+        assert storage.read([b"a"]) == [b"2"]
+        assert len(storage.scan_frames(0, 9)) == 1
+
+
+def test_a_server_that_is_down_is_said_to_be() -> None:
+    with running() as server:
+        storage = RedisStorage(server.url)
+        storage.publish(Batch(records={b"a": b"1"}))
+        server.stop()
+        with pytest.raises(StoreUnavailableError, match="cannot be reached") as reading:
+            storage.read([b"a"])
+        assert reading.value.hints
+        with pytest.raises(StoreUnavailableError, match="cannot be reached") as writing:
+            storage.publish(Batch(records={b"a": b"2"}))
+        assert any("not known" in hint for hint in writing.value.hints)
+        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            RedisStorage(server.url)
+        storage.close()
+
+
+def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
+    with running("--appendonly", "yes", "--appendfsync", "always") as server:
+        storage = RedisStorage(server.url)
+        storage.publish(Batch(records={b"a": b"1"}))
+        server.stop()
+        back = Thread(target=lambda: (time.sleep(0.3), server.start()))
+        back.start()
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+        back.join()
+        assert storage.read([b"a"]) == [b"2"]
+        storage.close()
+
+
+def test_a_primary_that_became_a_replica_is_looked_for_again(storage: RedisStorage, client: redis.Redis) -> None:
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    with pytest.raises(StoreUnavailableError, match="replica"):
+        storage.publish(Batch(records={b"a": b"1"}))
+    back = Thread(target=lambda: (time.sleep(0.3), client.execute_command("REPLICAOF", "NO", "ONE")))
+    back.start()
+    storage.publish(Batch(records={b"a": b"2"}))
+    back.join()
+    assert storage.read([b"a"]) == [b"2"]
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_connections_and_batches_of_its_own(storage: RedisStorage) -> None:
+    storage.publish(Batch(records={b"sum": b"0"}))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for _ in range(50):
+                add(storage, b"sum", 1)
+            status = 0
+        finally:
+            os._exit(status)
+    for _ in range(50):
+        add(storage, b"sum", 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert storage.read([b"sum"]) == [b"100"]
+
+
+# -- keys that vanish -------------------------------------------------------------------------------------
+
+
+def fill(storage: RedisStorage) -> None:
+    storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"f", (object_key(1),))]))
+
+
+def test_a_flushed_server_is_noticed_by_every_call(storage: RedisStorage, client: redis.Redis) -> None:
+    fill(storage)
+    client.flushall()
+    calls = (
+        storage.epoch,
+        lambda: storage.read([b"a"]),
+        lambda: storage.view([b"a"], []),
+        lambda: storage.scan(b"", LAST),
+        lambda: storage.locate([object_key(1)]),
+        lambda: storage.load([1]),
+        lambda: storage.scan_index(b"", 1),
+        lambda: storage.scan_frames(0, 1),
+        storage.usage,
+        lambda: storage.publish(Batch(records={b"b": b"2"})),
+        lambda: storage.exclusive().__enter__(),
+    )
+    for call in calls:
+        with pytest.raises(IntegrityError, match="not the one that was opened"):
+            call()
+    assert client.keys("*") == []
+    assert storage.verify() != []
+
+
+def test_a_store_that_replaced_another_is_not_taken_for_it(
+    server: Server, storage: RedisStorage, client: redis.Redis
+) -> None:
+    fill(storage)
+    client.flushall()
+    with closing(RedisStorage(server.url)) as new:
+        fill(new)
+        with pytest.raises(IntegrityError, match="not the one that was opened"):
+            storage.publish(Batch(records={b"b": b"2"}))
+        assert new.scan(b"", LAST) == [(b"a", b"1")]
+
+
+@pytest.mark.parametrize("name", ["meta", "records", "frames", "index"])
+def test_a_store_that_lost_one_of_its_keys_is_refused(
+    server: Server, storage: RedisStorage, client: redis.Redis, name: str
+) -> None:
+    fill(storage)
+    client.delete(keys_of("ckpt")[name])
+    for call in (lambda: storage.read([b"x"]), lambda: storage.publish(Batch(records={b"b": b"2"}))):
+        with pytest.raises(IntegrityError):
+            call()
+    assert len(storage.verify()) == 1
+    if name == "meta":
+        with pytest.raises(IntegrityError, match="'meta'"):
+            RedisStorage(server.url)
+        with pytest.raises(IntegrityError, match="'meta'"):
+            RedisStorage(server.url, create=False)
+        assert client.exists(keys_of("ckpt")["meta"]) == 0
+
+
+def test_a_part_that_is_missing_is_noticed(storage: RedisStorage, client: redis.Redis) -> None:
+    storage.publish(Batch(records={b"%d" % n: b"" for n in range(9)}, frames=[Frame(0, b"f", ())] * 3))
+    client.zremrangebyrank(keys_of("ckpt")["records"], 3, 3)
+    with pytest.raises(IntegrityError, match="'records'"):
+        storage.read([b"5"])
+
+
+def test_a_key_that_another_program_overwrote_is_named(
+    server: Server, storage: RedisStorage, client: redis.Redis
+) -> None:
+    fill(storage)
+    client.set(keys_of("ckpt")["records"], "mine")
+    for call in (lambda: storage.read([b"a"]), lambda: storage.publish(Batch(records={b"b": b"2"}))):
+        with pytest.raises(NotAStoreError):
+            call()
+    with pytest.raises(NotAStoreError, match="records"):
+        RedisStorage(server.url)
+
+
+def test_an_eviction_policy_that_loses_keys_is_told_by_verify(storage: RedisStorage, client: redis.Redis) -> None:
+    fill(storage)
+    assert storage.verify() == []
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    (sentence,) = storage.verify()
+    assert "allkeys-lru" in sentence
+
+
+# -- memory -----------------------------------------------------------------------------------------------
+
+
+def test_a_full_server_refuses_what_adds_and_writes_no_half(storage: RedisStorage, client: redis.Redis) -> None:
+    numbers = storage.publish(
+        Batch(records={b"a": b"1", b"b": b"1"}, frames=[Frame(0, bytes(50_000), (object_key(n),)) for n in range(4)])
+    )
+    before = (storage.epoch(), storage.scan(b"", LAST), storage.scan_frames(0, 9), storage.usage())
+    client.config_set("maxmemory", 1_000_000)
+    for batch in (
+        Batch(frames=[Frame(0, b"x", (object_key(9),))]),
+        Batch(records={b"a": b"2"}),
+        Batch(records={b"a": None, b"c": b"3"}, frames=[Frame(0, b"x", ())]),
+    ):
+        with pytest.raises(StoreUnavailableError, match="maxmemory; nothing was written"):
+            storage.publish(batch)
+    assert (storage.epoch(), storage.scan(b"", LAST), storage.scan_frames(0, 9), storage.usage()) == before
+    # What frees memory goes on: removals, and a collector, also one that writes a little to free more.
+    storage.publish(Batch({b"a": b"1"}, {b"a": None}))
+    with storage.exclusive() as session:
+        (new,) = session.write(Batch(frames=[Frame(0, b"packed", (object_key(0),))]))
+        session.forget([object_key(1)])
+        session.drop(numbers)
+    assert storage.scan(b"", LAST) == [(b"b", b"1")]
+    assert storage.scan_frames(0, 9) == [(new, 0, 6)]
+    assert storage.locate([object_key(0), object_key(1)])[object_key(0)] == Place(new, 0)
+    client.config_set("maxmemory", 0)
+    storage.publish(Batch(records={b"a": b"2"}))
+    assert storage.read([b"a"]) == [b"2"]
+
+
+# -- having the store to oneself --------------------------------------------------------------------------
+
+_HOLDER = """
+import sys, time
+from ckpt.storage.base import Batch
+from ckpt.storage.redis import RedisStorage
+storage = RedisStorage(sys.argv[1])
+with storage.exclusive() as session:
+    session.write(Batch(records={b"a": b"half"}))
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_holder_that_dies_keeps_writers_for_ten_seconds_at_most(
+    server: Server, storage: RedisStorage, client: redis.Redis
+) -> None:
+    storage.publish(Batch(records={b"a": b"1"}))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDER, server.url], stdout=subprocess.PIPE, cwd=ROOT, env=os.environ
+    )
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"held\n"
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    lock = keys_of("ckpt")["lock"]
+    assert 0 < client.pttl(lock) <= LEASE_MS <= 10_000
+    client.pexpire(lock, 300)
+    started = time.monotonic()
+    storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+    assert 0.1 < time.monotonic() - started < 5
+    assert storage.read([b"a"]) == [b"2"]
+
+
+def test_a_holder_renews_its_lock_with_every_call(storage: RedisStorage, client: redis.Redis) -> None:
+    lock = keys_of("ckpt")["lock"]
+    with storage.exclusive() as session:
+        calls = (
+            session.epoch,
+            lambda: session.read([b"a"]),
+            lambda: session.scan(b"", LAST),
+            lambda: session.locate([object_key(1)]),
+            lambda: session.load([1]),
+            lambda: session.scan_index(b"", 1),
+            lambda: session.scan_frames(0, 1),
+        )
+        for call in calls[1:]:
+            client.pexpire(lock, 1000)
+            call()
+            assert client.pttl(lock) > 5000
+    assert client.exists(lock) == 0
+
+
+@pytest.mark.parametrize("others", ["nobody", "a writer", "another holder"])
+def test_a_holder_that_lost_its_lock_applies_nothing(
+    server: Server, storage: RedisStorage, client: redis.Redis, others: str
+) -> None:
+    storage.publish(Batch(records={b"a": b"1", b"b": b"1"}))
+    with closing(RedisStorage(server.url)) as other:
+        with pytest.raises(ConflictError, match="held for too long"), storage.exclusive() as session:
+            session.write(Batch(records={b"a": b"mine", b"b": None}))
+            client.delete(keys_of("ckpt")["lock"])
+            if others == "a writer":
+                other.publish(Batch(records={b"c": b"theirs"}))
+            elif others == "another holder":
+                context = other.exclusive()
+                context.__enter__().write(Batch(records={b"c": b"theirs"}))
+        if others == "another holder":
+            # The loser did not take the lock of the other away.
+            assert client.exists(keys_of("ckpt")["lock"]) == 1
+            context.__exit__(None, None, None)
+        wanted = [(b"a", b"1"), (b"b", b"1")] + ([(b"c", b"theirs")] if others != "nobody" else [])
+        assert other.scan(b"", LAST) == wanted
+
+
+def test_a_reader_with_a_lost_lock_is_told_at_once(storage: RedisStorage, client: redis.Redis) -> None:
+    with pytest.raises(ConflictError), storage.exclusive() as session:
+        client.delete(keys_of("ckpt")["lock"])
+        session.read([b"a"])
+
+
+def test_waiting_for_the_lock_ends(server: Server, storage: RedisStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_storage, "_LOCK_SECONDS_MAX", 0.2)
+    with closing(RedisStorage(server.url)) as other, other.exclusive():
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            storage.publish(Batch(records={b"a": b"1"}))
+        with pytest.raises(StoreUnavailableError, match="locked"), storage.exclusive():
+            pass
+    storage.publish(Batch(records={b"a": b"2"}))
+
+
+def test_what_the_server_remembers_of_senders_is_bounded(storage: RedisStorage, client: redis.Redis) -> None:
+    done = keys_of("ckpt")["done"]
+    client.hset(done, mapping={f"old.{n}": "1 1 7" for n in range(1100)})
+    for _ in range(5):
+        with closing(RedisStorage(storage.url)) as handle:
+            handle.publish(Batch(records={b"a": b"1"}))
+    assert 1005 - 100 <= client.hlen(done) <= 1105 - 90
