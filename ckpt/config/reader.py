@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from ckpt.config.documents import SECTIONS, kind_of
-from ckpt.config.durations import DURATION_FORMS, parse_duration
 from ckpt.config.settings import IN_QUERY, Config
 from ckpt.errors import InvalidInputError
+from ckpt.repository.durations import DURATION_FORMS, parse_duration
 
 _SCHEMES: Final = {
     "memory": "memory",

@@ -21,6 +21,11 @@ def uuid6_text(ticks: int) -> str:
     return f"{high:08x}-{middle:04x}-6{low:03x}-{0x8000 | tail >> 48 & 0x3FFF:04x}-{tail & 0xFFFFFFFFFFFF:012x}"
 
 
+def now_ms() -> int:
+    """Return the present moment in milliseconds since 1970, as lifetimes count it."""
+    return time.time_ns() // 1_000_000
+
+
 def next_checkpoint_id(greatest: str) -> str:
     """Return a new id that sorts behind `greatest`."""
     made = uuid6_text(time.time_ns() // 100)

@@ -7,7 +7,7 @@ a moment is a time and an order at once, and a fork sees exactly the versions up
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ckpt.history.commits import StoredValue
@@ -77,8 +77,8 @@ class ItemRecord(NamedTuple):
         return ItemRecord(
             tuple(_each(namespace, str, _ITEM)),
             name,
-            tuple(version_of(fields) for fields in _split(recent, _VERSION)),
-            tuple(Older(*fields) for fields in _split(older, _OLDER)),
+            tuple([version_of(fields) for fields in _split(recent, _VERSION)]),
+            tuple([Older(*fields) for fields in _split(older, _OLDER)]) if older else (),
             Lease(*shaped(lease, (int, int), _ITEM)) if lease is not None else None,
         )
 
@@ -109,16 +109,17 @@ def version_of(fields: Sequence[Any]) -> Version:
     return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors)
 
 
-def _split(fields: list[Any], shape: tuple[Any, ...]) -> Iterable[list[Any]]:
+def _split(fields: list[Any], shape: tuple[Any, ...]) -> list[list[Any]]:
     width = len(shape)
+    if len(fields) == width:
+        return [shaped(fields, shape, _ITEM)]
     if len(fields) % width:
         raise damaged(_ITEM)
-    for start in range(0, len(fields), width):
-        yield shaped(fields[start : start + width], shape, _ITEM)
+    return [shaped(fields[start : start + width], shape, _ITEM) for start in range(0, len(fields), width)]
 
 
 def _each(fields: list[Any], kind: type, what: str) -> list[Any]:
-    if not all(isinstance(field, kind) for field in fields):
+    if {*map(type, fields)} - {kind}:
         raise damaged(what)
     return fields
 

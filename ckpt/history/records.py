@@ -11,7 +11,8 @@ _LINE = (str, str | None, str | None, int, int, int)
 _BASE = (int, int, str | None, int)
 _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
-_THREAD = (str, int, str, list, int, int, list | None, int, bool, list)
+_THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None)
+_LIFETIME = (int, int, bool)
 
 
 class Line(NamedTuple):
@@ -63,6 +64,17 @@ class Reset(NamedTuple):
     depth: int = 0
 
 
+class Lifetime(NamedTuple):
+    """How long a thread lives after a write: `ttl` in milliseconds (0: for ever), and when it `expires` (since 1970).
+
+    `own`: it was given to this thread, and does not change with the policy of who writes.
+    """
+
+    ttl: int
+    expires: int
+    own: bool
+
+
 class ThreadRecord(NamedTuple):
     """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base."""
 
@@ -76,20 +88,22 @@ class ThreadRecord(NamedTuple):
     forks: int = 0
     deleted: bool = False
     resets: tuple[Reset, ...] = ()
+    lifetime: Lifetime | None = None
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
         base = [self.base.thread, self.base.moment, self.base.bare, self.base.made] if self.base else None
         resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
         fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
-        return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets])
+        lifetime = list(self.lifetime) if self.lifetime is not None else None
+        return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets, lifetime])
 
     @staticmethod
     def decode(number: int, record: bytes) -> ThreadRecord:
         """Undo `encode`, or raise DamagedRecordError."""
         what = f"thread number {number}"
         fields = shaped(unseal(keys.thread_key(number), record, what), _THREAD, what)
-        name, sequence, greatest, root, count, digest, base, forks, deleted, resets = fields
+        name, sequence, greatest, root, count, digest, base, forks, deleted, resets, lifetime = fields
         return ThreadRecord(
             number,
             name,
@@ -101,7 +115,12 @@ class ThreadRecord(NamedTuple):
             forks,
             deleted,
             tuple(Reset(*shaped(reset, _RESET, what)) for reset in resets),
+            Lifetime(*shaped(lifetime, _LIFETIME, what)) if lifetime is not None else None,
         )
+
+    def lapsed(self, now: int) -> bool:
+        """Whether the thread's lifetime is over at `now`, in milliseconds since 1970."""
+        return self.lifetime is not None and 0 < self.lifetime.expires <= now
 
     def advanced(self, line: Line, greatest: str) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""

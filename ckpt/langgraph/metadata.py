@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS
+from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, CheckpointMetadata
+from langgraph.checkpoint.serde.base import SerializerProtocol
+
+from ckpt.errors import CkptError
+from ckpt.history.commits import StoredValue
+from ckpt.repository.writer import Typed
+from ckpt.values.kinds import TAG
+from ckpt.values.serializer import Serializer
+
+_PLAIN = Serializer()
 
 _SECRET = re.compile(
     r"passw|pwd|secret|token|api[_\-. ]?key|access[_\-. ]?key|private[_\-. ]?key|credential|authori[sz]ation|bearer",
@@ -53,3 +62,17 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(_equal, a, b))
     return bool(a == b)
+
+
+def dump_metadata(serde: SerializerProtocol, metadata: Mapping[str, Any]) -> Typed:
+    """Serialize metadata: by the built-in serializer when it is plain, so that it can be read under any serde."""
+    try:
+        return Typed(*_PLAIN.dumps_typed(metadata))
+    except CkptError:
+        return Typed(*serde.dumps_typed(metadata))
+
+
+def load_metadata(serde: SerializerProtocol, value: StoredValue, data: bytes) -> CheckpointMetadata:
+    """Undo `dump_metadata`."""
+    loads = _PLAIN.loads_typed if value.type == TAG else serde.loads_typed
+    return cast(CheckpointMetadata, loads((value.type, data)))

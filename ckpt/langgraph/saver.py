@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,16 +29,15 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
-from ckpt.errors import CkptError, InvalidInputError
+from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.langgraph.history import delta_history
-from ckpt.langgraph.metadata import matches, merged_metadata
-from ckpt.langgraph.shared import Done, Shared, config_of, place, several, warn_encrypted
+from ckpt.langgraph.metadata import dump_metadata, load_metadata, matches, merged_metadata
+from ckpt.langgraph.shared import Done, Shared, config_of, next_version, place, several, warn_encrypted
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
-from ckpt.values.serializer import Serializer
 
 if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey
@@ -58,8 +58,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
     values (LangGraph's own by default). A `put` of more than `max_checkpoint_size` bytes raises StateTooLargeError
     with nothing written. `configurable_keys` names the configurable values to keep in the metadata; by default all
     plain ones whose names do not look like secrets. With `on_conflict="error"` a put whose parent is no longer the
-    head raises HeadMovedError; by default both are kept, as two heads. Thread ids that are not strings become
-    `str(thread_id)`.
+    head raises HeadMovedError; by default both are kept, as two heads. `ttl` is how long a thread lives after its last
+    write ("30d"), `retention` which checkpoints are kept of each thread ("keep_latest", {"keep_last": 50}). Thread ids
+    that are not strings become `str(thread_id)`.
 
     Safe for many threads, event loops and processes. Usable with `with` and `async with`, which close it.
     """
@@ -72,6 +73,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
         graph: str = "",
         encryption_key: EncryptionKey | None = None,
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        ttl: str | timedelta | Mapping[str, object] | None = None,
+        retention: str | Mapping[str, object] | None = None,
         configurable_keys: Collection[str] | None = None,
         on_conflict: str = "keep",
     ) -> None:
@@ -80,11 +83,16 @@ class CkptSaver(BaseCheckpointSaver[str]):
             raise InvalidInputError(f"on_conflict={on_conflict!r} is neither 'keep' nor 'error'")
         if isinstance(configurable_keys, str):
             raise InvalidInputError("configurable_keys takes a collection of names, not one string")
-        limit = max_checkpoint_size
-        self._shared = Shared.of(store, graph=graph, encryption_key=encryption_key, max_checkpoint_size=limit)
+        self._shared = Shared.of(
+            store,
+            graph=graph,
+            encryption_key=encryption_key,
+            max_checkpoint_size=max_checkpoint_size,
+            ttl=ttl,
+            retention=retention,
+        )
         self._configurable_keys = None if configurable_keys is None else frozenset(configurable_keys)
         self._expect_head = on_conflict == "error"
-        self._plain = Serializer()
         if isinstance(serde, EncryptedSerializer):
             warn_encrypted()
 
@@ -164,7 +172,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 parent_id=get_checkpoint_id(config) or None,
                 timestamp=timestamp if isinstance(timestamp, str) else None,
                 header=Typed(*serde.dumps_typed(header)),
-                metadata=self._dump_metadata(merged_metadata(config, metadata, self._configurable_keys)),
+                metadata=dump_metadata(serde, merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
                     name: Channel(partial(_typed, serde, value), unchanged(name)) for name, value in values.items()
                 },
@@ -193,16 +201,6 @@ class CkptSaver(BaseCheckpointSaver[str]):
         if typed:
             self.repository.put_writes(thread, namespace, checkpoint_id, task_id, task_path, typed)
 
-    def _dump_metadata(self, metadata: Mapping[str, Any]) -> Typed:
-        try:
-            return Typed(*self._plain.dumps_typed(metadata))
-        except CkptError:
-            return Typed(*self.serde.dumps_typed(metadata))
-
-    def _load_metadata(self, value: StoredValue, data: bytes) -> CheckpointMetadata:
-        loads = self._plain.loads_typed if value.type == "ckpt" else self.serde.loads_typed
-        return cast(CheckpointMetadata, loads((value.type, data)))
-
     def _versions(self, header: StoredValue) -> ChannelVersions:
         known = self._shared.versions.get(header.rope)
         if known is None:
@@ -221,7 +219,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
         thread, namespace = place(config)
         checkpoint_id = get_checkpoint_id(config)
         stored = self.repository.read(thread, namespace, checkpoint_id or None)
-        return self._tuples([stored])[0] if stored is not None else None
+        found = self._tuples([stored]) if stored is not None else ()
+        return found[0] if found else None
 
     def list(
         self,
@@ -250,7 +249,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         for stored in self._candidates(config, before):
             if left is not None and left <= 0:
                 break
-            if wanted and not matches(self._load_metadata(stored.commit.metadata, self._metadata(stored)), wanted):
+            if wanted and not self._matches(stored, wanted):
                 continue
             batch.append(stored)
             if left is not None:
@@ -260,8 +259,12 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 batch, size = [], min(4 * size, _PAGE_MAX)
         yield from self._tuples(batch)
 
-    def _metadata(self, stored: StoredCheckpoint) -> bytes:
-        return self.repository.load([stored.commit.metadata])[0]
+    def _matches(self, stored: StoredCheckpoint, wanted: dict[str, Any]) -> bool:
+        loaded = self.repository.load_all([stored], lambda each: [each.commit.metadata])
+        return any(matches(load_metadata(self.serde, each.commit.metadata, data), wanted) for each, (data,) in loaded)
+
+    def _metadata(self, commit: Commit) -> CheckpointMetadata:
+        return load_metadata(self.serde, commit.metadata, self.repository.load([commit.metadata])[0])
 
     def _candidates(self, config: RunnableConfig | None, before: str | None) -> Iterator[StoredCheckpoint]:
         if config is None:
@@ -282,18 +285,14 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 yield found
 
     def _tuples(self, batch: Sequence[StoredCheckpoint]) -> Sequence[CheckpointTuple]:
-        values: list[StoredValue] = []
-        for stored in batch:
-            values += [stored.commit.header, stored.commit.metadata, *stored.commit.channels.values()]
-            values += [StoredValue(write.type, write.rope) for write in stored.writes]
-        loaded = iter(zip(values, self.repository.load(values), strict=True)) if values else iter(())
-        return [self._tuple(stored, loaded) for stored in batch]
+        loaded = self.repository.load_all(batch)
+        return [self._tuple(stored, zip(stored.values(), data, strict=True)) for stored, data in loaded]
 
     def _tuple(self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]]) -> CheckpointTuple:
         loads = self.serde.loads_typed
         header, data = next(loaded)
         checkpoint = loads((header.type, data))
-        metadata = self._load_metadata(*next(loaded))
+        metadata = load_metadata(self.serde, *next(loaded))
         checkpoint["id"] = stored.checkpoint_id
         if stored.commit.timestamp is not None:
             checkpoint["ts"] = stored.commit.timestamp
@@ -345,8 +344,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
             )
 
     def _run_id(self, commit: Commit) -> object:
-        metadata = self._load_metadata(commit.metadata, self.repository.load([commit.metadata])[0])
-        return str(metadata.get("run_id"))
+        return str(self._metadata(commit).get("run_id"))
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread whole, in constant time and space. Raises ThreadNotFoundError, AlreadyExistsError."""
@@ -382,8 +380,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         `current` may be None or any int, float or string version, those of other savers included.
         """
-        number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
-        return f"{number + 1:032}"
+        return next_version(current)
 
     # -- async ------------------------------------------------------------------------------------------
 

@@ -49,11 +49,13 @@ class Shared:
                 f"graph={graph!r}, but the repository was opened on graph {store.graph!r}",
                 hints=["open the repository with that graph, or leave graph= out"],
             )
-        if encryption_key is not None:
-            raise InvalidInputError(
-                "encryption_key= was given together with a repository that is open already",
-                hints=["open the repository with it"],
-            )
+        policies = {"encryption_key": encryption_key, "ttl": options.get("ttl"), "retention": options.get("retention")}
+        for name, given in policies.items():
+            if given is not None:
+                raise InvalidInputError(
+                    f"{name}= was given together with a repository that is open already",
+                    hints=["open the repository with it"],
+                )
         return cls(store, owned=False)
 
     def pool(self) -> ThreadPoolExecutor:
@@ -105,3 +107,9 @@ def warn_encrypted() -> None:
             "stored only once. Values stay readable; the store grows as with other savers. CkptSaver(…, "
             "encryption_key=…) encrypts everything, metadata included, and still stores equal values once."
         )
+
+
+def next_version(current: Any) -> str:
+    """Return the version after `current`, whichever saver made it: zero-padded, so that versions sort by age."""
+    number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
+    return f"{number + 1:032}"

@@ -5,9 +5,11 @@ from ckpt.repository.engine import Engine, StoredCheckpoint
 from ckpt.repository.fsck import FsckReport, Problem
 from ckpt.repository.gc import GcReport
 from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo
+from ckpt.repository.memory import Memory, MemoryChange, MemoryItem, MemoryVersion, Put
+from ckpt.repository.opening import open_repository
 from ckpt.repository.operations import Operation
 from ckpt.repository.prune import PruneReport
-from ckpt.repository.repository import Diff, Repository, open_repository
+from ckpt.repository.repository import Diff, Repository
 from ckpt.repository.scopes import GraphInfo
 from ckpt.repository.stats import ChannelStats, Stats
 from ckpt.repository.thread import Thread
@@ -24,9 +26,14 @@ __all__ = [
     "FsckReport",
     "GcReport",
     "GraphInfo",
+    "Memory",
+    "MemoryChange",
+    "MemoryItem",
+    "MemoryVersion",
     "Operation",
     "Problem",
     "PruneReport",
+    "Put",
     "Repository",
     "Stats",
     "StoredCheckpoint",

@@ -17,6 +17,7 @@ from ckpt.history.commits import Commit, StoredValue, decode_commit
 from ckpt.objects.cache import Cache
 from ckpt.objects.ids import ObjectId
 from ckpt.objects.store import ObjectStore
+from ckpt.repository.lifetimes import Lifetimes
 from ckpt.storage.base import Storage
 from ckpt.values.rope import assemble, whole
 
@@ -40,8 +41,9 @@ class _Belief:
 class Core:
     """The shared state of one open repository. Safe for many threads."""
 
-    def __init__(self, storage: Storage, *, max_checkpoint_size: int) -> None:
+    def __init__(self, storage: Storage, *, max_checkpoint_size: int, lifetimes: Lifetimes | None = None) -> None:
         self.storage = storage
+        self.lifetimes = lifetimes or Lifetimes()
         self.max_checkpoint_size = max_checkpoint_size
         self._belief = _Belief(storage.epoch())
         self.objects = ObjectStore(storage)

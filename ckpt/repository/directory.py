@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.records import (
     Base,
     Line,
@@ -21,6 +21,7 @@ from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
 GHOSTS_MAX = 4096
+_PAGE = 1000
 _GHOST_SIZE = 8
 
 
@@ -77,12 +78,13 @@ class Directory:
         return Place(None, raw)
 
     def find(self, name: str, reading: Reading | None = None) -> tuple[ThreadRecord, bytes] | None:
-        """Return the thread that has this name now, and its record's bytes; None when there is none."""
+        """Return the thread that has this name now, and its record's bytes; None when there is none, or it expired."""
         reading = reading or self._core.storage
         record, _ = self.name_record(name, reading)
         if record is None or record.thread is None:
             return None
-        return self.by_number(record.thread, reading)
+        found = self.by_number(record.thread, reading)
+        return found if not found[0].lapsed(clock.now_ms()) else None
 
     def by_number(self, number: int, reading: Reading | None = None) -> tuple[ThreadRecord, bytes]:
         """Return a thread that must exist, deleted ones with forks included."""
@@ -106,6 +108,18 @@ class Directory:
         for key, record in rows:
             yield NameRecord.decode(key, record)
 
+    def threads(self) -> Iterator[ThreadRecord]:
+        """Yield every thread that has a name and has not expired."""
+        numbers = [record.thread for record in self.names() if record.thread is not None]
+        now = clock.now_ms()
+        for start in range(0, len(numbers), _PAGE):
+            page = numbers[start : start + _PAGE]
+            for number, raw in zip(page, self._core.storage.read([keys.thread_key(n) for n in page]), strict=True):
+                # One that was collected between the two looks is gone with its name.
+                thread = ThreadRecord.decode(number, raw) if raw is not None else None
+                if thread is not None and not thread.deleted and not thread.lapsed(now):
+                    yield thread
+
     def create(
         self,
         name: str,
@@ -117,16 +131,23 @@ class Directory:
     ) -> tuple[ThreadRecord, Change]:
         """Return a new thread of this name, and the change that creates it (its own record left out)."""
         record, raw = place or self.place(name)
+        former = record.former if record is not None else ()
+        expected: dict[bytes, bytes | None] = {}
+        records: dict[bytes, bytes | None] = {}
+        if record is not None and record.thread is not None:
+            # Only a thread that has expired is replaced by a new one.
+            old, old_raw = self.by_number(record.thread)
+            old_key = keys.thread_key(old.number)
+            expected[old_key], records[old_key] = old_raw, old._replace(deleted=True).encode()
+            former = (*former, old.number)
         name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
         counter = raw[keys.COUNTERS]
         number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
-        thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base)
-        named = record._replace(thread=number) if record else NameRecord(name, number)
-        expected = {keys.COUNTERS: counter, name_key: raw[name_key]}
-        records: dict[bytes, bytes | None] = {
-            keys.COUNTERS: seal(keys.COUNTERS, number + 1),
-            name_key: named.encode(),
-        }
+        lifetime = self._core.lifetimes.renewed(None, clock.now_ms())
+        thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime)
+        named = record._replace(thread=number, former=former) if record else NameRecord(name, number)
+        expected |= {keys.COUNTERS: counter, name_key: raw[name_key]}
+        records |= {keys.COUNTERS: seal(keys.COUNTERS, number + 1), name_key: named.encode()}
         if record is None:
             expected[bucket_key] = raw[bucket_key]
             counted = decode_census(bucket_key, raw[bucket_key]).toggled(name_key, 1)
@@ -141,6 +162,13 @@ class Directory:
         freed = record._replace(thread=None, former=(*record.former, thread.number))
         key = keys.name_key(thread.name)
         return Change({key: raw}, {key: freed.encode()})
+
+    def forgotten(self, name: str) -> Change:
+        """Return the change that removes the record of a name (which the caller compares)."""
+        name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
+        raw = self._core.storage.read([bucket_key])[0]
+        counted = decode_census(bucket_key, raw).toggled(name_key, -1)
+        return Change({bucket_key: raw}, {bucket_key: encode_census(bucket_key, counted), name_key: None})
 
     def is_ghost(self, record: NameRecord, checkpoint_id: str) -> bool:
         """Return whether this checkpoint belonged to a thread of that name that has been collected."""

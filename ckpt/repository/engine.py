@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from heapq import merge
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from ckpt.errors import InvalidInputError
-from ckpt.history import keys
+from ckpt.errors import IntegrityError, InvalidInputError
+from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.lifetimes import Lifetimes
+from ckpt.repository.listing import Listing
 from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
+from ckpt.repository.retention import Retention
 from ckpt.repository.scopes import GRAPH, within
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.upkeep import Upkeep
 from ckpt.repository.writer import NewCheckpoint, Stored, Typed, Writer
 from ckpt.storage.base import Storage
 from ckpt.values.serializer import Serializer
@@ -38,11 +41,17 @@ class StoredCheckpoint(NamedTuple):
     commit: Commit
     writes: list[PendingWrite]
 
+    def values(self) -> list[StoredValue]:
+        """Return all that belongs to it: header, metadata, the channels in their order, the pending writes in theirs."""
+        written = (StoredValue(write.type, write.rope) for write in self.writes)
+        return [self.commit.header, self.commit.metadata, *self.commit.channels.values(), *written]
+
 
 class Engine:
     """Checkpoints as frameworks write and read them: serialized by the caller, named by thread and id.
 
-    `graph` says whose threads these are: graphs that share a store do not see each other's.
+    `graph` says whose threads these are: graphs that share a store do not see each other's. `ttl` and `retention`
+    are the policies of `Lifetimes.of` and `Retention.of`.
     """
 
     def __init__(
@@ -51,13 +60,15 @@ class Engine:
         *,
         graph: str = "",
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        ttl: object = None,
+        retention: object = None,
         types: Iterable[type] = (),
     ) -> None:
         if max_checkpoint_size <= 0:
             raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
         self.graph = graph
         self.storage = storage = within(storage, GRAPH, graph)
-        self._core = Core(storage, max_checkpoint_size=max_checkpoint_size)
+        self._core = Core(storage, max_checkpoint_size=max_checkpoint_size, lifetimes=Lifetimes.of(ttl))
         self._directory = Directory(self._core)
         self._recent = Recent(self._core)
         self._writer = Writer(self._core, self._directory, self._recent)
@@ -65,10 +76,15 @@ class Engine:
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
         self._serializer = Serializer(types)
+        self._upkeep = Upkeep(
+            self._core, self._directory, self._admin, self._pruner, self._tags, Retention.of(retention)
+        )
 
     def put(self, new: NewCheckpoint) -> Stored:
         """Store a checkpoint that a framework serialized; see `Writer.put`."""
-        return self._writer.put(new)
+        stored = self._writer.put(new)
+        self._upkeep.written(stored.thread)
+        return stored
 
     def put_writes(
         self,
@@ -89,6 +105,7 @@ class Engine:
             return None
         found, current = known
         self._recent.saw(thread, Seen(found, current))
+        self._upkeep.read(found, current)
         return Timeline(self._core, found)
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
@@ -123,11 +140,16 @@ class Engine:
         current, raw = self.storage.read([keys.thread_key(number), key])
         if current is None or raw is None:
             return None
+        thread = last.thread
         if current != last.raw:
             thread = ThreadRecord.decode(number, current)
             if thread.deleted or (checkpoint_id is None and thread.root.head != wanted):
                 return None
             self._recent.saw(name, Seen(thread, current))
+        if thread.lifetime is not None:
+            if thread.lapsed(clock.now_ms()):
+                return None
+            self._upkeep.read(thread, current)
         events = self._recent.decoded(key, raw)
         if any(isinstance(event, Spill | Hidden) for event in events):
             return None
@@ -144,37 +166,49 @@ class Engine:
     ) -> Iterator[StoredCheckpoint]:
         """Yield the checkpoints of a thread, greatest id first, of one namespace or of all (None).
 
-        Commits are loaded in batches that grow with what is asked for. The iterator holds no lock and no
-        transaction, may be left half-read, and skips what is removed while it runs.
+        Commits are loaded in pages that grow with what is asked for. The iterator holds no lock and no transaction
+        and may be left half-read. What is removed while it runs is skipped, as far as it was not read ahead.
         """
-        timeline = self.timeline(thread)
-        if timeline is None:
-            return
-        names = timeline.namespaces() if namespace is None else [namespace]
-        sources = [timeline.newest_first(name, before=before) for name in names]
-        rows = sources[0] if len(sources) == 1 else _merged(sources)
+        listing = Listing(self._core, lambda: self.timeline(thread), namespace, before)
         size = 1
-        while page := list(islice(rows, size)):
-            commits = self._core.commits(found.put.commit for found in page if found.put is not None)
-            for found in page:
-                assert found.put is not None
-                yield StoredCheckpoint(
-                    thread,
-                    found.namespace,
-                    found.checkpoint_id,
-                    found.put.commit,
-                    commits[found.put.commit],
-                    timeline.writes(found),
-                )
+        while page := listing.page(size):
+            for found, oid, commit in page:
+                yield StoredCheckpoint(thread, found.namespace, found.checkpoint_id, oid, commit, found.writes)
             size = min(4 * size, _PAGE_MAX)
 
     def load(self, values: Sequence[StoredValue]) -> list[bytes]:
         """Return the bytes of values, in order, with a bounded number of round trips for all together."""
         return self._core.consistently(lambda: self._core.value_bytes(values))
 
+    def load_all(
+        self,
+        checkpoints: Sequence[StoredCheckpoint],
+        pick: Callable[[StoredCheckpoint], Sequence[StoredValue]] = StoredCheckpoint.values,
+    ) -> list[tuple[StoredCheckpoint, list[bytes]]]:
+        """Return checkpoints, in order, with the bytes of the values picked; those removed meanwhile are left out.
+
+        The number of round trips for all together is bounded, unless something was removed.
+        """
+        present = list(checkpoints)
+
+        def attempt() -> list[tuple[StoredCheckpoint, list[bytes]]]:
+            picked = [(stored, pick(stored)) for stored in present]
+            loaded = iter(self._core.value_bytes([value for _, values in picked for value in values]))
+            return [(stored, list(islice(loaded, len(values)))) for stored, values in picked]
+
+        def look_again() -> list[tuple[StoredCheckpoint, list[bytes]]]:
+            try:
+                return attempt()
+            except IntegrityError:
+                again = (self.read(stored.thread, stored.namespace, stored.checkpoint_id) for stored in present)
+                present[:] = [stored for stored in again if stored is not None]
+                raise
+
+        return self._core.consistently(look_again)
+
     def thread_names(self) -> list[str]:
         """Return the names of all threads, sorted."""
-        return sorted(record.name for record in self._directory.names() if record.thread is not None)
+        return sorted(thread.name for thread in self._directory.threads())
 
     def copy_thread(self, source: str, target: str) -> None:
         """Make `target` a full copy of `source`, pending writes included, in constant time and space."""
@@ -199,7 +233,3 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _merged(sources: Sequence[Iterator[Found]]) -> Iterator[Found]:
-    return merge(*sources, key=lambda found: found.checkpoint_id, reverse=True)

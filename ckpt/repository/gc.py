@@ -16,7 +16,7 @@ from functools import partial
 from itertools import islice
 
 from ckpt.errors import InvalidInputError
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord, ThreadRecord, decode_line, encode_line
@@ -153,11 +153,15 @@ class _Remover:
     def remove(self, until: float, dry_run: bool) -> int:
         """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be."""
         kept = self._undoable(until, dry_run)
+        lapsed = [thread for thread in self._threads() if not thread.deleted and thread.lapsed(clock.now_ms())]
+        if not dry_run:
+            for thread in lapsed:
+                self._admin.release_expired(thread.name)
         doomed = [thread for thread in self._threads() if thread.deleted and thread.number not in kept]
         if not dry_run:
             self._remove_threads(doomed)
             self._remove_hidden(kept)
-        return len(doomed)
+        return len(doomed) + (len(lapsed) if dry_run else 0)
 
     def _threads(self) -> Iterator[ThreadRecord]:
         for number, raw in thread_records(self._core.storage):
@@ -222,12 +226,14 @@ class _Remover:
             named, raw = self._directory.name_record(thread.name)
             assert named is not None
             former = tuple(number for number in named.former if number != thread.number)
-            remembered = (named.ghosts + b"".join(ghosts))[-8 * GHOSTS_MAX :]
-            records: dict[bytes, bytes | None] = {
-                key: None,
-                keys.name_key(thread.name): NameRecord(thread.name, named.thread, former, remembered).encode(),
-            }
+            # Of a thread that has expired nothing stays, its name included.
+            added = b"" if thread.lapsed(clock.now_ms()) else b"".join(ghosts)
+            name = NameRecord(thread.name, named.thread, former, (named.ghosts + added)[-8 * GHOSTS_MAX :])
             expected: dict[bytes, bytes | None] = {keys.name_key(thread.name): raw}
+            records: dict[bytes, bytes | None] = {key: None, keys.name_key(thread.name): name.encode()}
+            if name.thread is None and not name.former and not name.ghosts:
+                gone = self._directory.forgotten(name.name)
+                expected, records = expected | gone.expected, records | gone.records
             if thread.base is not None:
                 base, base_raw = self._directory.by_number(thread.base.thread)
                 expected[keys.thread_key(base.number)] = base_raw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 
@@ -46,7 +47,10 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class ThreadInfo:
-    """A thread: `status` is `idle`, `interrupted` or `error`; `updated` the head's timestamp."""
+    """A thread: `status` is `idle`, `interrupted` or `error`; `updated` the head's timestamp.
+
+    `expires` is when it goes if nothing is written to it any more, None if never.
+    """
 
     name: str
     checkpoints: int
@@ -56,6 +60,7 @@ class ThreadInfo:
     status: str
     bytes_logical: int
     forked_from: str | None
+    expires: datetime | None
 
 
 @dataclass(frozen=True, slots=True)

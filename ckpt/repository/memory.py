@@ -17,6 +17,7 @@ from ckpt.history import keys
 from ckpt.history.commits import StoredValue
 from ckpt.history.items import NAMESPACE_LABELS_MAX, TEXT_MAX
 from ckpt.history.records import Base
+from ckpt.objects.cache import Cache
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.memory_forget import Forgetter
@@ -25,6 +26,7 @@ from ckpt.repository.memory_writer import MemoryWriter, NewVersion, now
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.writer import Typed
 from ckpt.storage.base import Batch
+from ckpt.values.rope import rope_length
 from ckpt.values.serializer import Serializer
 
 DEFAULT_MEMORY = "default"
@@ -36,6 +38,9 @@ Moment = datetime | int
 _MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SWEEP = 500
+_VALUES_SIZE = 64 << 20
+_LIVE_FACTOR = 8
+"""How many times more bytes a live value takes than a stored one, roughly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,9 @@ class Memories:
         self.directory = Directory(core)
         self.admin = ThreadAdmin(core, self.directory)
         self.reader = MemoryReader(core, self.directory)
+        core.on_removal(self.reader.forget)
+        self.values: Cache[bytes, Mapping[str, Any]] = Cache(_VALUES_SIZE)
+        """Live values by their ropes, for those who only look at them."""
         self.writer = MemoryWriter(core, self.directory, self.reader)
 
     def names(self) -> list[str]:
@@ -145,12 +153,9 @@ class Memory:
         wanted = [_address(namespace, key) for namespace, key in addresses]
         labels = [_labels(prefix) for prefix in prefixes]
         moment = None if as_of is None else moment_of(as_of)
-        found, several = self._memories.reader.read(
+        return self._memories.reader.read(
             self.name, wanted, labels, as_of=moment, now=now() if moment is None else None
         )
-        for group in several:
-            group.sort(key=lambda entry: (-entry.version.moment, entry.namespace, entry.key))
-        return found, several
 
     def load(self, entries: Sequence[Entry | None]) -> list[MemoryItem | None]:
         """Return items with their values, in order, with a bounded number of round trips for all together."""
@@ -171,6 +176,19 @@ class Memory:
                 )
             )
         return items
+
+    def peek(self, entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
+        """Return the values of items to be looked at only: they are shared with whoever looks next."""
+        kept = self._memories.values
+        ropes = [entry.version.value.rope if entry.version.value is not None else b"" for entry in entries]
+        found, absent = kept.get_many(dict.fromkeys(ropes))
+        wanted = set(absent)
+        missing = {rope: entry for rope, entry in zip(ropes, entries, strict=True) if rope in wanted}
+        for rope, item in zip(missing, self.load(list(missing.values())), strict=True):
+            assert item is not None
+            found[rope] = item.value
+            kept.put(rope, item.value, _LIVE_FACTOR * rope_length(rope) + 500)
+        return [found[rope] for rope in ropes]
 
     def vectors(self, entries: Sequence[Entry]) -> list[bytes]:
         """Return what was put as `vectors` with each item, with a bounded number of round trips for all together."""
@@ -202,9 +220,7 @@ class Memory:
 
     # -- changing -------------------------------------------------------------------------------------
 
-    def put(
-        self, namespace: Namespace, key: str, value: Mapping[str, Any], *, ttl: timedelta | None = None
-    ) -> None:
+    def put(self, namespace: Namespace, key: str, value: Mapping[str, Any], *, ttl: timedelta | None = None) -> None:
         """Store an item, durably on return; `ttl` is how long it lives unless it is renewed.
 
         Raises UnstorableValueError for a value that would not come back equal, and InvalidInputError.
@@ -223,9 +239,7 @@ class Memory:
             address = _address(change.namespace, change.key)
             value: Typed | None = None
             if change.value is not None:
-                if not isinstance(change.value, Mapping):
-                    raise InvalidInputError(f"the value of {change.key!r} is no mapping but {type(change.value).__name__}")
-                value = Typed(*dumps(dict(change.value), path=change.key))
+                value = Typed(*dumps(_mapping(change.value, change.key), path=change.key))
             last[address] = NewVersion(address, value, _microseconds(change.ttl), change.vectors)
         if last:
             self._memories.writer.apply(self.name, list(last.values()))
@@ -241,9 +255,7 @@ class Memory:
         expired = [entry for entry in found if entry.expires is not None and entry.expires <= moment]
         count = 0
         for start in range(0, len(expired), _SWEEP):
-            page = [
-                NewVersion(Address(entry.namespace, entry.key), None) for entry in expired[start : start + _SWEEP]
-            ]
+            page = [NewVersion(Address(entry.namespace, entry.key), None) for entry in expired[start : start + _SWEEP]]
             count += self._memories.writer.apply(self.name, page, expired_at=moment)
         return count
 
@@ -296,7 +308,8 @@ class Memory:
         """Return what differs here, now or `as_of` a moment, against `other`, or against this memory itself.
 
         `since` is the moment at which the other side is taken; without one it is as it is now, and without
-        `other` it is empty. In the order of namespaces and keys. Equal values are recognised by their ids and not loaded.
+        `other` it is empty. In the order of namespaces and keys. Equal values are recognised by their ids, and
+        not loaded.
         """
         _, (after,) = self.read(prefixes=[()], as_of=as_of)
         before: list[Entry] = []
@@ -336,6 +349,12 @@ def when(moment: int) -> datetime:
     return _EPOCH + timedelta(microseconds=moment)
 
 
+def _mapping(value: object, key: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(f"the value of {key!r} is no mapping but of type {type(value).__name__}")
+    return dict(value)
+
+
 def _microseconds(ttl: timedelta | None) -> int:
     if ttl is None:
         return 0
@@ -346,7 +365,9 @@ def _microseconds(ttl: timedelta | None) -> int:
 
 def _labels(namespace: Namespace) -> tuple[str, ...]:
     if isinstance(namespace, str) or not all(isinstance(label, str) for label in namespace):
-        raise InvalidInputError(f"the namespace {namespace!r} is no sequence of texts", hints=["write ('users', 'ana')"])
+        raise InvalidInputError(
+            f"the namespace {namespace!r} is no sequence of texts", hints=["write it as in ('users', 'ana')"]
+        )
     labels = tuple(namespace)
     if len(labels) > NAMESPACE_LABELS_MAX or sum(len(keys.encode_text(label)) for label in labels) > TEXT_MAX:
         raise InvalidInputError(

@@ -6,6 +6,7 @@ What a fork sees stays. Works in bounded steps, each one transaction, and can be
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from ckpt.history import keys
 from ckpt.history.items import ItemRecord, Version, decode_namespace, encode_namespace
@@ -37,8 +38,7 @@ class Forgetter:
             return 0
         number = found[0].number
         return sum(
-            self._writer.atomically(name, lambda epoch, page=page: self._page(number, page, before, epoch))
-            for page in self._pages(number)
+            self._writer.atomically(name, partial(self._page, number, page, before)) for page in self._pages(number)
         )
 
     def _pages(self, number: int) -> Iterator[list[bytes]]:

@@ -20,6 +20,8 @@ from ckpt.repository.directory import Directory
 from ckpt.repository.versions import all_versions, at_moments
 
 _NAMES_MAX = 1024
+_WHOLE_SIZE = 64 << 20
+_ENTRY_SIZE = 1000
 _COUNTED_MAX = 256
 """Items of a namespace up to which the absence of one is proved by counting all of them."""
 
@@ -63,6 +65,13 @@ class Entry(NamedTuple):
     row: Row
 
 
+class _Snapshot(NamedTuple):
+    """All items below a prefix, in order, and the records of the threads they were read from."""
+
+    state: tuple[bytes | None, ...]
+    entries: list[Entry]
+
+
 class MemoryReader:
     """Reads the memories of one graph."""
 
@@ -70,7 +79,14 @@ class MemoryReader:
         self._core = core
         self._directory = directory
         self._known: Cache[str, Known] = Cache(_NAMES_MAX)
-        core.on_removal(self._known.clear)
+        self._whole: Cache[tuple[str, tuple[str, ...]], _Snapshot] = Cache(_WHOLE_SIZE)
+        self._rows: Cache[bytes, Row] = Cache(_WHOLE_SIZE)
+
+    def forget(self) -> None:
+        """Drop what is remembered of memories: something was removed from the store."""
+        self._known.clear()
+        self._whole.clear()
+        self._rows.clear()
 
     def known(self, name: str) -> Known | None:
         """Return where a memory lies as it was last seen, or look; None when there is none."""
@@ -103,44 +119,73 @@ class MemoryReader:
         as_of: int | None = None,
         now: int | None = None,
     ) -> tuple[list[Entry | None], list[list[Entry]]]:
-        """Return the item at each address, and per prefix all items whose namespace begins with it, in no order.
+        """Return the item at each address, and per prefix all items whose namespace begins with it.
 
-        All as of one moment of the store, and with `as_of` of the memory. Expired ones are left out if `now` is
-        given, the microseconds since 1970 to compare with. One round trip when the memory was read before.
+        Those changed last come first. All as of one moment of the store, and with `as_of` of the memory. Expired ones
+        are left out if `now` is given, the microseconds since 1970 to compare with. One round trip when the memory
+        was read before. What lies below a prefix is remembered, and read again only when the memory has changed.
         """
-        return self._core.consistently(lambda: self._read(name, addresses, prefixes, as_of, now))
 
-    def _read(
-        self,
-        name: str,
-        addresses: Sequence[Address],
-        prefixes: Sequence[tuple[str, ...]],
-        as_of: int | None,
-        now: int | None,
+        def attempt() -> tuple[list[Entry | None], list[list[Entry]]]:
+            remembered = self._remembering(name, addresses, prefixes) if as_of is None else None
+            return remembered or self._looking(name, addresses, prefixes, as_of)
+
+        found, whole = self._core.consistently(attempt)
+        return _living(found, now), [[each for each in _living(entries, now) if each] for entries in whole]
+
+    def _remembering(
+        self, name: str, addresses: Sequence[Address], prefixes: Sequence[tuple[str, ...]]
+    ) -> tuple[list[Entry | None], list[list[Entry]]] | None:
+        """Read when all that lies below the prefixes is remembered and the memory has not changed since, else None."""
+        known = [self._whole.get((name, prefix)) for prefix in prefixes]
+        if not prefixes or not all(known):
+            return None
+        looked = self.look(name, addresses)
+        if looked is None or any(each is None or each.state != looked.state for each in known):
+            return None
+        return self._entries(looked.items, looked, None), [each.entries for each in known if each is not None]
+
+    def _looking(
+        self, name: str, addresses: Sequence[Address], prefixes: Sequence[tuple[str, ...]], as_of: int | None
     ) -> tuple[list[Entry | None], list[list[Entry]]]:
         looked = self.look(name, addresses, prefixes)
         if looked is None:
             return [None] * len(addresses), [[] for _ in prefixes]
-        several = [looked.all(prefix) for prefix in prefixes]
-        found = self._entries([*looked.items, *(rows for group in several for rows in group)], looked, as_of, now)
-        entries = iter(found[len(addresses) :])
-        return found[: len(addresses)], [
-            [entry for _ in group if (entry := next(entries)) is not None] for group in several
-        ]
+        whole = [self._below(looked, prefix, as_of) for prefix in prefixes]
+        for prefix, entries in zip(prefixes, whole, strict=True):
+            # A lifetime changes without its memory: it is looked up every time.
+            if as_of is None and not any(entry.version.ttl for entry in entries):
+                self._whole.put((name, prefix), _Snapshot(looked.state, entries), _ENTRY_SIZE * (1 + len(entries)))
+        return self._entries(looked.items, looked, as_of), whole
 
-    def look(self, name: str, addresses: Sequence[Address], prefixes: Sequence[tuple[str, ...]] = ()) -> Look | None:
-        """Return the rows that a read or a write depends on, as of one moment; None when there is no such memory."""
+    def _below(self, looked: Look, prefix: tuple[str, ...], as_of: int | None) -> list[Entry]:
+        found = [entry for entry in self._entries(looked.all(prefix), looked, as_of) if entry is not None]
+        return sorted(found, key=lambda entry: (-entry.version.moment, entry.namespace, entry.key))
+
+    def look(
+        self,
+        name: str,
+        addresses: Sequence[Address],
+        prefixes: Sequence[tuple[str, ...]] = (),
+        *,
+        prove: bool = True,
+    ) -> Look | None:
+        """Return the rows that a read or a write depends on, as of one moment; None when there is no such memory.
+
+        Without `prove` an item that is not found is taken to be absent.
+        """
         while (known := self.known(name)) is not None:
-            looked = Look(known, name, addresses, prefixes)
+            looked = Look(known, name, addresses, prefixes, self._rows)
             if looked.read(self._core):
-                self._prove(looked)
+                if prove:
+                    self._prove(looked)
                 return looked
             self._known.drop(name)
         return None
 
     def entries(self, looked: Look) -> list[Entry | None]:
         """Return what stands at the addresses of a look, expired items included."""
-        return self._entries(looked.items, looked, None, None)
+        return self._entries(looked.items, looked, None)
 
     def _prove(self, looked: Look) -> None:
         """Raise DamagedRecordError when an item was not found that its small namespace counts."""
@@ -157,22 +202,24 @@ class MemoryReader:
                 raise missing("an item of a memory")
 
     def _entries(
-        self, items: Sequence[list[tuple[Segment, Row]]], looked: Look, as_of: int | None, now: int | None
+        self, items: Sequence[list[tuple[Segment, Row]]], looked: Look, as_of: int | None
     ) -> list[Entry | None]:
-        """Return what counts of each item, given its rows, the newest thread's first."""
+        """Return what counts of each item, given its rows, the newest thread's first; expired ones too."""
         entries: list[Entry | None] = [None] * len(items)
-        left = [(at, 0) for at, rows in enumerate(items) if rows]
+        left: list[tuple[int, int]] = []
+        for at, rows in enumerate(items):
+            if rows and as_of is None and rows[0][0].moment is None and rows[0][1].record.recent:
+                entries[at] = _entry(rows[0][1], rows[0][1].record.recent[-1])
+            elif rows:
+                left.append((at, 0))
         while left:
             pairs = [(items[at][depth][1].record, _until(items[at][depth][0], as_of)) for at, depth in left]
             deeper: list[tuple[int, int]] = []
             for (at, depth), version in zip(left, at_moments(pairs, self._core.objects.load), strict=True):
-                row = items[at][depth][1]
-                if version is None:
-                    deeper += [(at, depth + 1)] if depth + 1 < len(items[at]) else []
-                elif version.value is not None:
-                    expires = row.record.expiry(version)
-                    if now is None or expires is None or expires > now:
-                        entries[at] = Entry(row.record.namespace, row.record.key, version, expires, row)
+                if version is not None:
+                    entries[at] = _entry(items[at][depth][1], version)
+                elif depth + 1 < len(items[at]):
+                    deeper.append((at, depth + 1))
             left = deeper
         return entries
 
@@ -193,6 +240,21 @@ class MemoryReader:
         return self._core.consistently(attempt)
 
 
+def _entry(row: Row, version: Version) -> Entry | None:
+    record = row.record
+    if version.value is None:
+        return None
+    return Entry(record.namespace, record.key, version, record.expiry(version) if version.ttl else None, row)
+
+
+def _living(entries: Sequence[Entry | None], now: int | None) -> list[Entry | None]:
+    """Return entries with None for those that have expired."""
+    return [
+        None if now is not None and entry is not None and entry.expires is not None and entry.expires <= now else entry
+        for entry in entries
+    ]
+
+
 def _until(segment: Segment, as_of: int | None) -> int | None:
     if as_of is None or segment.moment is None:
         return segment.moment if as_of is None else as_of
@@ -203,9 +265,17 @@ class Look:
     """One look at the store: what is wanted of it, and what it said."""
 
     def __init__(
-        self, known: Known, name: str, addresses: Sequence[Address], prefixes: Sequence[tuple[str, ...]]
+        self,
+        known: Known,
+        name: str,
+        addresses: Sequence[Address],
+        prefixes: Sequence[tuple[str, ...]],
+        decoded: Cache[bytes, Row],
     ) -> None:
+        self._decoded = decoded
         self._named, self._name_key = known.named, keys.name_key(name)
+        self.state: tuple[bytes | None, ...] = ()
+        """The records of the memory's thread and its bases, one of which changes whenever an item does."""
         self._segments = known.segments
         self._addresses = [(address, keys.namespace_path(address.namespace)) for address in addresses]
         self._paths = {prefix: keys.namespace_path(prefix) for prefix in prefixes}
@@ -231,6 +301,7 @@ class Look:
         values, rows = core.storage.view(list(wanted), list(ranges))
         self.values = dict(zip(wanted, values, strict=True))
         self._ranges = dict(zip(ranges, rows, strict=True))
+        self.state = tuple([self.values[keys.thread_key(number)] for number, _ in self._segments])
         if self.values[self._name_key] != self._named:
             return False
         self.items = [list(self._item(address, path)) for address, path in self._addresses]
@@ -265,9 +336,21 @@ class Look:
             rows = self._ranges[keys.items_range(number, path)]
             self._count(number, path, rows)
             skipped = len(keys.thread_key(number))
-            for key, raw in rows:
-                found.setdefault(key[skipped:], []).append((segment, Row(key, raw, ItemRecord.decode(key, raw))))
+            for row in self._rows(rows):
+                found.setdefault(row.key[skipped:], []).append((segment, row))
         return list(found.values())
+
+    def _rows(self, rows: Sequence[tuple[bytes, bytes]]) -> Iterator[Row]:
+        """Decode rows, but for those that are as they were last seen."""
+        seen, _ = self._decoded.get_many(key for key, _ in rows)
+        new: list[Row] = []
+        for key, raw in rows:
+            row = seen.get(key)
+            if row is None or row.raw != raw:
+                row = Row(key, raw, ItemRecord.decode(key, raw))
+                new.append(row)
+            yield row
+        self._decoded.put_many((row.key, row, 3 * len(row.raw) + _ENTRY_SIZE) for row in new)
 
     def _count(self, number: int, path: bytes, rows: Iterable[tuple[bytes, bytes]]) -> None:
         """Raise DamagedRecordError unless the rows below a path are those that their namespaces count."""

@@ -99,7 +99,7 @@ class MemoryWriter:
         self, name: str, changes: Sequence[NewVersion], expired_at: int | None, epoch: int
     ) -> tuple[Batch, Draft, int]:
         addresses = [change.address for change in changes]
-        looked = self._reader.look(name, addresses)
+        looked = self._reader.look(name, addresses, prove=False)
         if looked is None and all(change.value is None for change in changes):
             return Batch(), Draft(), 0
         attempt = self._building_on(looked) if looked is not None else self._new(name)
@@ -189,7 +189,7 @@ class MemoryWriter:
             version = entry.version
             # Not for every read of an item that is read all the time.
             due = version.ttl and entry.expires is not None and until + version.ttl - entry.expires > version.ttl // 100
-            if due and record.recent[-1].moment == version.moment:
+            if due and record.recent and record.recent[-1].moment == version.moment:
                 expected[key] = raw
                 lease = Lease(version.moment, until + version.ttl)
                 records[key] = record._replace(lease=lease).encode(key)
@@ -215,5 +215,3 @@ def _line(name: str) -> str:
 def now() -> int:
     """Return the microseconds since 1970."""
     return time.time_ns() // 1000
-
-

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgpack
 
-from ckpt.encryption import protected
 from ckpt.errors import (
     HeadMovedError,
     InvalidInputError,
@@ -33,24 +31,22 @@ from ckpt.repository.engine import Engine
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
 from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
+from ckpt.repository.lifetimes import duration, expiry
+from ckpt.repository.memory import DEFAULT_MEMORY, Memories, Memory
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.plain import dumped, is_plain, same
 from ckpt.repository.prune import PruneReport
 from ckpt.repository.resolve import Resolver
-from ckpt.repository.scopes import GraphInfo, graphs
+from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.base import Storage
 from ckpt.storage.sqlite_file import FORMAT
-from ckpt.storage.urls import open_storage
 from ckpt.values.inert import inert
 from ckpt.values.kinds import TAG, Opaque
 from ckpt.values.rope import rope_length
 from ckpt.values.tree import Tree
-
-if TYPE_CHECKING:
-    from ckpt.encryption import EncryptionKey
 
 DEFAULT_GRACE = timedelta(days=14)
 """How long what was deleted can be brought back."""
@@ -74,10 +70,13 @@ class Repository(Engine):
         *,
         graph: str = "",
         max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
+        ttl: object = None,
+        retention: object = None,
         actor: str = "",
         types: Iterable[type] = (),
     ) -> None:
-        super().__init__(storage, graph=graph, max_checkpoint_size=max_checkpoint_size, types=types)
+        limit = max_checkpoint_size
+        super().__init__(storage, graph=graph, max_checkpoint_size=limit, ttl=ttl, retention=retention, types=types)
         self._operations = OperationLog(self._core, actor)
         parts = Parts(
             self._core,
@@ -91,6 +90,7 @@ class Repository(Engine):
         self._acts = Acts(parts, self._serializer)
         self._resolver = Resolver(self._core, self._directory, self._tags)
         self._collector = Collector(self._core)
+        self._memories = Memories(self._core.beside(within(storage, MEMORY, graph)), self._serializer)
 
     # -- reading as people do ---------------------------------------------------------------------------
 
@@ -104,13 +104,24 @@ class Repository(Engine):
         """The number of the store's format."""
         return FORMAT
 
+    def memory(self, name: str = DEFAULT_MEMORY) -> Memory:
+        """Return a handle for a memory of this graph, which need not exist yet."""
+        return Memory(self._memories, name)
+
+    def memories(self) -> list[str]:
+        """Return the names of this graph's memories, sorted."""
+        return self._memories.names()
+
     def graphs(self) -> list[GraphInfo]:
         """Return all graphs in this store, by name. The default graph, named "", is always one."""
         return graphs(self._core)
 
     def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
         """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
-        return self._core.consistently(lambda: self._resolver.resolve(revision, thread=thread, namespace=namespace))
+        read = partial(self._resolver.resolve, revision, thread=thread, namespace=namespace)
+        info = self._core.consistently(read)
+        self._upkeep.looked_at(info.thread)
+        return info
 
     def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
         """Return all threads, or those whose name matches a glob, the one written to last first."""
@@ -134,6 +145,7 @@ class Repository(Engine):
             status=head.status if head is not None and head.status in ("interrupted", "error") else "idle",
             bytes_logical=sum(info.bytes_logical for info in infos),
             forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
+            expires=expiry(browser.timeline.thread),
         )
 
     def log(
@@ -389,6 +401,18 @@ class Repository(Engine):
 
     # -- upkeep ---------------------------------------------------------------------------------------
 
+    def expire(self, thread: str, after: str | timedelta | None) -> datetime | None:
+        """Give a thread a lifetime of its own, counted from now and renewed by each write; None: it lives for ever.
+
+        Returns when it ends if nothing is written any more. Raises ThreadNotFoundError, InvalidInputError.
+        """
+        ttl = 0 if after is None else duration(after, "after") // timedelta(milliseconds=1)
+        return expiry(self._admin.set_lifetime(thread, ttl))
+
+    def sweep(self) -> int:
+        """Let go of the threads of this graph that have expired; return how many. `gc` does so, and frees them."""
+        return self._upkeep.sweep()
+
     def stats(self) -> Stats:
         """Return how much the whole store holds and where it goes; reads every commit of every graph once."""
         return collect_stats(self._core, self.format)
@@ -403,26 +427,3 @@ class Repository(Engine):
         See `Collector.collect`.
         """
         return self._collector.collect(grace=grace, dry_run=dry_run)
-
-
-def open_repository(
-    url: str | Path,
-    *,
-    create: bool = True,
-    readonly: bool = False,
-    graph: str = "",
-    encryption_key: EncryptionKey | None = None,
-    max_checkpoint_size: int = DEFAULT_MAX_CHECKPOINT_SIZE,
-    actor: str = "",
-    types: Iterable[type] = (),
-) -> Repository:
-    """Open the store that a URL or a path names, and in it one graph: by default the one without a name.
-
-    `memory://` is a new store each time, `sqlite:///relative` and `sqlite:////absolute` are files, and so is
-    anything without `://`. `types` are classes of stored values that cannot be found by their module and name;
-    `actor` is who the operation log names. With `encryption_key` (32 bytes, a passphrase, or a `KeyProvider`) an
-    empty store becomes encrypted. Raises a StoreError when there is no store, it is something else, or the key is
-    not the store's.
-    """
-    storage = protected(open_storage(url, create=create, readonly=readonly), encryption_key, readonly=readonly)
-    return Repository(storage, graph=graph, max_checkpoint_size=max_checkpoint_size, actor=actor, types=types)

@@ -167,12 +167,12 @@ class Resolver:
             if info is not None and (commit is None or info.id == commit.hex()):
                 yield info
             return
-        numbers: dict[int, str] = {}
+        numbers = {each.number: each.name for each in self._directory.threads()}
         former: set[int] = set()
         for name in self._directory.names():
             former.update(name.former)
-            if name.thread is not None:
-                numbers[name.thread] = name.name
+            if name.thread is not None and name.thread not in numbers:
+                former.add(name.thread)
         everyone = [*numbers, *former]
         wanted = [keys.checkpoint_key(number, namespace, checkpoint_id) for number in everyone]
         owners = [
@@ -242,7 +242,7 @@ class Resolver:
         )
 
     def _nothing(self, revision: str) -> RevisionNotFoundError:
-        names = [record.name for record in self._directory.names() if record.thread is not None]
+        names = [record.name for record in self._directory.threads()]
         close = difflib.get_close_matches(revision, names, 1)
         guess = f"did you mean {close[0]}?  " if close else ""
         return RevisionNotFoundError(

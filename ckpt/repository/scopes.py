@@ -101,5 +101,5 @@ def graphs(core: Core) -> list[GraphInfo]:
     found = []
     for name in sorted({"", *(scope.graph for scope in registered(core.storage).values())}):
         directory = Directory(core.beside(within(core.storage, GRAPH, name)))
-        found.append(GraphInfo(name, sum(record.thread is not None for record in directory.names())))
+        found.append(GraphInfo(name, sum(1 for _ in directory.threads())))
     return found

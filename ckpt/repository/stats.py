@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from ckpt.history.checkpoints import Put, decode_events
 from ckpt.history.commits import StoredValue, decode_commit
+from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, rows, thread_records
-from ckpt.repository.scopes import prefixes, root_of, seen_by
+from ckpt.repository.scopes import GRAPH, Scope, prefixes, registered, root_of, seen_by
+from ckpt.repository.versions import ropes
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -25,7 +27,10 @@ class ChannelStats:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Sizes in bytes. `bytes_stored` are the compressed frames, `bytes_disk` all that the store occupies."""
+    """Sizes in bytes, memories included.
+
+    `bytes_stored` are the compressed frames, `bytes_disk` all that the store occupies.
+    """
 
     checkpoints: int
     threads: int
@@ -46,17 +51,21 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     A checkpoint shared by forks counts once.
     """
     checkpoints = threads = heads = 0
+    scopes = registered(core.storage)
     counter = _Counter(core)
     for prefix in prefixes(root_of(core.storage)):
         reading = seen_by(root_of(core.storage), prefix)
         records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
         for row in rows(reading):
+            if row.part == "i":
+                counter.item(ItemRecord.decode(row.key, row.value))
             if row.part != "c":
                 continue
             puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
             checkpoints += bool(puts)
             counter.add((prefix, row.thread), [event.commit for event in puts])
-        threads += sum(not thread.deleted for thread in records)
+        if scopes.get(prefix, _THREADS).kind == GRAPH:
+            threads += sum(not thread.deleted for thread in records)
         heads += counter.heads(prefix, [thread for thread in records if not thread.deleted])
     usage = core.storage.usage()
     marker = Marker(core)
@@ -68,7 +77,7 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         heads=heads,
         objects=usage.objects,
         format=store_format,
-        bytes_logical=sum(each.logical for each in counter.channels.values()),
+        bytes_logical=counter.items + sum(each.logical for each in counter.channels.values()),
         bytes_unique=counter.unique,
         bytes_stored=usage.frames,
         bytes_disk=usage.disk,
@@ -76,6 +85,8 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         channels=tuple(sorted(counter.channels.values(), key=lambda each: (-each.logical, each.name))),
     )
 
+
+_THREADS = Scope(GRAPH, "")
 
 _Owner = tuple[bytes, int]
 """A thread of any graph: the prefix of the graph's scope, and the thread's number there."""
@@ -92,6 +103,8 @@ class _Counter:
         self._parents: set[tuple[_Owner, str, str]] = set()
         self.channels: dict[str, ChannelStats] = {}
         self.unique = 0
+        self.items = 0
+        """Bytes of all versions of all items of memories, each written in full."""
 
     def heads(self, prefix: bytes, threads: list[ThreadRecord]) -> int:
         """Return how many root checkpoints no other continues, per thread; a fresh fork has its base's head."""
@@ -110,6 +123,12 @@ class _Counter:
             self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
             for name, value in commit.channels.items():
                 self._channel(name, value)
+
+    def item(self, record: ItemRecord) -> None:
+        """Take the versions of an item of a memory."""
+        for rope in ropes(record):
+            self.items += rope_length(rope)
+            self.unique += self._pieces(rope)
 
     def _channel(self, name: str, value: StoredValue) -> None:
         old = self.channels.get(name, ChannelStats(name, 0, 0))

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
-from ckpt.history import keys
-from ckpt.history.records import Base, Line, NameRecord, ThreadRecord
+from ckpt.history import clock, keys
+from ckpt.history.records import Base, Lifetime, Line, NameRecord, ThreadRecord
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.timeline import Timeline
@@ -117,6 +117,33 @@ class ThreadAdmin:
             expected = {**change.expected, **entry.expected, key: raw}
             records = {**change.records, key: thread._replace(deleted=True).encode(), **entry.records}
             return Batch(expected, records), True
+
+        return self.atomically((name,), act)
+
+    def release_expired(self, name: str) -> bool:
+        """Do what `delete` does to a thread that has expired; False when there is none of that name."""
+
+        def act() -> tuple[Batch, bool]:
+            record, _ = self._directory.name_record(name)
+            if record is None or record.thread is None:
+                return Batch(), False
+            thread, raw = self._directory.by_number(record.thread)
+            if not thread.lapsed(clock.now_ms()):
+                return Batch(), False
+            change, key = self._directory.release(thread), keys.thread_key(thread.number)
+            deleted = thread._replace(deleted=True).encode()
+            return Batch({**change.expected, key: raw}, {**change.records, key: deleted}), True
+
+        return self.atomically((name,), act)
+
+    def set_lifetime(self, name: str, ttl: int) -> ThreadRecord:
+        """Give a thread a lifetime of its own, in milliseconds from its last write (0: for ever), beginning now."""
+
+        def act() -> tuple[Batch, ThreadRecord]:
+            thread, raw = self.require(name)
+            lifetime = Lifetime(ttl, clock.now_ms() + ttl if ttl else 0, True)
+            changed, key = thread._replace(lifetime=lifetime), keys.thread_key(thread.number)
+            return Batch({key: raw}, {key: changed.encode()}), changed
 
         return self.atomically((name,), act)
 

@@ -65,6 +65,11 @@ class Found(NamedTuple):
         """Whether it was pruned: it is kept for others, and not shown."""
         return is_hidden(self.events)
 
+    @property
+    def writes(self) -> list[PendingWrite]:
+        """The pending writes that count, in (task path, task id, index) order."""
+        return pending_writes(self.events)
+
 
 class Timeline:
     """The view of one thread as it was when this object was made; rows added since may or may not appear."""
@@ -335,7 +340,7 @@ class Timeline:
 
     def writes(self, found: Found) -> list[PendingWrite]:
         """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
-        return pending_writes(found.events)
+        return found.writes
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, ThreadDeletedError
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, encode_events
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
 from ckpt.history.records import Line, NameRecord, Reset, ThreadRecord, decode_line, encode_line
@@ -22,7 +22,7 @@ from ckpt.objects.cache import Cache
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
-from ckpt.repository.directory import Change, Directory
+from ckpt.repository.directory import Change, Directory, Place
 from ckpt.repository.recent import Checkpoint, Recent, Seen
 from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
@@ -76,11 +76,12 @@ class NewCheckpoint:
 
 
 class Stored(NamedTuple):
-    """What was stored: the commit's id, the commit, and whether it is the head now."""
+    """What was stored: the commit's id, the commit, whether it is the head now, and what the thread is now."""
 
     oid: ObjectId
     commit: Commit
     is_head: bool
+    thread: ThreadRecord
 
 
 @dataclass(slots=True)
@@ -119,7 +120,7 @@ class Writer:
         Putting an id again replaces what it holds and keeps its pending writes. Raises StateTooLargeError,
         ThreadDeletedError, HeadMovedError if asked for; nothing is written then.
         """
-        result: list[Stored] = []
+        made: list[tuple[ObjectId, Commit]] = []
 
         def prepare(attempt: _Attempt) -> None:
             new.check()
@@ -146,10 +147,10 @@ class Writer:
             attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
             attempt.batch.records = {**attempt.batch.records, **entry.records}
             self._core.remember_commit(oid, commit, len(data))
-            result[:] = [Stored(oid, commit, attempt.line.head == new.checkpoint_id)]
+            made[:] = [(oid, commit)]
 
-        self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare)
-        return result[0]
+        attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare)
+        return Stored(*made[0], attempt.line.head == new.checkpoint_id, attempt.thread)
 
     def put_writes(
         self,
@@ -188,7 +189,7 @@ class Writer:
         checkpoint_id: str,
         named: str | None,
         prepare: Callable[[_Attempt], None],
-    ) -> None:
+    ) -> _Attempt:
         with self._core.locked(name):
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
@@ -211,7 +212,7 @@ class Writer:
                 else:
                     self._core.objects.stored(name, attempt.draft, numbers)
                     self._remember(name, attempt)
-                    return
+                    return attempt
         raise ConflictError(f"thread {name!r} is changed by other writers all the time", hints=["try again later"])
 
     def _begin(self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int) -> _Attempt:
@@ -219,12 +220,13 @@ class Writer:
         records: dict[bytes, bytes | None] = {}
         raw: bytes | None
         known = self._recent.thread(name)
-        if known is not None:
+        if known is not None and not known.thread.lapsed(clock.now_ms()):
             thread, raw = known
         else:
             place = self._directory.place(name)
-            if place.name is not None and place.name.thread is not None:
-                thread, raw = self._directory.by_number(place.name.thread)
+            found = self._to_continue(place, namespace, named)
+            if found is not None:
+                thread, raw = found
             else:
                 if named is not None:
                     self._refuse_ghost(name, namespace, named, place.name)
@@ -243,6 +245,17 @@ class Writer:
         line = thread.root if not namespace else self._line(thread, namespace, expected)
         events = list(seen.events) if seen is not None else []
         return _Attempt(key, thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
+
+    def _to_continue(self, place: Place, namespace: str, named: str | None) -> tuple[ThreadRecord, bytes] | None:
+        """Return the thread that a name stands for; an expired one only to a run that began before it expired."""
+        if place.name is None or place.name.thread is None:
+            return None
+        thread, raw = self._directory.by_number(place.name.thread)
+        if thread.lapsed(clock.now_ms()) and (
+            named is None or Timeline(self._core, thread).find(namespace, named) is None
+        ):
+            return None
+        return thread, raw
 
     def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
         key = keys.line_key(thread.number, namespace)
@@ -269,7 +282,9 @@ class Writer:
             if batch.expected[line_key] is None:
                 thread = thread._replace(lines=thread.lines.toggled(line_key, 1))
         attempt.line = line
-        attempt.thread = thread.advanced(line, checkpoint_id)
+        thread = thread.advanced(line, checkpoint_id)
+        lifetime = self._core.lifetimes.renewed(thread.lifetime, clock.now_ms())
+        attempt.thread = thread._replace(lifetime=lifetime) if lifetime != thread.lifetime else thread
         records[key] = attempt.record = encode_events(key, attempt.events)
         records[keys.thread_key(thread.number)] = attempt.thread_record = attempt.thread.encode()
         batch.records = records

@@ -1,0 +1,90 @@
+"""How long threads live: what may be asked for, and what it means. It is carried out in `ckpt.repository.upkeep`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from ckpt.errors import InvalidInputError
+from ckpt.history.records import Lifetime, ThreadRecord
+from ckpt.repository.durations import DURATION_FORMS, parse_duration
+
+_MS = timedelta(milliseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def duration(value: object, what: str) -> timedelta:
+    """Return a duration given as a timedelta or a text such as `30d`; a bare number is refused, as it has no unit."""
+    if isinstance(value, str):
+        value = parse_duration(value)
+    if not isinstance(value, timedelta):
+        raise InvalidInputError(f"{what}={value!r} is not a duration", hints=[DURATION_FORMS])
+    if value < _MS:
+        raise InvalidInputError(f"{what}={value!r} is not a duration above 0", hints=[DURATION_FORMS])
+    return value
+
+
+def expiry(thread: ThreadRecord) -> datetime | None:
+    """Return when a thread expires unless it is written to; None: never."""
+    if thread.lifetime is None or not thread.lifetime.expires:
+        return None
+    return _EPOCH + thread.lifetime.expires * _MS
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long a thread lives after it was last written to, or read if `refresh_on_read`; None: for ever.
+
+    With `sweep_interval` writers look for expired threads in passing, that often at most.
+    """
+
+    ttl: timedelta | None = None
+    refresh_on_read: bool = False
+    sweep_interval: timedelta | None = None
+
+    @staticmethod
+    def of(value: object) -> Lifetimes:
+        """Return the policy given as None, a duration, or a mapping in LangGraph's shape.
+
+        The mapping has `default_ttl`, `refresh_on_read` and `sweep_interval_minutes`; its bare numbers are
+        minutes. Raises InvalidInputError.
+        """
+        if value is None or isinstance(value, Lifetimes):
+            return value or Lifetimes()
+        if not isinstance(value, Mapping):
+            return Lifetimes(duration(value, "ttl"))
+        known = {"default_ttl", "refresh_on_read", "sweep_interval_minutes"}
+        if unknown := sorted(map(str, value.keys() - known)):
+            known_words = ", ".join(sorted(known))
+            raise InvalidInputError(f"ttl: {unknown[0]!r} is not known", hints=[f"known are {known_words}"])
+        refresh = value.get("refresh_on_read", False)
+        if type(refresh) is not bool:
+            raise InvalidInputError(f"ttl: refresh_on_read={refresh!r} is neither True nor False")
+        return Lifetimes(
+            _minutes(value.get("default_ttl"), "default_ttl"),
+            refresh,
+            _minutes(value.get("sweep_interval_minutes"), "sweep_interval_minutes"),
+        )
+
+    def renewed(self, lifetime: Lifetime | None, now: int) -> Lifetime | None:
+        """Return the lifetime of a thread that is written to at `now`, in milliseconds since 1970."""
+        if lifetime is not None and lifetime.own:
+            ttl = lifetime.ttl
+        elif self.ttl is not None:
+            ttl = self.ttl // _MS
+        else:
+            ttl = lifetime.ttl if lifetime is not None else 0
+        own = lifetime is not None and lifetime.own
+        return Lifetime(ttl, now + ttl if ttl else 0, own) if ttl or own else None
+
+
+def _minutes(value: object, what: str) -> timedelta | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            return duration(timedelta(minutes=value), what)
+        except (OverflowError, ValueError) as error:
+            raise InvalidInputError(f"ttl: {what}={value!r} is no number of minutes") from error
+    return duration(value, what)

@@ -1,0 +1,68 @@
+"""Listing the checkpoints of a thread page by page, while others write to it, prune it and collect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from heapq import merge
+from itertools import islice
+
+from ckpt.errors import IntegrityError
+from ckpt.history.commits import Commit
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.core import Core
+from ckpt.repository.timeline import Found, Timeline
+
+Row = tuple[Found, ObjectId, Commit]
+"""A checkpoint, and the commit that counts."""
+
+
+class Listing:
+    """Where a walk over the checkpoints of a thread stands: greatest id first, of one namespace or of all (None).
+
+    `find` returns the thread's present view. It is asked for again only when a page stumbles over something that
+    was removed meanwhile; the walk then goes on behind what it returned. Not for two threads at once.
+    """
+
+    def __init__(
+        self, core: Core, find: Callable[[], Timeline | None], namespace: str | None, before: str | None
+    ) -> None:
+        self._core = core
+        self._find = find
+        self._namespace = namespace
+        self._before = before
+        self._thread: int | None = None
+        self._rows: Iterator[Found] | None = None
+        self._passed: dict[str, str] = {}
+        self._last: str | None = None
+
+    def page(self, size: int) -> list[Row]:
+        """Return the next checkpoints, `size` of them unless the end is near; none at the end.
+
+        All or nothing: a page that could not be read does not move the walk.
+        """
+        return self._core.consistently(lambda: self._attempt(size))
+
+    def _attempt(self, size: int) -> list[Row]:
+        try:
+            if self._rows is None:
+                self._rows = self._start()
+            page = [(found, found.put) for found in islice(self._rows, size)]
+            commits = self._core.commits(put.commit for _, put in page if put is not None)
+        except IntegrityError:
+            self._rows = None  # its rows may be older than what was removed
+            raise
+        for found, _ in page:
+            self._last = self._passed[found.namespace] = found.checkpoint_id
+        return [(found, put.commit, commits[put.commit]) for found, put in page if put is not None]
+
+    def _start(self) -> Iterator[Found]:
+        timeline = self._find()
+        if timeline is None or self._thread not in (None, timeline.thread.number):
+            return iter(())  # deleted; what has its name now is another thread
+        self._thread = timeline.thread.number
+        names = timeline.namespaces() if self._namespace is None else [self._namespace]
+        sources = [timeline.newest_first(name, before=self._passed.get(name, self._before)) for name in names]
+        rows = sources[0] if len(sources) == 1 else merge(*sources, key=lambda found: found.checkpoint_id, reverse=True)
+        last = self._last
+        # Of a namespace that had no turn yet, greater ids may have come since.
+        return rows if last is None else (found for found in rows if found.checkpoint_id <= last)

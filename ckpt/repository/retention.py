@@ -1,0 +1,70 @@
+"""Which checkpoints of a thread are kept: what may be asked for, and what it means."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ckpt.errors import InvalidInputError
+from ckpt.history.commits import Commit
+from ckpt.repository.lifetimes import duration
+from ckpt.repository.prune import Keep, keep_last
+from ckpt.repository.timeline import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """Which checkpoints of a thread are kept: the newest `last` of each namespace, and those younger than `within`.
+
+    Heads, what carries a tag, and what a fork or a DeltaChannel needs stay whatever the policy. Without either
+    everything is kept.
+    """
+
+    last: int | None = None
+    within: timedelta | None = None
+
+    @staticmethod
+    def of(value: Any) -> Retention:
+        """Return the policy given as None, `"everything"`, `"keep_latest"`, or `{"keep_last": …, "keep_within": …}`.
+
+        Raises InvalidInputError.
+        """
+        if value is None or isinstance(value, Retention):
+            return value or Retention()
+        if value in ("everything", "keep_latest"):
+            return Retention(1 if value == "keep_latest" else None)
+        if isinstance(value, Mapping) and value and value.keys() <= {"keep_last", "keep_within"}:
+            last, within = value.get("keep_last"), value.get("keep_within")
+            if last is not None and (type(last) is not int or last < 1):
+                raise InvalidInputError(f"retention: keep_last={last!r} is not a number of checkpoints above 0")
+            return Retention(last, duration(within, "keep_within") if within is not None else None)
+        raise InvalidInputError(
+            f"retention={value!r} is not known",
+            hints=['write "everything", "keep_latest", {"keep_last": 50} or {"keep_within": "30d"}'],
+        )
+
+    def keep(self, now: int) -> Keep | None:
+        """Return what chooses the checkpoints to keep at `now`, in milliseconds since 1970; None to keep all."""
+        if self.last is None and self.within is None:
+            return None
+        newest = keep_last(self.last or 1)
+        since = datetime.fromtimestamp(now / 1000, UTC) - self.within if self.within is not None else None
+
+        def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+            kept = set(newest(namespace, rows, head))
+            if since is not None:
+                kept |= {found.checkpoint_id for found, commit in rows if _younger(commit.timestamp, since)}
+            return kept
+
+        return keep
+
+
+def _younger(timestamp: str | None, since: datetime) -> bool:
+    """Whether a checkpoint was made after a moment; one that does not say when is kept."""
+    try:
+        made = datetime.fromisoformat(timestamp or "")
+    except ValueError:
+        return True
+    return (made if made.tzinfo is not None else made.replace(tzinfo=UTC)) >= since
