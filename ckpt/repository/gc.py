@@ -9,7 +9,7 @@ refused and looks again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -30,6 +30,7 @@ from ckpt.repository.mark import Marker, Pack, Packs, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.prune import Pruner
 from ckpt.repository.scopes import at, prefixes, root_of
+from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import until
@@ -37,6 +38,9 @@ from ckpt.storage.base import Batch, Exclusive, Frame, Place
 
 PACKED_SIZE = 512 << 10
 """Raw bytes of a pack that the collector lays down, in one frame."""
+
+_ON_NUMBERS = frozenset({"fork", "delete", "prune", "expire"})
+"""Operations whose first fact is the number of the thread that undoing them takes."""
 
 _STEP_SIZE = 4 << 20
 _ROWS = 500
@@ -117,22 +121,25 @@ class Collector:
     def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
         """Rewrite some packs; return how many dead objects went, and how many packs."""
         stored = self._store.load([pack.frames[-1] for pack in step])
-        found: dict[bytes, tuple[Place, StoredObject]] = {}
+        # What another collector has rewritten meanwhile is not there any more.
+        step = [pack for pack in step if pack.frames[-1] in stored]
+        laid: list[tuple[bytes, Place, StoredObject]] = []
         for pack in step:
             opened = unpack(stored, pack.frames[-1])
             for number in pack.frames:
                 for position, obj in enumerate(opened[number].objects()):
-                    found[index_key(object_id(*obj))] = (Place(number, position), obj)
-        places = self._store.locate(found)
-        here = {key: obj for key, (place, obj) in found.items() if places.get(key) == place}
-        kept = {key: obj for key, obj in here.items() if key in marker.live}
+                    laid.append((index_key(object_id(*obj)), Place(number, position), obj))
+        places = self._store.locate({key for key, _, _ in laid})
+        # Two writers may have stored the same object; the copy that the index names is the one that counts.
+        here = {key: (place, obj) for key, place, obj in laid if places.get(key) == place}
+        kept = {key: obj for key, (_, obj) in here.items() if key in marker.live}
         dead = here.keys() - kept.keys()
         if dry_run:
             return len(dead), len(step)
         frames = list(_packed(kept))
         with self._store.exclusive() as session:
             marker.catch_up(session)
-            if not dead.isdisjoint(marker.live) or not _still(session, here, found):
+            if not dead.isdisjoint(marker.live) or not _still(session, here):
                 return 0, 0
             session.write(Batch(frames=frames))
             session.forget(dead)
@@ -149,11 +156,17 @@ class _Remover:
         self._admin = ThreadAdmin(core, self._directory)
         self._pruner = Pruner(core, self._directory, self._admin)
         self._operations = OperationLog(core, "")
+        self._tags = Tags(core)
 
     def remove(self, until: float, dry_run: bool) -> int:
-        """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be."""
-        kept = self._undoable(until, dry_run)
-        lapsed = [thread for thread in self._threads() if not thread.deleted and thread.lapsed(clock.now_ms())]
+        """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be.
+
+        What has expired goes at once, even if it was deleted lately: nobody can bring it back.
+        """
+        now = clock.now_ms()
+        over = {thread.number: thread for thread in self._threads() if thread.lapsed(now)}
+        kept = self._undoable(until, over.keys(), dry_run)
+        lapsed = [thread for thread in over.values() if not thread.deleted]
         if not dry_run:
             for thread in lapsed:
                 self._admin.release_expired(thread.name)
@@ -170,16 +183,19 @@ class _Remover:
     def _settle(self, key: bytes) -> tuple[Batch, None]:
         return self._operations.settled(key), None
 
-    def _undoable(self, until: float, dry_run: bool) -> set[int]:
-        """Forget operations older than `until`; return the threads that a younger one can restore."""
+    def _undoable(self, until: float, over: Collection[int], dry_run: bool) -> set[int]:
+        """Forget what undoing operations takes if they are older than `until`, or on threads that are over.
+
+        Returns the threads that one of the others can restore.
+        """
         kept: set[int] = set()
         old: list[bytes] = []
         for operation in self._operations.newest_first():
-            if operation.time > until:
-                if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
-                    kept.add(int(str(operation.facts[0])))
-            elif operation.facts:
-                old.append(keys.operation_key(operation.number))
+            number = operation.facts[0] if operation.facts else None
+            if operation.time <= until or (operation.kind in _ON_NUMBERS and number in over):
+                old += [keys.operation_key(operation.number)] if operation.facts else []
+            elif operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
+                kept.add(int(str(number)))
         if not dry_run:
             for key in old:
                 self._admin.atomically((), partial(self._settle, key))
@@ -208,6 +224,8 @@ class _Remover:
 
     def _remove_thread(self, thread: ThreadRecord) -> None:
         timeline = Timeline(self._core, thread)
+        for tag in self._going_with(thread, timeline):
+            self._admin.atomically((), partial(self._untagged, tag))
         seen = (row for each in timeline.namespaces() for row in timeline.newest_first(each, hidden=True, prove=False))
         ghosts = [ghost_hash(row.checkpoint_id) for row in islice(seen, GHOSTS_MAX)]
         key = keys.thread_key(thread.number)
@@ -241,6 +259,23 @@ class _Remover:
             return Batch(expected, records), None
 
         self._admin.atomically((thread.name,), act)
+
+    def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[Tag]:
+        """Yield the tags that name nothing any more once a thread is gone: the row is there, or nowhere below."""
+        tags = list(self._tags.all())
+        own = [keys.checkpoint_key(thread.number, tag.namespace, tag.checkpoint_id) for tag in tags]
+        for tag, raw in zip(tags, self._core.storage.read(own), strict=True):
+            if raw is None and tag.thread != thread.number:
+                continue
+            puts = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments]
+            named = [put is not None and put.commit == tag.commit for put in puts]
+            if named[0] or (tag.thread == thread.number and not any(named)):
+                yield tag
+
+    def _untagged(self, tag: Tag) -> tuple[Batch, None]:
+        _, raw = self._tags.get(tag.name)
+        key = keys.tag_key(tag.name)
+        return (Batch({key: raw}, {key: None}) if raw == tag.encode() else Batch()), None
 
     def _trim(self, number: int, moment: int) -> None:
         """Remove from a deleted thread what happened after the last moment that a fork sees."""
@@ -282,7 +317,7 @@ class _Remover:
     def _remove_hidden(self, kept: set[int]) -> None:
         """Remove pruned rows that no fork and no DeltaChannel needs any more."""
         for thread in self._threads():
-            if thread.deleted or thread.forks or thread.base is not None or thread.number in kept:
+            if thread.deleted or thread.forks or thread.number in kept:
                 continue
             found = Timeline(self._core, thread)
             if any(
@@ -297,9 +332,9 @@ class _Remover:
                 )
 
 
-def _still(session: Exclusive, here: dict[bytes, StoredObject], found: dict[bytes, tuple[Place, StoredObject]]) -> bool:
+def _still(session: Exclusive, here: dict[bytes, tuple[Place, StoredObject]]) -> bool:
     places = session.locate(here)
-    return all(places.get(key) == found[key][0] for key in here)
+    return all(places.get(key) == place for key, (place, _) in here.items())
 
 
 def _packed(objects: dict[bytes, StoredObject]) -> Iterator[Frame]:

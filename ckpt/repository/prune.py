@@ -48,14 +48,13 @@ def keep_last(count: int) -> Keep:
     return keep
 
 
-def keep_heads_and_last(count: int) -> Keep:
-    """Keep what `keep_last` keeps, and every checkpoint that no other continues."""
-    newest = keep_last(count)
+def keep_heads_and(more: Keep) -> Keep:
+    """Keep what `more` keeps, and every checkpoint that no other continues."""
 
     def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
         continued = {parent.checkpoint_id for _, commit in rows for parent in commit.parents}
         heads = [found.checkpoint_id for found, _ in rows if found.checkpoint_id not in continued]
-        return [*newest(namespace, rows, head), *heads]
+        return [*more(namespace, rows, head), *heads]
 
     return keep
 
@@ -77,8 +76,9 @@ class Pruner:
         log: Log = silent,
         dry_run: bool = False,
         undoable: bool = False,
+        namespace: str | None = None,
     ) -> PruneReport:
-        """Remove every checkpoint of a thread that `keep` and `protected` do not name.
+        """Remove every checkpoint of a thread, or of one namespace, that `keep` and `protected` do not name.
 
         With `undoable` they are all hidden, to be removed by the collector. `log` is given the thread's number
         and the sequence number by which `unhide` brings them back.
@@ -93,7 +93,7 @@ class Pruner:
             if found is None:
                 return Batch(), PruneReport(name, (), ())
             thread, raw = found
-            plan = _Plan(self._core, thread, keep, set(protected(thread)), undoable)
+            plan = _Plan(self._core, thread, keep, set(protected(thread)), undoable, namespace)
             report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
@@ -123,19 +123,25 @@ class _Plan:
     """What goes and what stays of one thread, and the records that follow."""
 
     def __init__(
-        self, core: Core, thread: ThreadRecord, keep: Keep, protected: set[tuple[str, str]], undoable: bool
+        self,
+        core: Core,
+        thread: ThreadRecord,
+        keep: Keep,
+        protected: set[tuple[str, str]],
+        undoable: bool,
+        namespace: str | None,
     ) -> None:
         self._core = core
         self._thread = thread
-        self._hide_all = undoable or thread.forks > 0 or thread.base is not None
+        self._hide_all = undoable or thread.forks > 0
         self._timeline = Timeline(core, thread)
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
         self.droppable: list[tuple[str, str]] = []
         self._hide: list[tuple[str, str]] = []
         self._heads: dict[str, str | None] = {}
-        for namespace in self._timeline.namespaces():
-            self._namespace(namespace, keep, {cid for ns, cid in protected if ns == namespace})
+        for each in self._timeline.namespaces() if namespace is None else [namespace]:
+            self._namespace(each, keep, {cid for ns, cid in protected if ns == each})
 
     def _namespace(self, namespace: str, keep: Keep, protected: set[str]) -> None:
         rows = list(self._timeline.newest_first(namespace, hidden=True))
@@ -147,6 +153,8 @@ class _Plan:
         needed = _needed_by_deltas(
             self._timeline, {found.checkpoint_id: (found, commit) for found, commit in pairs}, kept
         )
+        going = [found for found, _ in pairs if found.hidden or found.checkpoint_id not in kept]
+        needed |= self._in_bases(namespace, [found.checkpoint_id for found in going])
         for found, _ in pairs:
             slot = (namespace, found.checkpoint_id)
             if found.checkpoint_id in kept and not found.hidden:
@@ -162,6 +170,13 @@ class _Plan:
         self._heads[namespace] = self._new_head(
             head, kept, dict(zip((f.checkpoint_id for f, _ in pairs), (c for _, c in pairs), strict=True))
         )
+
+    def _in_bases(self, namespace: str, checkpoint_ids: list[str]) -> set[str]:
+        """Return those of some checkpoints that have a row in a thread which this one was forked from."""
+        below = [segment.thread.number for segment in self._timeline.segments[1:]]
+        wanted = [(each, keys.checkpoint_key(number, namespace, each)) for each in checkpoint_ids for number in below]
+        values = self._core.storage.read([key for _, key in wanted]) if wanted else []
+        return {each for (each, _), raw in zip(wanted, values, strict=True) if raw is not None}
 
     @staticmethod
     def _new_head(head: str | None, kept: set[str], commits: Mapping[str, Commit]) -> str | None:
@@ -182,31 +197,31 @@ class _Plan:
         records: dict[bytes, bytes | None] = {}
         sequence = thread.sequence + 1
         lines = {ns: self._timeline.own_line(ns) or Line(ns) for ns in self._heads}
-        for namespace, checkpoint_id in self._hide:
-            key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
-            expected[key] = old = storage.read([key])[0]
+        hide = [keys.checkpoint_key(thread.number, *slot) for slot in self._hide]
+        drop = [keys.checkpoint_key(thread.number, *slot) for slot in self.droppable]
+        before = storage.read([*hide, *drop])
+        for (namespace, _), key, old in zip(self._hide, hide, before, strict=False):
+            expected[key] = old
             events = decode_events(key, old) if old is not None else []
             records[key] = encode_events(key, [*events, Hidden(sequence)])
             if old is None:
                 lines[namespace] = lines[namespace]._replace(census=lines[namespace].census.toggled(key, 1))
         gone: dict[str, list[bytes]] = {}
-        for namespace, checkpoint_id in self.droppable:
-            key = keys.checkpoint_key(thread.number, namespace, checkpoint_id)
-            expected[key] = storage.read([key])[0]
-            records[key] = None
+        for (namespace, _), key, old in zip(self.droppable, drop, before[len(hide) :], strict=True):
+            expected[key], records[key] = old, None
             gone.setdefault(namespace, []).append(key)
         for namespace, line in lines.items():
-            before = self._timeline.own_line(namespace) or Line(namespace)
+            stood = self._timeline.own_line(namespace) or Line(namespace)
             removed = census(gone.get(namespace, ()))
             counted = line.census._replace(
                 count=line.census.count - removed.count, digest=line.census.digest ^ removed.digest
             )
             head = self._heads[namespace]
-            moved = line.moved if head == self._timeline.head(namespace) else sequence
-            changed = line._replace(
-                census=counted, head=head if line.moved or moved == sequence else line.head, moved=moved
-            )
-            if changed == before:
+            changed = line._replace(census=counted)
+            # A head that stays is left as it is told: a fork that left before a rewind reads this line too.
+            if head != self._timeline.head(namespace):
+                changed = changed._replace(head=head, moved=sequence)
+            if changed == stood:
                 continue
             if not namespace:
                 thread = thread._replace(root=changed)
@@ -226,26 +241,27 @@ def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit
     Such a channel has no value in the checkpoint; its value is that of the nearest ancestor with one, plus all
     writes on the ancestors since. A channel with a value on the way before any write to it needs nothing.
     """
+    kept = set(kept) & rows.keys()
     needed: set[str] = set()
-    for checkpoint_id in kept:
-        if checkpoint_id not in rows:
+    # By checkpoint: which channels no walk that came through it still looks for, and which it must find a value of.
+    passed: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
+    for start in sorted(kept, reverse=True):
+        if start in passed:
             continue
-        _, commit = rows[checkpoint_id]
-        settled = set(commit.channels)
-        open_since: dict[str, set[str]] = {}
-        seen = {checkpoint_id}
-        cursor = commit.parents[0].checkpoint_id if commit.parents else None
-        while cursor is not None and cursor in rows and cursor not in seen:
-            seen.add(cursor)
-            found, commit = rows[cursor]
-            for write in timeline.writes(found):
-                if write.channel not in settled and not write.channel.startswith("__"):
-                    open_since.setdefault(write.channel, set()).add(cursor)
-            for channel in commit.channels.keys() - settled:
-                settled.add(channel)
-                if channel in open_since:
-                    needed |= open_since.pop(channel) | {cursor}
-            cursor = commit.parents[0].checkpoint_id if commit.parents else None
-        for ids in open_since.values():
-            needed |= ids
-    return needed - set(kept)
+        commit = rows[start][1]
+        settled, wanted = set(commit.channels), set[str]()
+        while commit.parents and (parent := commit.parents[0].checkpoint_id) in rows:
+            found, commit = rows[parent]
+            written = {write.channel for write in timeline.writes(found) if not write.channel.startswith("__")}
+            wanted |= written - settled
+            if written - settled or wanted & commit.channels.keys():
+                needed.add(parent)
+            wanted -= commit.channels.keys()
+            # A kept checkpoint needs by itself whatever it has no value of.
+            settled = set(commit.channels) if parent in kept else settled | commit.channels.keys()
+            if (before := passed.get(parent)) is not None:
+                if before[0] <= settled and wanted <= before[1]:
+                    break
+                settled, wanted = settled & before[0], wanted | before[1]
+            passed[parent] = frozenset(settled), frozenset(wanted)
+    return needed - kept

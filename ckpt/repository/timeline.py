@@ -29,6 +29,7 @@ from ckpt.history.seal import census, missing
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.lineage import root_parent
 from ckpt.repository.spill import open_spills
 from ckpt.storage.base import Reading
 
@@ -64,11 +65,6 @@ class Found(NamedTuple):
     def hidden(self) -> bool:
         """Whether it was pruned: it is kept for others, and not shown."""
         return is_hidden(self.events)
-
-    @property
-    def writes(self) -> list[PendingWrite]:
-        """The pending writes that count, in (task path, task id, index) order."""
-        return pending_writes(self.events)
 
 
 class Timeline:
@@ -138,12 +134,42 @@ class Timeline:
             return self._replay(depth, namespace, moment)[0]
         resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
         if resets and resets[-1].at > (line.moved if line is not None else 0):
-            return self._head(depth + resets[-1].depth, namespace, resets[-1].moment)
+            return self._head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
         if line is not None and line.moved:
             return line.head
         if depth + 1 < len(self.segments):
-            return self._head(depth + 1, namespace, self.segments[depth + 1].moment)
+            base, below = thread.base, self.segments[depth + 1].moment
+            if base is not None and base.bare is not None:
+                return self._head_at(depth + 1, namespace, base.moment)
+            return self._head(depth + 1, namespace, below)
         return None
+
+    def _head_at(self, depth: int, namespace: str, moment: int) -> str | None:
+        """Return the head of a namespace as of the put of a root checkpoint: of what had begun before it.
+
+        A subgraph may store its first checkpoint before the root's, under which it runs, has reached the store.
+        """
+        head = self._head(depth, namespace, moment)
+        put = self._own_put(depth, namespace, head)
+        if put is None or not self._began_at(depth, namespace, put, moment):
+            return head
+        return self._replay(depth, namespace, moment, bare=True)[0]
+
+    def _own_put(self, depth: int, namespace: str, checkpoint_id: str | None) -> Put | None:
+        """Return the put of a checkpoint in one stretch; None when its row lies further down."""
+        return self.put_in(self.segments[depth], namespace, checkpoint_id) if checkpoint_id is not None else None
+
+    def _began_at(self, depth: int, namespace: str, put: Put, moment: int) -> bool:
+        """Whether a checkpoint of a namespace was made by a run of the root's at this moment, or a later one."""
+        if not namespace:
+            return False
+        above = root_parent(self._core, self._core.commit(put.commit))
+        if above is None:
+            return False
+        key = keys.checkpoint_key(self.segments[depth].thread.number, "", above)
+        raw = self._reading.read([key])[0]
+        puts = [event for event in decode_events(key, raw) if isinstance(event, Put)] if raw is not None else []
+        return bool(puts) and puts[0].sequence >= moment
 
     def head_moves(self, namespace: str = "") -> list[str]:
         """Return the heads that a namespace had one after another, the present one last."""
@@ -151,22 +177,32 @@ class Timeline:
         head = self.head(namespace)
         return moves if head is None or (moves and moves[-1] == head) else [*moves, head]
 
-    def _replay(self, depth: int, namespace: str, moment: int | None) -> tuple[str | None, list[str]]:
-        """Return the head of a namespace at a moment, and all heads up to it, by telling its puts again."""
+    def _replay(
+        self, depth: int, namespace: str, moment: int | None, *, bare: bool = False
+    ) -> tuple[str | None, list[str]]:
+        """Return the head of a namespace at a moment, and all heads up to it, by telling its puts again.
+
+        With `bare` those are left out that a run of the root checkpoint of that moment made, or a later one.
+        """
         self._core.storage.check()
         thread = self.segments[depth].thread
         head: str | None = None
         moves: list[str] = []
         if depth + 1 < len(self.segments):
-            head, moves = self._replay(depth + 1, namespace, self.segments[depth + 1].moment)
+            left_bare = thread.base is not None and thread.base.bare is not None
+            head, moves = self._replay(depth + 1, namespace, self.segments[depth + 1].moment, bare=left_bare)
             left_at = thread.base.bare if thread.base is not None else None
             if left_at is not None and not namespace:
                 head = left_at
                 moves.append(left_at)
         told: list[tuple[int, str, ObjectId | Reset]] = []
-        for key, raw in self._reading.scan(*keys.checkpoints_range(thread.number, namespace)):
+        rows = self._reading.scan(*keys.checkpoints_range(thread.number, namespace))
+        self._prove_rows(thread, namespace, rows)
+        for key, raw in rows:
+            puts = [event for event in as_of(decode_events(key, raw), moment) if isinstance(event, Put)]
             checkpoint_id = keys.checkpoint_id_of(key, thread.number)
-            puts = (event for event in as_of(decode_events(key, raw), moment) if isinstance(event, Put))
+            if bare and moment is not None:
+                puts = [put for put in puts if not self._began_at(depth, namespace, put, moment)]
             told += [(put.sequence, checkpoint_id, put.commit) for put in puts]
         if namespace:
             told += [(reset.at, "", reset) for reset in thread.resets if moment is None or reset.at <= moment]
@@ -174,7 +210,7 @@ class Timeline:
         line = Line(namespace, head=head, greatest=max(moves, default=""))
         for _, checkpoint_id, what in sorted(told, key=lambda entry: entry[0]):
             if isinstance(what, Reset):
-                line = line._replace(head=self._head(depth + what.depth, namespace, what.moment))
+                line = line._replace(head=self._head_at(depth + what.depth, namespace, what.moment))
             else:
                 parents = commits[what].parents
                 line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
@@ -248,14 +284,17 @@ class Timeline:
         """
         self._core.storage.check()
         for segment in self.segments:
-            line = self._line(segment.thread, namespace)
-            expected = line.census if line is not None else None
             rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
-            found = census(key for key, _ in rows)
-            if any(key in absent for key, _ in rows) and self._unmoved(segment.thread):
-                raise missing(f"a checkpoint of thread {segment.thread.name!r}")
-            if (found != expected if expected is not None else found.count) and self._unmoved(segment.thread):
-                raise missing(f"a checkpoint of thread {segment.thread.name!r}")
+            self._prove_rows(segment.thread, namespace, rows, absent)
+
+    def _prove_rows(
+        self, thread: ThreadRecord, namespace: str, rows: list[tuple[bytes, bytes]], absent: Collection[bytes] = ()
+    ) -> None:
+        line = self._line(thread, namespace)
+        found = census(key for key, _ in rows)
+        wrong = found != line.census if line is not None else found.count > 0
+        if (wrong or any(key in absent for key, _ in rows)) and self._unmoved(thread):
+            raise missing(f"a checkpoint of thread {thread.name!r}")
 
     def namespaces(self) -> list[str]:
         """Return every namespace that has a row, the root first."""
@@ -340,7 +379,7 @@ class Timeline:
 
     def writes(self, found: Found) -> list[PendingWrite]:
         """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
-        return found.writes
+        return pending_writes(found.events)
 
 
 def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:

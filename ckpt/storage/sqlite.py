@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from ckpt.errors import CkptError, StoreUnavailableError
+from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
 from ckpt.storage import sqlite_file
 from ckpt.storage.base import (
     CHAINED,
@@ -168,6 +168,14 @@ class _Session:
 
     def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
         self.check(batch)
+        try:
+            return self._write(batch, replace=replace)
+        except (sqlite3.DataError, OverflowError) as error:
+            raise InvalidInputError(
+                f"this is more than SQLite holds in one place: {error}", hints=["keep large values out of the state"]
+            ) from error
+
+    def _write(self, batch: Batch, *, replace: bool) -> list[int]:
         numbers: list[int] = []
         for frame in batch.frames:
             if frame.optional and len(self.locate(set(frame.keys))) == len(set(frame.keys)):
@@ -354,11 +362,11 @@ class SqliteStorage:
     def _commit(self, group: list[_Waiter]) -> None:
         try:
             with self._transaction() as session:
-                for waiter in group:
-                    try:
-                        waiter.numbers = session.write(waiter.batch, replace=False)
-                    except (RecordChangedError, EpochChangedError) as error:
-                        waiter.error = error  # found out before anything is written
+                if len(group) == 1:
+                    group[0].numbers = session.write(group[0].batch, replace=False)
+                else:
+                    for waiter in group:
+                        self._write_apart(session, waiter)
         except BaseException as error:
             for waiter in group:
                 waiter.error = waiter.error or error
@@ -367,6 +375,20 @@ class SqliteStorage:
         finally:
             for waiter in group:
                 waiter.done = True
+
+    def _write_apart(self, session: _Session, waiter: _Waiter) -> None:
+        """Write one batch of several: when it is refused, the others are as if it had not been there."""
+        session.execute("SAVEPOINT batch")
+        try:
+            waiter.numbers = session.write(waiter.batch, replace=False)
+        except Exception as error:
+            # A disk that is full or fails is no fault of this batch, and may have ended the transaction for all.
+            if isinstance(error, sqlite3.OperationalError) or not session.connection.in_transaction:
+                raise
+            session.execute("ROLLBACK TO batch")
+            known = isinstance(error, sqlite3.Error | UnicodeDecodeError)
+            waiter.error = sqlite_file.translate(self._path, error) if known else error
+        session.execute("RELEASE batch")
 
     @contextmanager
     def _transaction(self) -> Iterator[_Session]:
@@ -407,14 +429,7 @@ class SqliteStorage:
         self._checked = True
 
     def verify(self) -> list[str]:
-        def check(session: _Session) -> list[str]:
-            try:
-                return [str(row[0]) for row in session.execute("PRAGMA integrity_check")]
-            except sqlite3.DatabaseError as error:
-                return [str(error)]
-
-        found = self._reading(check)
-        return [] if found == ["ok"] else found
+        return self._reading(lambda session: sqlite_file.verify(session.connection))
 
     def compact(self) -> None:
         self._check_writable()

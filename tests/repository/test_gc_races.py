@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 import ckpt
+from ckpt.objects.frames import encode_frame
+from ckpt.objects.ids import ObjectId, index_key, object_id
+from ckpt.objects.packs import PackStream, unpack
 from ckpt.repository import gc
 from ckpt.repository.mark import Packs
 from ckpt.repository.repository import Repository
+from ckpt.storage.base import Batch, Frame
 
 TEXT = "a line of some length that is worth an object of its own, and then some more of it " * 4 + "{}"
 
@@ -95,3 +99,26 @@ def test_a_branch_is_kept_when_its_rewriting_is_put_off(
     assert {pack.base for pack in Packs().look(repository.storage).all} == {0}
     for number in range(8):
         assert repository.thread(f"t{number}").state() == {"text": TEXT.format(f"{number}/3")}
+
+
+def test_an_object_that_stands_in_two_frames_is_kept_where_the_index_finds_it(repository: Repository) -> None:
+    """Two writers who did not know of each other stored it twice; the index names the first copy."""
+    repository.thread("t").commit({"text": TEXT.format("twice")})
+    (oid,) = [key for key, _ in repository.storage.scan_index(b"", 10) if key != _commit_key(repository)]
+    last = repository.storage.scan_frames(0, 10)[-1][0]
+    stored = unpack(repository.storage.load([last]), last)[last].objects()
+    for frame in Packs().look(repository.storage).of:
+        opened = unpack(repository.storage.load([frame]), frame)[frame]
+        stored += [obj for obj in opened.objects() if obj not in stored]
+    again = PackStream().append(encode_frame(stored))
+    repository.storage.publish(Batch(frames=[Frame(0, again, tuple(index_key(object_id(*obj)) for obj in stored))]))
+    place = repository.storage.locate([oid])[oid]
+    assert place.frame <= last
+    repository.gc(grace=timedelta(0))
+    assert repository.fsck().problems == []
+    with ckpt.open(repository.storage.url) as fresh:
+        assert fresh.thread("t").state() == {"text": TEXT.format("twice")}
+
+
+def _commit_key(repository: Repository) -> bytes:
+    return index_key(ObjectId(bytes.fromhex(repository.thread("t").log()[0].id)))

@@ -513,3 +513,34 @@ def test_a_fork_does_not_bring_back_what_was_pruned(repository: Repository, shar
     assert listed(repository, "a") == ["05", "04"]
     repository.fork('ckpt:"04"', "b", thread="a")
     assert listed(repository, "b") == ["04"]
+
+
+def put_below(repository: Repository, checkpoint_id: str, above: str) -> None:
+    metadata = packed({"parents": {"": above}})
+    repository.put(NewCheckpoint("a", "sub", checkpoint_id, None, None, packed({}), metadata, {}))
+
+
+@pytest.mark.parametrize("by", ["fork", "checkout"])
+def test_a_subgraph_that_was_stored_before_the_checkpoint_it_ran_under(repository: Repository, by: str) -> None:
+    """Puts of a graph and of its subgraph run side by side, so the later one may be first."""
+    put(repository, "a", "01")
+    put_below(repository, "02", above="01")
+    put_below(repository, "05", above="04")
+    put(repository, "a", "03", "01")
+    put(repository, "a", "04", "03")
+    if by == "fork":
+        repository.fork('ckpt:"03"', "b", thread="a")
+    else:
+        repository.checkout('ckpt:"03"', thread="a")
+    assert head(repository, "b" if by == "fork" else "a", "sub") == "02"
+    repository.copy_thread("a", "whole")
+    assert head(repository, "whole", "sub") == ("05" if by == "fork" else "02")
+
+
+def test_a_fork_keeps_its_namespaces_when_its_base_is_rewound_and_pruned(repository: Repository) -> None:
+    put(repository, "a", "05")
+    put(repository, "a", "14", ns="sub")
+    repository.copy_thread("a", "d")
+    repository.checkout('ckpt:"05"', thread="a")
+    repository.prune_thread("a", keep_last(1))
+    assert (head(repository, "a", "sub"), head(repository, "d", "sub")) == (None, "14")

@@ -1,0 +1,283 @@
+"""A store on a Redis or Valkey server, alone or a cluster, shared by any number of processes.
+
+Plain Redis 6.2 or newer, without modules. Every call of the seam is one script, so one round trip and one
+moment. As durable as the server is told to be: `publish` returns when the server has it in memory, and what
+happens then is decided by its `appendfsync` and its replicas. See `ckpt.storage.redis_scripts` for the layout.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from typing import Any
+from uuid import uuid4
+
+from ckpt.errors import CkptError, IntegrityError, StoreNotFoundError, StoreUnavailableError
+from ckpt.storage import redis_scripts as scripts
+from ckpt.storage.base import (
+    Batch,
+    EpochChangedError,
+    Exclusive,
+    Place,
+    Range,
+    RecordChangedError,
+    StoredFrame,
+    Usage,
+    View,
+)
+from ckpt.storage.redis_client import (
+    DEFAULT_PREFIX,
+    Argument,
+    Client,
+    Link,
+    address_of,
+    check_client,
+    checked_prefix,
+    connect,
+    parse_url,
+)
+from ckpt.storage.redis_lua import FORMAT
+from ckpt.storage.redis_reading import Reading, entry
+from ckpt.storage.redis_session import Session, check_sizes, record_arguments
+
+_LOCK_SECONDS_MAX = 60.0
+_PAGE = 5000
+_PAUSE_MIN, _PAUSE_MAX = 0.002, 0.1
+
+
+class _Sender:
+    """One at a time, batches of a sender carry growing numbers, so that the server knows one it has applied."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.turns = count(1)
+
+
+class RedisStorage:
+    """The store under one prefix of a server, named by a URL or reached through a client of redis-py.
+
+    A client passed in is used as it is and never closed. With `create` a missing store is begun. Raises
+    StoreNotFoundError, NotAStoreError, FormatTooNewError, StoreUnavailableError, or IntegrityError for a store
+    that lost one of its keys.
+    """
+
+    def __init__(
+        self,
+        server: str | Client,
+        *,
+        key_prefix: str | None = None,
+        create: bool = True,
+        readonly: bool = False,
+    ) -> None:
+        if isinstance(server, str):
+            address = parse_url(server, key_prefix)
+            client: Client = connect(address.server)
+        else:
+            client = check_client(server)
+            address = address_of(client, checked_prefix(DEFAULT_PREFIX if key_prefix is None else key_prefix))
+        self._link = Link(client, address)
+        self._readonly = readonly
+        self._begin_process()
+        try:
+            self._id = self._open(create and not readonly)
+        except BaseException:
+            self._link.close()
+            raise
+        self._reading = Reading(self._link, self._id)
+
+    def _begin_process(self) -> None:
+        self._process = os.getpid()
+        self._handle = uuid4().hex[:16]
+        self._senders: deque[_Sender] = deque()
+        self._sender_numbers = count(1)
+
+    def _open(self, create: bool) -> str:
+        status, reply = self._link.read(scripts.OPEN, uuid4().hex if create else "", FORMAT)
+        if status == "none":
+            raise StoreNotFoundError(f"there is no store at {self.url}", hints=["create one with: ckpt init"])
+        version, store_id = reply
+        if version != b"%d" % FORMAT or store_id is None:
+            raise self._link.too_new(version)
+        return str(store_id.decode())
+
+    @property
+    def url(self) -> str:
+        return self._link.url
+
+    @property
+    def remote(self) -> bool:
+        return True
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def epoch(self) -> int:
+        return self._reading.epoch()
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return self._reading.read(keys)
+
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+        return self._reading.view(keys, ranges)
+
+    def scan(
+        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        return self._reading.scan(start, end, limit=limit, reverse=reverse)
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        return self._reading.locate(keys)
+
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
+        return self._reading.load(frames, known)
+
+    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
+        return self._reading.scan_index(after, limit)
+
+    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
+        return self._reading.scan_frames(after, limit)
+
+    def usage(self) -> Usage:
+        return self._reading.usage()
+
+    # -- writing ------------------------------------------------------------------------------------
+
+    def _check_writable(self) -> None:
+        self._link.check_open()
+        if self._readonly:
+            raise StoreUnavailableError(
+                f"the store {self.url} was opened read-only", hints=["open it without readonly=True to change it"]
+            )
+        if self._process != os.getpid():
+            # Two processes must not number their batches as one sender.
+            self._begin_process()
+
+    def publish(self, batch: Batch) -> list[int]:
+        self._check_writable()
+        arguments = _arguments(batch)
+        with self._sender() as (name, turn):
+            status, reply = self._until_free(
+                scripts.PUBLISH, self._id, "", name, turn, "" if batch.epoch is None else batch.epoch, *arguments
+            )
+        if status == "changed":
+            raise RecordChangedError(dict(zip(batch.expected, reply, strict=True)))
+        if status == "epoch":
+            raise EpochChangedError(reply[0])
+        return [int(number) for number in reply[0].split(b",") if number]
+
+    @contextmanager
+    def _sender(self) -> Iterator[tuple[str, int]]:
+        try:
+            sender = self._senders.pop()
+        except IndexError:
+            sender = _Sender(f"{self._handle}.{next(self._sender_numbers)}")
+        try:
+            yield sender.name, next(sender.turns)
+        finally:
+            self._senders.append(sender)
+
+    def _until_free(self, script: scripts.Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        """Send a script that another holder of the lock keeps from running until it runs."""
+        deadline = time.monotonic() + _LOCK_SECONDS_MAX
+        pause = _PAUSE_MIN
+        while True:
+            status, reply = self._link.write(script, *arguments)
+            if status != "locked":
+                return status, reply
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(
+                    f"{self.url} is locked by another process", hints=["wait for it to finish, then try again"]
+                )
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, _PAUSE_MAX)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Exclusive]:
+        """As the seam says. A holder that dies, or makes no call for ten seconds, loses the store to others.
+
+        ConflictError then says so at its next call, and nothing of what it wrote is applied.
+        """
+        self._check_writable()
+        token = uuid4().hex
+        _, (epoch, next_frame) = self._until_free(scripts.LOCK, self._id, token)
+        held = True
+        try:
+            session = Session(Reading(self._link, self._id, token), epoch, next_frame)
+            yield session
+            if session.changed:
+                with self._sender() as (name, turn):
+                    self._link.write(scripts.APPLY, self._id, token, name, turn, *session.arguments())
+                held = False
+        finally:
+            if held:
+                # Where this fails too, the lock expires.
+                with suppress(CkptError):
+                    self._link.write(scripts.UNLOCK, self._id, token)
+
+    # -- care ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Do nothing: each call looks whether a key of the store is gone before an absence is told."""
+
+    def verify(self) -> list[str]:
+        """As the seam says; reads the whole index and, inside the server, all frames."""
+        try:
+            found = self._walked()
+        except IntegrityError as error:
+            return [error.message]
+        policy = self._link.eviction_policy()
+        if policy.startswith("allkeys"):
+            found.append(
+                f"the server's maxmemory-policy is {policy}: when it is full it removes keys of the store; "
+                "only noeviction keeps what it is given"
+            )
+        return found
+
+    def _walked(self) -> list[str]:
+        before = self._reading.usage()
+        found: list[str] = []
+        last, objects = b"", 0
+        while page := self._reading.scan_index(last, _PAGE):
+            for key, _ in page:
+                if objects and key <= last:
+                    found.append(f"the index is out of order at {key.hex()}")
+                last, objects = max(last, key), objects + 1
+        number, size = 0, 0
+        while frames := self._reading.scan_frames(number, _PAGE):
+            number = frames[-1][0]
+            size += sum(length for _, _, length in frames)
+        if before == self._reading.usage():  # otherwise somebody wrote meanwhile
+            if objects != before.objects:
+                found.append(f"the index holds {objects} objects and should hold {before.objects}")
+            if size != before.frames:
+                found.append(f"the frames hold {size} bytes and should hold {before.frames}")
+        return found
+
+    def compact(self) -> None:
+        """Do nothing: the server uses freed memory again by itself."""
+        self._link.check_open()
+
+    def close(self) -> None:
+        self._link.close()
+
+
+def _arguments(batch: Batch) -> list[Argument]:
+    check_sizes([*batch.expected.values(), *batch.records.values(), *(frame.data for frame in batch.frames)])
+    arguments: list[Argument] = [len(batch.expected)]
+    for key, value in batch.expected.items():
+        arguments += record_arguments(key, value)
+    arguments.append(len(batch.records))
+    for key, value in batch.records.items():
+        arguments += record_arguments(key, value)
+    arguments.append(len(batch.frames))
+    for frame in batch.frames:
+        positions: dict[bytes, int] = {}
+        for position, key in enumerate(frame.keys):
+            positions.setdefault(key, position)
+        index = b"".join(sorted(entry(key, 0, position) for key, position in positions.items()))
+        arguments += (frame.previous, int(frame.optional), index, frame.data)
+    return arguments

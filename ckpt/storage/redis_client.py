@@ -1,0 +1,360 @@
+"""Talking to a Redis server: URLs, connections, sending a script, and what an answer or a failure means.
+
+Nothing here knows batches. Every script may be sent twice: those that write name their sender and their turn,
+and the server applies each turn once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from redis import Redis, RedisCluster
+from redis.backoff import NoBackoff
+from redis.client import Pipeline
+from redis.cluster import ClusterPipeline
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NoConnectionError
+from redis.exceptions import TimeoutError as NoAnswerError
+from redis.retry import Retry
+
+from ckpt.errors import (
+    CkptError,
+    ConflictError,
+    FormatTooNewError,
+    IntegrityError,
+    InvalidInputError,
+    NotAStoreError,
+    StoreUnavailableError,
+)
+from ckpt.storage.redis_lua import FORMAT, KEY_NAMES
+from ckpt.storage.redis_scripts import Script
+
+DEFAULT_PREFIX = "ckpt"
+_PREFIX = re.compile(r"[A-Za-z0-9_.:/@+-]{1,100}")
+_SECRETS = frozenset({"password", "ssl_password"})
+_CONNECT_SECONDS = 10.0
+_ANSWER_SECONDS = 30.0
+_CONNECTIONS_MAX = 10_000
+_PAUSES = (0.0, 0.1, 0.4, 1.5)
+"""Seconds before each further try of a write whose outcome is not known."""
+
+Client = Redis | RedisCluster
+Argument = bytes | str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a store is: the URL as redis-py takes it, the URL to show, and the prefix of the store's keys."""
+
+    server: str
+    shown: str
+    prefix: str
+
+
+def parse_url(url: str, key_prefix: str | None = None) -> Address:
+    """Read `redis://[user[:password]@]host[:port][/database][?options]`, `rediss://` for TLS, or `unix:///socket`.
+
+    `key_prefix` is ours (the argument counts before the URL's); all other options are those of
+    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password.
+    """
+    parts = urlsplit(url)
+    form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
+    unix = parts.scheme == "unix"
+    try:
+        port = parts.port
+    except ValueError:
+        raise InvalidInputError("the port of the redis URL is not a number up to 65535", hints=[form]) from None
+    if not (unix or re.fullmatch(r"/?|/\d+/?", parts.path)) or parts.fragment:
+        raise InvalidInputError("what follows the host in a redis URL is the number of a database", hints=[form])
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    prefixes = [value for name, value in options if name == "key_prefix"]
+    prefix = checked_prefix(key_prefix if key_prefix is not None else prefixes[-1] if prefixes else DEFAULT_PREFIX)
+    options = [(name, value) for name, value in options if name != "key_prefix"]
+    user = f"{quote(unquote(parts.username), safe='')}@" if parts.username else ""
+    host = parts.hostname or ("" if unix else "localhost")
+    place = f"{user}{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
+    public = [(name, value) for name, value in options if name not in _SECRETS]
+    if prefix != DEFAULT_PREFIX:
+        public.append(("key_prefix", prefix))
+    path = parts.path.rstrip("/")
+    return Address(
+        server=f"{parts.scheme}://{parts.netloc}{path}" + (f"?{urlencode(options)}" if options else ""),
+        shown=f"{parts.scheme}://{place}{path}" + (f"?{urlencode(public, safe=':/')}" if public else ""),
+        prefix=prefix,
+    )
+
+
+def checked_prefix(prefix: str) -> str:
+    """Return a prefix that can stand in a key, between the braces of its hash tag, or raise InvalidInputError."""
+    if not _PREFIX.fullmatch(prefix):
+        raise InvalidInputError(
+            f"key_prefix={prefix!r} cannot be used", hints=["use 1 to 100 letters, digits, or any of _ . : / @ + -"]
+        )
+    return prefix
+
+
+def connect(server: str) -> Redis:
+    """Return a client for a URL. It connects when it is first used, and leaves trying again to us."""
+    try:
+        client = Redis.from_url(server, retry=Retry(NoBackoff(), 0), **_settings())
+        # Options that redis-py does not know are found out only when a connection is made.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError) as error:
+        raise InvalidInputError(
+            f"the redis URL sets an option that redis-py does not take: {error}",
+            hints=["options are those of redis.Redis.from_url, and key_prefix"],
+        ) from error
+    check_client(client)
+    return client
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "decode_responses": False,
+        "protocol": 2,
+        "socket_connect_timeout": _CONNECT_SECONDS,
+        "socket_timeout": _ANSWER_SECONDS,
+        "max_connections": _CONNECTIONS_MAX,
+    }
+
+
+def check_client(client: object) -> Client:
+    """Return a client that can be used here, or raise InvalidInputError."""
+    if not isinstance(client, Redis | RedisCluster) or isinstance(client, Pipeline | ClusterPipeline):
+        raise InvalidInputError(
+            f"a {type(client).__module__}.{type(client).__name__} is no client for a store",
+            hints=["pass a redis.Redis or redis.RedisCluster, not an asyncio client, a pipeline or a pool"],
+        )
+    if client.get_encoder().decode_responses:
+        raise InvalidInputError(
+            "the redis client has decode_responses=True, which would damage what is stored",
+            hints=["pass a client without decode_responses; it may share everything else"],
+        )
+    return client
+
+
+def address_of(client: Client, prefix: str) -> Address:
+    """Return where a client that was passed in leads, as far as it says."""
+    options = {"key_prefix": prefix} if prefix != DEFAULT_PREFIX else {}
+    if isinstance(client, RedisCluster):
+        node_of: Callable[[], Any] = client.get_default_node
+        shown = f"redis://{node_of().host}:{node_of().port}"
+    else:
+        known = client.connection_pool.connection_kwargs
+        database = known.get("db") or 0
+        if known.get("path"):
+            shown = f"unix://{quote(str(known['path']))}"
+            options = ({"db": str(database)} if database else {}) | options
+        else:
+            # Behind a sentinel the host is found anew for each connection.
+            host = getattr(client.connection_pool, "service_name", None) or known.get("host", "localhost")
+            shown = f"redis://{host}:{known.get('port', 6379)}/{database}"
+    return Address("", shown + (f"?{urlencode(options, safe=':/')}" if options else ""), prefix)
+
+
+class Link:
+    """A client bound to the keys of one store. Safe for many threads, and after a fork."""
+
+    def __init__(self, client: Client, address: Address) -> None:
+        self._client = client
+        self._server = address.server
+        self.url = address.shown
+        self.keys = [f"{{{address.prefix}}}:{name}".encode() for name in KEY_NAMES]
+        self._owned = bool(address.server)
+        self._forget_threads()
+        self._closed = False
+
+    def _forget_threads(self) -> None:
+        self._process = os.getpid()
+        self._lock = Lock()
+        self._active = 0
+
+    # -- sending ------------------------------------------------------------------------------------
+
+    def read(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        """Run a script that only reads; once more on a fresh connection when the first one breaks."""
+        return self._run(script, arguments, _PAUSES[:1])
+
+    def write(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        """Run a script that may be sent again until its outcome is known, for about two seconds."""
+        return self._run(script, arguments, _PAUSES)
+
+    def _run(self, script: Script, arguments: Sequence[Argument], pauses: Sequence[float]) -> tuple[str, list[Any]]:
+        with self._in_use():
+            waits = iter(pauses)
+            while True:
+                try:
+                    return self._answer(self._send(script, arguments))
+                except (AuthenticationError, AuthorizationError) as error:
+                    raise self.translate(error) from error
+                except (NoConnectionError, NoAnswerError, OSError) as error:
+                    wait = next(waits, None)
+                    if wait is None:
+                        raise self.translate(error, unsettled=len(pauses) > 1) from error
+                    time.sleep(wait)
+                except (RedisError, RedisClusterException) as error:
+                    wait = next(waits, None) if "READONLY" in str(error) else None
+                    if wait is None:
+                        raise self.translate(error) from error
+                    # The primary became a replica: a new connection may lead to the new primary.
+                    self._drop_idle()
+                    time.sleep(wait)
+
+    def _drop_idle(self) -> None:
+        if self._owned and isinstance(self._client, Redis):
+            self._client.connection_pool.disconnect(inuse_connections=False)
+
+    def _send(self, script: Script, arguments: Sequence[Argument]) -> list[Any]:
+        execute: Callable[..., Any] = self._client.execute_command
+        rest = (len(self.keys), *self.keys, *arguments)
+        try:
+            try:
+                return list(execute("EVALSHA", script.digest, *rest))
+            except NoScriptError:
+                return list(execute("EVAL", script.source, *rest))
+        except ResponseError as error:
+            # Older versions of redis-py have no class for it outside of clusters.
+            moved = isinstance(error, MovedError) or str(error).startswith("MOVED ")
+            if not moved or not self._owned or isinstance(self._client, RedisCluster):
+                raise
+            self._use_cluster()
+            return self._send(script, arguments)
+
+    def _use_cluster(self) -> None:
+        """Speak to a cluster, which is what the server has turned out to be."""
+        cluster = RedisCluster.from_url(self._server, **_settings())
+        self._drop_idle()
+        self._client = cluster
+
+    # -- what came back -------------------------------------------------------------------------------
+
+    def _answer(self, reply: list[Any]) -> tuple[str, list[Any]]:
+        status, rest = reply[0].decode(), reply[1:]
+        if status == "gone":
+            raise IntegrityError(
+                f"the store at {self.url} is not the one that was opened: it was removed or replaced meanwhile",
+                hints=["look who flushed the server or evicted its keys; open it again to begin a new store"],
+            )
+        if status == "lost":
+            raise IntegrityError(
+                f"the store at {self.url} has lost its key {rest[0].decode()!r} or a part of it",
+                hints=[
+                    "restore a backup; what is left cannot be trusted",
+                    "look at the server's maxmemory-policy: only noeviction keeps what it is given",
+                ],
+            )
+        if status == "unlocked":
+            raise ConflictError(
+                f"the store at {self.url} was held for too long without a word, and others went on",
+                hints=["nothing was applied: do it again"],
+            )
+        if status == "foreign":
+            raise NotAStoreError(
+                f"the key {rest[0].decode()!r} at {self.url} belongs to another program; it was left untouched",
+                hints=["give the store a prefix of its own: ?key_prefix=name"],
+            )
+        if status == "format":
+            raise self.too_new(rest[0])
+        return status, rest
+
+    def too_new(self, version: bytes | None) -> CkptError:
+        """Return the error for a format that is not known here."""
+        if version is None or not version.isdigit() or int(version) < FORMAT:
+            return IntegrityError(f"the store at {self.url} does not say its format", hints=["restore a backup"])
+        return FormatTooNewError(
+            f"{self.url} has store format {int(version)}; this ckpt reads up to {FORMAT}",
+            hints=["update ckpt: pip install -U ckpt-store"],
+        )
+
+    def translate(self, error: Exception, *, unsettled: bool = False) -> CkptError:
+        """Return the error to raise for what redis-py raised."""
+        text = str(error) or type(error).__name__
+        if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError) or "NOPERM" in text:
+            return StoreUnavailableError(
+                f"{self.url} refuses us: {text}",
+                hints=["check user and password", "the user needs the commands and keys that docs/redis.md lists"],
+            )
+        if "OOM " in text:
+            return StoreUnavailableError(
+                f"{self.url} has reached its maxmemory; nothing was written",
+                hints=["free what was let go with: ckpt gc", "raise maxmemory"],
+            )
+        if "WRONGTYPE" in text:
+            return NotAStoreError(
+                f"a key of the store at {self.url} was overwritten by another program",
+                hints=["restore a backup; give each program a prefix of its own"],
+            )
+        if "READONLY" in text:
+            return StoreUnavailableError(
+                f"{self.url} is a replica that takes no writes", hints=["name the primary, or open it with readonly"]
+            )
+        if isinstance(error, NoConnectionError | NoAnswerError | OSError):
+            hints = ["see whether the server runs and can be reached, then try again"]
+            if unsettled:
+                hints.append("whether the last write was stored is not known: look before doing it again")
+            return StoreUnavailableError(f"{self.url} cannot be reached: {text}", hints=hints)
+        return StoreUnavailableError(f"{self.url} cannot be used: {text}")
+
+    def eviction_policy(self) -> str:
+        """Return the server's `maxmemory-policy`, or nothing where the server does not tell."""
+        info: Callable[[str], Any] = self._client.info
+        with self._in_use():
+            try:
+                return str(info("memory").get("maxmemory_policy", ""))
+            except (RedisError, RedisClusterException, OSError):
+                return ""
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        self.check_open()
+        with self._lock:
+            self._active += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._active -= 1
+                last = self._closed and not self._active
+            if last:
+                self._disconnect()
+
+    def check_open(self) -> None:
+        """Raise StoreUnavailableError when the store has been closed."""
+        if self._process != os.getpid():
+            # The lock may have been held by a thread that does not exist in this process.
+            self._forget_threads()
+        if self._closed:
+            raise StoreUnavailableError(f"the store {self.url} has been closed", hints=["open it again"])
+
+    def close(self) -> None:
+        """Let no call begin; the last one under way closes the connections. Leaves a client passed in as it is."""
+        if self._process != os.getpid():
+            self._forget_threads()
+        with self._lock:
+            first, self._closed = not self._closed, True
+            idle = first and not self._active
+        if idle:
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._owned:
+            self._client.close()
