@@ -2,5 +2,6 @@
 
 from postgres_server import postgres_dsn, postgres_url
 from redis_server import redis_url
+from stores import redis_store
 
-__all__ = ["postgres_dsn", "postgres_url", "redis_url"]
+__all__ = ["postgres_dsn", "postgres_url", "redis_store", "redis_url"]

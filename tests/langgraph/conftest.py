@@ -1,38 +1,37 @@
-"""Fixtures of the saver's tests: each runs on memory and on a SQLite file, many both sync and async."""
+"""Fixtures of the saver's tests: each runs on every storage, many both sync and async."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from graph_kit import Scenario
 from langgraph.checkpoint.memory import InMemorySaver
 from saver_kit import Calls
+from stores import BACKENDS, store_url
 
 from ckpt.langgraph import CkptSaver
 
 MakeSaver = Callable[..., CkptSaver]
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def make_saver(backend: str, tmp_path: Path) -> Iterator[MakeSaver]:
-    """A factory of savers over one store: the same file, or the same repository in memory."""
+def make_saver(backend: str, request: pytest.FixtureRequest) -> Iterator[MakeSaver]:
+    """A factory of savers over one store: the same file or server, or the same repository in memory."""
     opened: list[CkptSaver] = []
+    url = store_url(backend, request)
 
     def make(**options: Any) -> CkptSaver:
-        if backend == "sqlite":
-            saver = CkptSaver(tmp_path / "store.ckpt", **options)
-        elif opened:
+        if backend == "memory" and opened:
             saver = CkptSaver(opened[0].repository, **options)
         else:
-            saver = CkptSaver("memory://", **options)
+            saver = CkptSaver(url, **options)
         opened.append(saver)
         return saver
 
