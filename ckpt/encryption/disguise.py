@@ -46,8 +46,16 @@ def _spans(key: bytes) -> list[tuple[int, int]]:
         hashed = at + 1
     elif letter == b"t" and len(key) > at + 1:
         behind = at + 2 + key[at + 1]
-        if key[behind : behind + 2] in (b"c\x01", b"l\x01"):
-            hashed = behind + 2
+        part, hashed = key[behind : behind + 1], behind + 2
+        if part in (b"n", b"i"):
+            # The labels of a memory's namespace, of which there may be many; then an item's own hash.
+            while key[hashed - 1 : hashed] == b"\x01" and hashed <= len(key) - BLOCK_SIZE:
+                spans.append((hashed, hashed + BLOCK_SIZE))
+                hashed += BLOCK_SIZE + 1
+            named = part == b"i" and key[hashed - 1 : hashed] == b"\x00"
+        else:
+            named = part in (b"c", b"l") and key[hashed - 1 : hashed] == b"\x01"
+        hashed = hashed if named else -1
     if 0 <= hashed <= len(key) - BLOCK_SIZE:
         spans.append((hashed, hashed + BLOCK_SIZE))
     return spans

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ckpt.encryption.cipher import BLOCK_SIZE
@@ -137,6 +137,7 @@ class _Frames:
         self._sizes: dict[int, int] = {}
         self._followers: Counter[int] = Counter()
         self._moved: dict[int, int] = {}
+        self._joined: set[int] = set()
         self.count = 0
         self._last = 0
         while page := self._inner.scan_frames(self._last, _PAGE):
@@ -157,15 +158,15 @@ class _Frames:
         """Do it and return how many frames were written. Raises _MovedError when it has to be begun again."""
         for step in self._steps():
             stored = self._load(self._inner, step)
-            old: list[int] = []
+            old: dict[int, StoredFrame] = {}
             for number in step:
                 if number not in stored:
                     raise _MovedError
                 behind = self._previous[number]
                 if not self._ring.is_current(stored[number].data, frame=True) or behind in self._moved or behind in old:
-                    old.append(number)
+                    old[number] = stored[number]
             if old:
-                self._move(old, {number: stored[number] for number in old})
+                self._move(old)
         return self.count
 
     def _steps(self) -> Iterator[list[int]]:
@@ -185,43 +186,46 @@ class _Frames:
         """Return these frames without those before them."""
         return reading.load(numbers, {self._previous[number] for number in numbers}.difference(numbers, {0}))
 
-    def _move(self, old: Sequence[int], stored: Mapping[int, StoredFrame]) -> None:
-        plain = {number: self._storage.opened_frame(number, frame) for number, frame in stored.items()}
+    def _move(self, old: Mapping[int, StoredFrame]) -> None:
+        plain = {number: self._storage.opened_frame(number, frame) for number, frame in old.items()}
         moved: dict[int, int] = {}
-        free, followers = self._free(old)
+        free, fewer = self._free(old)
         with self._inner.exclusive() as session:
-            if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != stored:
+            if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != old:
                 raise _MovedError
-            doomed = {*self._moved, *old}
-            after = self._last
-            while page := session.scan_frames(after, _PAGE):
-                if any(previous in doomed for _, previous, _ in page):
-                    raise _MovedError
-                after = page[-1][0]
+            if self._joined_since(session, old):
+                raise _MovedError
             places = session.locate([key for number in old for key in self._entries.get(number, {}).values()])
             for number in old:
                 behind = self._previous[number]
                 previous = moved.get(behind) or self._moved.get(behind) or behind
                 moved[number] = self._write(session, number, Frame(previous, plain[number], ()), places)
             session.drop(free)
+        self._last = max(moved.values())
         self._moved.update(moved)
-        self._followers = followers
+        self._followers.subtract(fewer)
         self.count += len(moved)
 
-    def _free(self, old: Sequence[int]) -> tuple[list[int], Counter[int]]:
-        """Return what can be dropped when these frames have been written anew, and who is followed by how many then.
+    def _joined_since(self, session: Exclusive, old: Collection[int]) -> bool:
+        """Return whether somebody has put a frame behind one of these, or behind one written anew before."""
+        while page := session.scan_frames(self._last, _PAGE):
+            self._joined.update(previous for _, previous, _ in page)
+            self._last = page[-1][0]
+        return any(number in old or number in self._moved for number in self._joined)
+
+    def _free(self, old: Collection[int]) -> tuple[list[int], Counter[int]]:
+        """Return what can be dropped when these frames have been written anew, and who loses how many followers.
 
         A frame is needed to read those behind it, so a pack goes as a whole.
         """
-        followers = self._followers.copy()
-        moved = {*self._moved, *old}
-        free = [number for number in old if not followers[number]]
+        fewer: Counter[int] = Counter()
+        free = [number for number in old if not self._followers[number]]
         for number in free:
             behind = self._previous[number]
-            followers[behind] -= 1
-            if behind in moved and not followers[behind]:
+            fewer[behind] += 1
+            if (behind in self._moved or behind in old) and self._followers[behind] == fewer[behind]:
                 free.append(behind)
-        return free, followers
+        return free, fewer
 
     def _write(self, session: Exclusive, number: int, frame: Frame, places: Mapping[bytes, Place]) -> int:
         """Write a frame with the objects that the index still finds in the frame it replaces."""

@@ -191,8 +191,9 @@ _GIVEN = {"raw": "a key of 32 bytes", "scrypt": "a passphrase", "provider": "a k
 
 def _expect_kind(kind: str, wrapped: Wrapped) -> None:
     if wrapped.kind != kind:
+        wanted = _GIVEN.get(wrapped.kind, "something unknown")
         raise WrongKeyError(
-            f"the store's key is protected by {_GIVEN.get(wrapped.kind, 'something unknown')}, and {_GIVEN[kind]} was given",
+            f"the store's key is protected by {wanted}, and {_GIVEN[kind]} was given",
             hints=["give the kind of key that the store was created with, or that it was last rotated to"],
         )
 

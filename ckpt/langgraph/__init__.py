@@ -1,6 +1,7 @@
-"""The LangGraph saver: `CkptSaver`, a drop-in for the savers that LangGraph ships, and ways to configure one."""
+"""The LangGraph saver and store: drop-ins for those that LangGraph ships, and ways to configure a saver."""
 
 from ckpt.langgraph.factory import checkpointer, get_checkpointer
 from ckpt.langgraph.saver import CkptSaver
+from ckpt.langgraph.store import CkptStore
 
-__all__ = ["CkptSaver", "checkpointer", "get_checkpointer"]
+__all__ = ["CkptSaver", "CkptStore", "checkpointer", "get_checkpointer"]

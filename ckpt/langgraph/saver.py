@@ -33,7 +33,7 @@ from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.langgraph.history import delta_history
 from ckpt.langgraph.metadata import dump_metadata, load_metadata, matches, merged_metadata
-from ckpt.langgraph.shared import Done, Shared, config_of, next_version, place, several, warn_encrypted
+from ckpt.langgraph.shared import Done, Shared, above, config_of, next_version, place, several, warn_encrypted
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
@@ -177,6 +177,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
                     name: Channel(partial(_typed, serde, value), unchanged(name)) for name, value in values.items()
                 },
                 expect_head=self._expect_head,
+                above=above(metadata),
             )
         )
         self._shared.versions.put(stored.commit.header.rope, dict(versions), 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -89,6 +89,13 @@ def place(config: RunnableConfig) -> tuple[str, str]:
 def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
     """Return the config of one checkpoint."""
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}
+
+
+def above(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checkpoints, by namespace, in whose step LangGraph says that a subgraph runs."""
+    parents = metadata.get("parents")
+    found = parents.items() if isinstance(parents, Mapping) else ()
+    return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}
 
 
 def several(ids: Sequence[str], what: str) -> Sequence[str]:

@@ -262,7 +262,8 @@ class Memory:
     def prune(self, before: Moment | timedelta) -> int:
         """Forget for good what was replaced or deleted before a moment or longer ago; return how many versions.
 
-        The version that counted at that moment stays, and all that a fork of this memory sees. `gc` frees the space.
+        What counted at that moment stays, and so does what counted when a fork left, with all that came later; a fork
+        loses what it has of the older history. `gc` frees the space.
         """
         moment = now() - before // _MICROSECOND if isinstance(before, timedelta) else moment_of(before)
         return Forgetter(self._memories.core, self._memories.directory, self._memories.writer).forget(self.name, moment)

@@ -1,6 +1,7 @@
 """Forgetting: taking versions that nobody is to see any more out of the history of a memory.
 
-What a fork sees stays. Works in bounded steps, each one transaction, and can be stopped between any two.
+What counts at a moment stays, and what counted when a fork left. Works in bounded steps, each one transaction, and
+can be stopped between any two.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ class Forgetter:
         if records:
             moved = thread._replace(sequence=max(now(), thread.sequence + 1), root=root)
             records[thread_key] = moved.encode()
-        return Batch(read, records, epoch=epoch), draft, count
+        # Without new objects nothing is relied on but the rows, and each step that removes one raises the epoch.
+        return Batch(read, records, epoch=epoch if draft.objects else None), draft, count
 
     def _left(self, number: int) -> Iterator[int]:
         """Yield the moments at which forks left a memory."""

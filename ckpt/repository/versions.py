@@ -65,19 +65,32 @@ def decode_versions(rope: bytes) -> list[Version]:
     found: list[Version] = []
     at = 0
     while at < len(items):
-        try:
-            moment, age, ttl, type_, values, vectors = msgpack.unpackb(items[at].payload)
-            value = encode_items(items[at + 1 : at + 1 + values])
-            behind = at + 1 + values + vectors
-            fits = at < behind <= len(items) and items[at].kind == INLINE
-        except (ValueError, TypeError, msgpack.UnpackException) as error:
-            raise _damaged() from error
-        if not fits:
+        moment, age, ttl, type_, values, vectors = _head(items[at])
+        middle = at + 1 + values
+        behind = middle + vectors
+        if behind > len(items):
             raise _damaged()
-        stored = StoredValue(type_, value) if type_ is not None else None
-        found.append(Version(moment, moment - age, ttl, stored, encode_items(items[at + 1 + values : behind])))
+        value = StoredValue(type_, encode_items(items[at + 1 : middle])) if type_ is not None else None
+        found.append(Version(moment, moment - age, ttl, value, encode_items(items[middle:behind])))
         at = behind
     return found
+
+
+def _head(item: Item) -> tuple[int, int, int, str | None, int, int]:
+    """Return what the item before those of a version says."""
+    try:
+        fields = msgpack.unpackb(item.payload) if item.kind == INLINE else None
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise _damaged() from error
+    if type(fields) is not list or len(fields) != len(_HEAD) or not all(map(isinstance, fields, _HEAD)):
+        raise _damaged()
+    if min(fields[4:]) < 0:
+        raise _damaged()
+    moment, age, ttl, type_, values, vectors = fields
+    return moment, age, ttl, type_, values, vectors
+
+
+_HEAD = (int, int, int, str | None, int, int)
 
 
 def _damaged() -> DamagedObjectError:

@@ -19,6 +19,8 @@ from ckpt.storage.scoped import ScopedStorage
 KEY = bytes(range(32))
 NAMES = [f"user-{number}@example.org" for number in range(700)]
 SPACES = ["", "inner", "inner:1|deep", *(f"task:{number}" for number in range(40))]
+LABELS = [(), ("users",), ("users", "ana"), ("users", "ana", "notes"), ("users", "bob"), ("docs",)]
+PATHS = [keys.namespace_path(labels) for labels in (*LABELS, *((f"label {n}",) for n in range(30)))]
 IDS = [f"1f1e53f3-{number:04d}" for number in range(12)]
 SCOPES = [keys.scope_prefix("g", name) for name in ("", "billing", "support", *(f"graph {n}" for n in range(600)))]
 
@@ -48,6 +50,10 @@ def test_no_hash_shows() -> None:
         (keys.line_key(7, "inner"), keys.line_key(7, "inner")[-16:]),
         (keys.checkpoint_key(7, "inner", "id"), keys.line_key(7, "inner")[-16:]),
         (scope + keys.thread_key(1), scope[1:]),
+        (keys.item_key(7, PATHS[2], "key"), keys.item_key(7, b"", "key")[-16:]),
+        (keys.item_key(7, PATHS[2], "key"), PATHS[1][1:]),
+        (keys.item_key(7, PATHS[2], "key"), PATHS[2][-16:]),
+        (keys.namespace_key(7, PATHS[3]), PATHS[3][-16:]),
         (scope + name, name[2:]),
         (keys.registration_key(scope), scope[1:]),
     ]:
@@ -82,6 +88,8 @@ def written() -> set[bytes]:
         found.add(keys.thread_key(thread))
         found |= {keys.line_key(thread, space) for space in SPACES[1:]}
         found |= {keys.checkpoint_key(thread, space, each) for space in SPACES for each in IDS}
+        found |= {keys.namespace_key(thread, path) for path in PATHS}
+        found |= {keys.item_key(thread, path, each) for path in PATHS for each in IDS[:4]}
     return found
 
 
@@ -92,6 +100,10 @@ def ranges() -> Iterator[tuple[bytes, bytes]]:
         yield keys.thread_range(thread)
         yield keys.lines_range(thread)
         yield from (keys.checkpoints_range(thread, space) for space in (None, *SPACES, "absent"))
+        for path in (*PATHS, keys.namespace_path(["absent"])):
+            yield keys.namespaces_range(thread, path)
+            yield keys.items_range(thread, path)
+            yield keys.own_items_range(thread, path)
 
 
 @pytest.fixture(scope="module", params=["", "billing"])

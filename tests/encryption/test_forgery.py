@@ -212,9 +212,8 @@ def put_frame(database: sqlite3.Connection, number: int, data: bytes) -> None:
 
 def test_changed_cut_and_forged_frames_are_refused(path: Path, database: sqlite3.Connection) -> None:
     for number, _, data in frames(database):
-        broken = [data[:position] + bytes((data[position] ^ 1,)) + data[position + 1 :] for position in (0, 1, 3, 30, -1)
-                  if position >= 0]  # fmt: skip
-        for each in (*broken, data[:-1] + bytes((data[-1] ^ 1,)), data[:-1], data[:20], b"", b"\x28\xb5\x2f\xfd"):
+        broken = [data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :] for at in (0, 1, 3, 30, len(data) - 1)]
+        for each in (*broken, data[:-1], data[:20], b"", b"\x28\xb5\x2f\xfd"):
             put_frame(database, number, each)
             refused(path, DamagedObjectError)
         put_frame(database, number, data)

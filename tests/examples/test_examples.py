@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from stores import SHARED, store_url
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -44,6 +45,14 @@ SHOWN = {
         r"^waits: Where to, Ana\?$",
         r"^done: Booked: Ana to Lisbon$",
     ],
+    "memory": [
+        r"^friday: 'tea=oolong' -> city: Lisbon, tea: oolong$",
+        r"^  \{'likes': 'lapsang'\}$",
+        r"^on monday it was lapsang$",
+        r"^what-if differs: city: \{'likes': 'Lisbon'\} -> None$",
+        r"^friday: 'tea' -> city: Lisbon$",
+        r"^deleted, and still known to history: \[None, ",
+    ],
     "demo": [
         r"^  waiting +approve \{'approve': 'refund'",
         r"^\$ ckpt --store store\.db log support-42",
@@ -60,13 +69,32 @@ SHOWN = {
     ],
 }
 
+ON_EACH_STORE = [
+    r"^  to A: I want my money back, please\.$",
+    r"^  A: +waits: \{'approve': 'refund'",
+    r"^  to B: Command\(resume='yes'\)$",
+    r"^  B: +Refund issued, reference R-881\.",
+    r"^  A: +You are welcome\.",
+    r"^support-42 +idle +16 ",
+    r"^@ +[0-9a-f]{8}  #14 loop .* support-42$",
+    r'^  "status": "refunded",$',
+    r'^  ~ \.status "open" -> "refunded"$',
+    r"^Forked support-42-no from [0-9a-f]{8} \(support-42 step 8\)",
+    r"^Checked out support-42 to [0-9a-f]{8} \(step 10\)",
+    r"^17 checkpoints · 2 threads · 3 heads",
+    r"^checked 17 checkpoints, .*: no problems$",
+    r"^Removed 0 threads and 0 objects, ",
+]
+# Tested by tests of their own, or part of others.
+APART = {"support_agent", "shared_stores", "fastapi_app"}
 
-def run(example: str, folder: Path) -> str:
+
+def run(example: str, folder: Path, *arguments: str) -> str:
     """Run an example where nothing of this checkout lies; return what it prints, stderr included."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CKPT_")}
     environment |= {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "TMPDIR": str(folder), "COLUMNS": "110"}
     done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / f"{example}.py"],
+        [sys.executable, "-W", "error", EXAMPLES / f"{example}.py", *arguments],
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -83,13 +111,28 @@ def run(example: str, folder: Path) -> str:
 @pytest.mark.parametrize("example", SHOWN)
 def test_an_example_shows_what_it_is_for(example: str, tmp_path: Path) -> None:
     printed = run(example, tmp_path)
-    missing = [pattern for pattern in SHOWN[example] if not re.search(pattern, printed, re.M)]
-    assert not missing, printed
+    assert not missing(SHOWN[example], printed), printed
     assert list(tmp_path.iterdir()) == [], "it left something behind"
 
 
+def missing(patterns: list[str], printed: str) -> list[str]:
+    return [pattern for pattern in patterns if not re.search(pattern, printed, re.M)]
+
+
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} - {"support_agent"} == set(SHOWN)
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == APART | set(SHOWN)
+
+
+@pytest.mark.parametrize("backend", SHARED)
+def test_two_processes_continue_one_thread(
+    backend: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    # Without a store the example makes a file and removes it.
+    stores = [] if backend == "sqlite" else [store_url(backend, request)]
+    for _ in range(1 if backend == "sqlite" else 2):
+        printed = run("shared_stores", tmp_path, *stores)
+        assert not missing(ON_EACH_STORE, printed), printed
+        assert list(tmp_path.iterdir()) == [], "it left something behind"
 
 
 def test_the_two_savers_of_the_demo_hold_the_same_conversations(

@@ -9,7 +9,7 @@ from pathlib import Path
 import engine_content
 import pytest
 import reader
-import stores
+import kept_stores
 
 import ckpt
 

@@ -7,8 +7,9 @@ the list, or its beginning. Heads follow from the list by the rule of the design
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -42,6 +43,8 @@ class Put:
     checkpoint_id: str
     parent: str | None
     values: Mapping[str, str]
+    by: int = 0
+    """The line, among those of a thread, that it was put in: a thread's own is the last."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,13 @@ class Reset:
 
 @dataclass(frozen=True)
 class Pruned:
+    """These are not seen any more, here and in what is copied from here.
+
+    A fork that leaves at a checkpoint of a thread further down (see `by` of its put) does not know of it.
+    """
+
     gone: frozenset[tuple[str, str]]
+    by: int
 
 
 @dataclass
@@ -145,6 +154,9 @@ class Machine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.threads: dict[str, list[Event]] = {}
+        self.lines: dict[str, tuple[int, ...]] = {}
+        """The lines of each thread: its own last, before it those that it was forked from."""
+        self.numbers = count(1)
         self.ghosts: dict[str, set[str]] = {}
         self.place = TemporaryDirectory()
         self.repository = self.open()
@@ -184,7 +196,15 @@ class Machine(RuleBasedStateMachine):
 
     def do_put(self, name: str, event: Put) -> None:
         self.put(name, event)
-        self.threads.setdefault(name, []).append(event)
+        events = self.begun(name)
+        events.append(replace(event, by=self.lines[name][-1]))
+
+    def begun(self, name: str, lines: tuple[int, ...] = ()) -> list[Event]:
+        """Return what happened to a thread, which begins here if there is none."""
+        if name not in self.threads:
+            self.threads[name] = []
+            self.lines[name] = (*lines, next(self.numbers))
+        return self.threads[name]
 
     def gone(self, name: str, namespace: str, checkpoint_id: str) -> bool:
         """Whether this id was deleted or pruned: what becomes of writes to it is another test's matter."""
@@ -234,7 +254,7 @@ class Machine(RuleBasedStateMachine):
             return
         event = Wrote(namespace, checkpoint_id, task, tuple(writes))
         self.write(name, event)
-        self.threads.setdefault(name, []).append(event)
+        self.begun(name).append(event)
 
     @precondition(lambda self: self.threads)
     @rule(data=st.data(), new=st.sampled_from(NAMES))
@@ -245,7 +265,7 @@ class Machine(RuleBasedStateMachine):
                 self.repository.copy_thread(source, new)
             return
         self.repository.copy_thread(source, new)
-        self.threads[new] = list(self.threads[source])
+        self.begun(new, self.lines[source]).extend(self.threads[source])
 
     @precondition(lambda self: self.threads)
     @rule(data=st.data(), new=st.sampled_from(NAMES))
@@ -256,18 +276,25 @@ class Machine(RuleBasedStateMachine):
         events = self.threads[source]
         self.repository.fork(f'ckpt:"{checkpoint_id}"', new, thread=source)
         if checkpoint_id == view(events).lines[""].head:
-            self.threads[new] = list(events)
+            self.begun(new, self.lines[source]).extend(events)
             return
         length = self.length_at(events, checkpoint_id)
-        gone = [event for event in events[length:] if isinstance(event, Pruned)]
+        left = self.lines[source][: self.lines[source].index(self.put_by(events, checkpoint_id)) + 1]
+        gone = [event for event in events[length:] if isinstance(event, Pruned) and event.by in left]
         kept: list[Event] = [
             event
             for event in events[:length]
             if not (isinstance(event, Wrote) and (event.namespace, event.checkpoint_id) == ("", checkpoint_id))
         ]
         there = {(event.namespace, event.checkpoint_id) for event in kept if isinstance(event, Put)}
-        kept += [Pruned(event.gone & there) for event in gone]
-        self.threads[new] = [*kept, Forked(checkpoint_id)]
+        kept += [replace(event, gone=event.gone & there) for event in gone]
+        self.begun(new, left).extend([*kept, Forked(checkpoint_id)])
+
+    @staticmethod
+    def put_by(events: list[Event], checkpoint_id: str) -> int:
+        """Return the line in which this root checkpoint was put last."""
+        puts = [event for event in events if isinstance(event, Put) and not event.namespace]
+        return [put.by for put in puts if put.checkpoint_id == checkpoint_id][-1]
 
     @staticmethod
     def length_at(events: list[Event], checkpoint_id: str) -> int:
@@ -300,7 +327,7 @@ class Machine(RuleBasedStateMachine):
         assert made > max(each for _, each in told.puts)
         self.threads[name] = [
             *events,
-            Put("", made, checkpoint_id, told.puts["", checkpoint_id].values),
+            Put("", made, checkpoint_id, told.puts["", checkpoint_id].values, self.lines[name][-1]),
             Reset(self.length_at(events, checkpoint_id)),
         ]
 
@@ -335,7 +362,7 @@ class Machine(RuleBasedStateMachine):
             gone |= {(namespace, each) for each in ids if each not in kept}
         report = self.repository.prune_thread(name, keep_last(count))
         assert set(report.removed) == gone
-        self.threads[name] = [*self.threads[name], Pruned(frozenset(gone))]
+        self.threads[name].append(Pruned(frozenset(gone), self.lines[name][-1]))
 
     @rule()
     def collects(self) -> None:

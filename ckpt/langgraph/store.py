@@ -1,0 +1,363 @@
+"""`CkptStore`: LangGraph's long-term memory over a `Memory`, with the history of every item.
+
+One class, sync and async. What LangGraph expects of a store is here; what a memory is, and what it keeps, is the
+matter of `ckpt.repository.memory`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from langgraph.store.base import (
+    BaseStore,
+    GetOp,
+    IndexConfig,
+    Item,
+    ListNamespacesOp,
+    Op,
+    PutOp,
+    Result,
+    SearchItem,
+    SearchOp,
+    TTLConfig,
+)
+
+from ckpt.errors import CkptError, InvalidInputError
+from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
+from ckpt.langgraph.shared import Done, Shared
+from ckpt.langgraph.vectors import Index, Texts, decode_vectors, encode_vectors, similarities
+from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
+from ckpt.repository.memory import DEFAULT_MEMORY, Moment
+from ckpt.repository.memory_reader import Entry
+
+if TYPE_CHECKING:
+    from ckpt.encryption import EncryptionKey
+
+logger = logging.getLogger(__name__)
+
+_Address = tuple[tuple[str, ...], str]
+_Scored = tuple[Entry, float | None]
+_T = TypeVar("_T")
+
+
+class CkptStore(BaseStore):
+    """Keeps LangGraph's long-term memory, each value stored once, and every version of every item.
+
+    `store` is a path, a URL or an open `Repository`, which then stays open when the store is closed; a `CkptSaver`
+    on the same file shares its values. `name` is the memory within the graph. `index` is LangGraph's configuration of
+    search by meaning; vectors are kept with the items. `ttl` is LangGraph's configuration of lifetimes, in minutes:
+    what has expired reads as absent at once, and is deleted by `sweep_ttl`, or in passing by writers every
+    `sweep_interval_minutes`. Values are mappings that the built-in serializer takes.
+
+    Safe for many threads, event loops and processes. Usable with `with` and `async with`, which close it.
+    """
+
+    supports_ttl = True
+
+    def __init__(
+        self,
+        store: str | Path | Repository,
+        *,
+        index: IndexConfig | None = None,
+        ttl: TTLConfig | None = None,
+        graph: str = "",
+        name: str = DEFAULT_MEMORY,
+        encryption_key: EncryptionKey | None = None,
+    ) -> None:
+        self._index = Index(index) if index else None
+        self._shared = Shared.of(store, graph=graph, encryption_key=encryption_key)
+        self.index_config = index
+        self.ttl_config = ttl
+        self.memory: Memory = self.repository.memory(name)
+        self._swept = time.monotonic()
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return a store on what a path or URL names, to be used with `with` or `async with`."""
+        return cls(conn_string, **options)
+
+    @property
+    def repository(self) -> Repository:
+        """The engine under this store."""
+        return self._shared.repository
+
+    def setup(self) -> Done:
+        """Do nothing: the store is ready as soon as it exists. May be awaited."""
+        return Done()
+
+    def close(self) -> None:
+        """Wait for calls under way and release the store, unless the repository was handed in."""
+        self._shared.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
+
+    # -- what LangGraph calls ---------------------------------------------------------------------------
+
+    def batch(self, ops: Iterable[Op]) -> list[Result]:
+        """Run operations, and return their results in order.
+
+        Reads see what was there before, all as of one moment and in one round trip. Of several puts of one item
+        the last counts, and all are one transaction.
+        """
+        batch = _Batch(ops)
+        queries = {}
+        if self._index is not None:
+            queries = {query: self._index.embeddings.embed_query(query) for query in batch.queries}
+        self._answer(batch, queries)
+        if batch.puts:
+            texts = self._texts(batch)
+            self._write(batch, texts, self._index.embed(texts.values()) if self._index is not None else {})
+        return batch.results
+
+    async def abatch(self, ops: Iterable[Op]) -> list[Result]:
+        """Do what `batch` does, off the event loop."""
+        batch = _Batch(ops)
+        queries: dict[str, list[float]] = {}
+        if self._index is not None and batch.queries:
+            found = await asyncio.gather(*map(self._index.embeddings.aembed_query, batch.queries))
+            queries = dict(zip(batch.queries, found, strict=True))
+        await self._run(lambda: self._answer(batch, queries))
+        if batch.puts:
+            texts = self._texts(batch)
+            vectors = await self._index.aembed(texts.values()) if self._index is not None else {}
+            await self._run(lambda: self._write(batch, texts, vectors))
+        return batch.results
+
+    def _texts(self, batch: _Batch) -> dict[_Address, Texts]:
+        if self._index is None:
+            return {}
+        return {address: self._index.texts(op) for address, op in batch.puts.items()}
+
+    def _write(self, batch: _Batch, texts: Mapping[_Address, Texts], vectors: Mapping[str, Sequence[float]]) -> None:
+        self.memory.apply(
+            Put(
+                *address,
+                op.value,
+                ttl=_lifetime(op),
+                vectors=encode_vectors(texts.get(address, {}), vectors),
+            )
+            for address, op in batch.puts.items()
+        )
+        interval = (self.ttl_config or {}).get("sweep_interval_minutes")
+        if interval and time.monotonic() - self._swept >= 60 * interval:
+            self._swept = time.monotonic()
+            self._shared.pool().submit(self._sweep_quietly)
+
+    def _answer(self, batch: _Batch, queries: Mapping[str, Sequence[float]]) -> None:
+        """Fill in the results of all reads."""
+        if not batch.reads:
+            return
+        found, several = self.memory.read(batch.addresses, batch.prefixes)
+        items = dict(zip(batch.addresses, found, strict=True))
+        below = dict(zip(batch.prefixes, several, strict=True))
+        chosen: dict[int, list[_Scored]] = {}
+        for at, op in batch.reads.items():
+            if isinstance(op, GetOp):
+                entry = items[tuple(op.namespace), op.key]
+                chosen[at] = [(entry, None)] if entry is not None else []
+            elif isinstance(op, SearchOp):
+                chosen[at] = self._search(op, below[tuple(op.namespace_prefix)], queries)
+            else:
+                conditions = op.match_conditions or ()
+                batch.results[at] = _namespaces(op, below[common_prefix(conditions)])
+        loaded = iter(self.memory.load([entry for scored in chosen.values() for entry, _ in scored]))
+        renewed: list[Entry] = []
+        for at, scored in chosen.items():
+            op = batch.reads[at]
+            made = [(item, score) for (_, score), item in zip(scored, loaded, strict=False) if item is not None]
+            if isinstance(op, GetOp):
+                batch.results[at] = _item(made[0][0]) if made else None
+            else:
+                batch.results[at] = [_found(item, score) for item, score in made]
+            if not isinstance(op, ListNamespacesOp) and op.refresh_ttl:
+                renewed += [entry for entry, _ in scored if entry.version.ttl]
+        if renewed:
+            self.memory.renew(renewed)
+
+    def _search(self, op: SearchOp, entries: list[Entry], queries: Mapping[str, Sequence[float]]) -> list[_Scored]:
+        if op.filter:
+            values = self.memory.peek(entries)
+            entries = [entry for entry, value in zip(entries, values, strict=True) if matches_filter(value, op.filter)]
+        if not op.query or op.query not in queries:
+            return [(entry, None) for entry in entries[op.offset : op.offset + op.limit]]
+        return _nearest(op, entries, self.memory.vectors(entries), queries[op.query])
+
+    # -- lifetimes ------------------------------------------------------------------------------------
+
+    def sweep_ttl(self) -> int:
+        """Delete the items that have expired, and return how many; they read as absent already."""
+        return self.memory.sweep()
+
+    async def asweep_ttl(self) -> int:
+        """Do what `sweep_ttl` does, off the event loop."""
+        return await self._run(self.sweep_ttl)
+
+    def _sweep_quietly(self) -> None:
+        try:
+            self.sweep_ttl()
+        except CkptError as error:
+            logger.warning("expired items were not deleted: %s", error)
+
+    # -- the past ---------------------------------------------------------------------------------------
+
+    def get(
+        self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None, as_of: Moment | None = None
+    ) -> Item | None:
+        """Return an item, or None; with `as_of`, an aware datetime or a moment of `history`, as it was then."""
+        if as_of is None:
+            return super().get(namespace, key, refresh_ttl=refresh_ttl)
+        found = self.memory.get(namespace, str(key), as_of=as_of)
+        return _item(found) if found is not None else None
+
+    async def aget(
+        self, namespace: tuple[str, ...], key: str, *, refresh_ttl: bool | None = None, as_of: Moment | None = None
+    ) -> Item | None:
+        """Do what `get` does, off the event loop."""
+        if as_of is None:
+            return await super().aget(namespace, key, refresh_ttl=refresh_ttl)
+        return await self._run(lambda: self.get(namespace, key, as_of=as_of))
+
+    def history(self, namespace: tuple[str, ...], key: str) -> list[MemoryVersion]:
+        """Return all versions of an item, newest first: value, when, and whether it was deleted."""
+        return self.memory.history(namespace, str(key))
+
+    async def ahistory(self, namespace: tuple[str, ...], key: str) -> list[MemoryVersion]:
+        """Do what `history` does, off the event loop."""
+        return await self._run(lambda: self.history(namespace, key))
+
+    def fork(self, name: str, *, as_of: Moment | None = None) -> CkptStore:
+        """Create another memory from this one as it is, or was, in constant time and space; see `Memory.fork`.
+
+        The store returned is on the same repository, which stays open when that store is closed.
+        """
+        self.memory.fork(name, as_of=as_of)
+        return CkptStore(self.repository, index=self.index_config, ttl=self.ttl_config, name=name)
+
+    async def afork(self, name: str, *, as_of: Moment | None = None) -> CkptStore:
+        """Do what `fork` does, off the event loop."""
+        return await self._run(lambda: self.fork(name, as_of=as_of))
+
+    def diff(self, since: CkptStore | Moment, *, as_of: Moment | None = None) -> list[MemoryChange]:
+        """Return what has changed here since a moment, or what differs from another store as it is now.
+
+        With `as_of` this side is taken as it was then. See `Memory.diff`.
+        """
+        if isinstance(since, CkptStore):
+            return self.memory.diff(since.memory, as_of=as_of)
+        return self.memory.diff(since=since, as_of=as_of)
+
+    async def adiff(self, since: CkptStore | Moment, *, as_of: Moment | None = None) -> list[MemoryChange]:
+        """Do what `diff` does, off the event loop."""
+        return await self._run(lambda: self.diff(since, as_of=as_of))
+
+
+class _Batch:
+    """Operations by kind, and the results as they come in."""
+
+    def __init__(self, ops: Iterable[Op]) -> None:
+        self.results: list[Result] = []
+        self.puts: dict[_Address, PutOp] = {}
+        self.reads: dict[int, GetOp | SearchOp | ListNamespacesOp] = {}
+        addresses: dict[_Address, None] = {}
+        prefixes: dict[tuple[str, ...], None] = {}
+        queries: dict[str, None] = {}
+        for at, op in enumerate(ops):
+            self.results.append(None)
+            if isinstance(op, PutOp):
+                # As the last one, also in order.
+                self.puts.pop((tuple(op.namespace), op.key), None)
+                self.puts[tuple(op.namespace), op.key] = op
+                continue
+            if isinstance(op, GetOp):
+                addresses[tuple(op.namespace), op.key] = None
+            elif isinstance(op, SearchOp):
+                check_filter(op.filter)
+                prefixes[tuple(op.namespace_prefix)] = None
+                queries |= {op.query: None} if op.query else {}
+            elif isinstance(op, ListNamespacesOp):
+                prefixes[common_prefix(op.match_conditions or ())] = None
+            else:
+                raise InvalidInputError(f"Unknown operation type: {type(op)}")
+            self.reads[at] = op
+        self.addresses, self.prefixes, self.queries = list(addresses), list(prefixes), list(queries)
+
+
+def _lifetime(op: PutOp) -> timedelta | None:
+    if op.ttl is None or op.value is None:
+        return None
+    try:
+        return timedelta(minutes=op.ttl)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInputError(f"ttl={op.ttl} is no number of minutes: {error}") from error
+
+
+def _namespaces(op: ListNamespacesOp, entries: Iterable[Entry]) -> list[tuple[str, ...]]:
+    namespaces = {entry.namespace for entry in entries}
+    fitting = {each for each in namespaces if matches_namespace(each, op.match_conditions or ())}
+    if op.max_depth is not None:
+        fitting = {each[: op.max_depth] for each in fitting}
+    return sorted(fitting)[op.offset : op.offset + op.limit]
+
+
+def _nearest(op: SearchOp, entries: Sequence[Entry], vectors: Sequence[bytes], query: Sequence[float]) -> list[_Scored]:
+    """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
+    owners: list[Entry] = []
+    flat: list[bytes] = []
+    unscored: list[_Scored] = []
+    for entry, packed in zip(entries, vectors, strict=True):
+        found = decode_vectors(packed)
+        flat += found
+        owners += [entry] * len(found)
+        if not found:
+            unscored.append((entry, None))
+    best: dict[tuple[tuple[str, ...], str], _Scored] = {}
+    ranked = sorted(zip(similarities(query, flat), owners, strict=True), key=lambda pair: pair[0], reverse=True)
+    for score, entry in ranked:
+        best.setdefault((entry.namespace, entry.key), (entry, score))
+    page = list(best.values())[op.offset : op.offset + op.limit]
+    return page + unscored[: max(op.limit - len(page), 0)]
+
+
+def _item(item: MemoryItem) -> Item:
+    return Item(
+        value=item.value, key=item.key, namespace=item.namespace, created_at=item.created, updated_at=item.updated
+    )
+
+
+def _found(item: MemoryItem, score: float | None) -> SearchItem:
+    return SearchItem(
+        namespace=item.namespace,
+        key=item.key,
+        value=item.value,
+        created_at=item.created,
+        updated_at=item.updated,
+        score=score,
+    )

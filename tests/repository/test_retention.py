@@ -1,0 +1,387 @@
+"""Retention: what goes is what the policy does not keep, in passing as well as in gc, and no put pays for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from clock_kit import NOW, Clock
+from hypothesis import given
+from hypothesis import strategies as st
+from lifetime_kit import FailingStorage, Opener, ids, opener, put, typed
+from stores import BACKENDS, store_url
+
+from ckpt.errors import InvalidInputError
+from ckpt.repository import Repository
+from ckpt.repository.prune import _needed_by_deltas, keep_last
+from ckpt.repository.retention import Retention
+from ckpt.storage.memory import MemoryStorage
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture(params=BACKENDS)
+def opened(request: pytest.FixtureRequest) -> Iterator[Opener]:
+    with opener(store_url(request.param, request)) as opened:
+        yield opened
+
+
+def named(number: int) -> str:
+    return f"{number:05}"
+
+
+def run(repository: Repository, count: int, thread: str = "t", first: int = 1, namespace: str = "") -> list[int]:
+    """Put checkpoints one behind the other, and return how many there were after each put."""
+    counts = []
+    for number in range(first, first + count):
+        put(repository, thread, named(number), named(number - 1) if number > 1 else None, namespace=namespace)
+        counts.append(len(ids(repository, thread, namespace)))
+    return counts
+
+
+def rows(repository: Repository, thread: str = "t") -> int:
+    """How many checkpoint records a thread has of its own, hidden ones included."""
+    found = repository._directory.find(thread)
+    assert found is not None
+    return found[0].root.census.count
+
+
+# -- what may be asked for ----------------------------------------------------------------------------
+
+
+def test_policies() -> None:
+    assert not Retention.of(None)
+    assert not Retention.of("everything")
+    assert Retention.of("keep_latest") == Retention.of({"keep_last": 1}) == Retention(1)
+    both = Retention.of({"keep_last": 50, "keep_within": "30d"})
+    assert both == Retention(50, timedelta(days=30))
+    assert str(both) == "--keep-last 50 --keep-within 30d"
+    assert str(Retention(None, timedelta(hours=36))) == "--keep-within 1d12h"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "newest", 5, {}, {"keep": 5}, {"keep_last": 0}, {"keep_last": True}, {"keep_last": 2.5}, {"keep_last": "5"},
+        {"keep_within": 30}, {"keep_within": "0s"}, {"keep_within": timedelta.max},
+    ],
+)  # fmt: skip
+def test_a_policy_that_makes_no_sense_is_refused(policy: object) -> None:
+    with pytest.raises(InvalidInputError):
+        Repository(MemoryStorage(), retention=policy)
+
+
+AGED: dict[str, tuple[Mapping[str, object], list[str]]] = {
+    "by number": ({"keep_last": 2}, ["06", "05"]),
+    "by age": ({"keep_within": "100m"}, ["06", "05", "04", "02"]),
+    "either keeps": ({"keep_last": 4, "keep_within": "20m"}, ["06", "05", "04", "03", "02"]),
+    "the head at least": ({"keep_within": "1s"}, ["06", "02"]),
+}
+
+
+@pytest.mark.parametrize("policy", AGED)
+def test_what_gc_keeps(opened: Opener, time: Clock, policy: str) -> None:
+    repository = opened(retention=AGED[policy][0])
+    for number in range(1, 7):
+        made = datetime.fromtimestamp(NOW / 1000, UTC) - timedelta(minutes=160 - 20 * number)
+        timestamp = "no moment" if number == 2 else made.isoformat()
+        put(repository, "t", f"0{number}", f"0{number - 1}" if number > 1 else None, timestamp=timestamp)
+    assert len(ids(repository, "t")) == 6
+    repository.gc(dry_run=True)
+    assert len(ids(repository, "t")) == 6
+    time.after(minutes=1)
+    repository.gc()
+    # What does not say when it was made is kept by every age.
+    assert ids(repository, "t") == AGED[policy][1]
+    assert rows(repository) == len(AGED[policy][1])
+    assert repository.fsck().problems == []
+
+
+def test_gc_prunes_every_thread_and_namespace_of_its_graph_alone(opened: Opener) -> None:
+    bare, other = opened(), opened(graph="other")
+    for repository in (bare, other):
+        for name in ("t", "u"):
+            run(repository, 5, name)
+            run(repository, 4, name, namespace="sub")
+    opened(retention="keep_latest").gc()
+    for name in ("t", "u"):
+        assert (ids(bare, name), ids(bare, name, "sub")) == (["00005"], ["00004"])
+        assert (len(ids(other, name)), len(ids(other, name, "sub"))) == (5, 4)
+    assert bare.fsck().problems == []
+
+
+# -- in passing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "least", "most"),
+    [("keep_latest", 4, 23), ({"keep_last": 10}, 10, 35), ({"keep_last": 100}, 100, 215)],
+)
+@pytest.mark.parametrize("namespace", ["", "sub"])
+def test_a_thread_stays_as_short_as_the_policy_wants(
+    opened: Opener, policy: Any, least: int, most: int, namespace: str
+) -> None:
+    repository = opened(retention=policy)
+    counts = run(repository, 500, namespace=namespace)
+    assert max(counts) == most
+    assert min(counts[most:]) == least
+    assert counts[-1] < most
+    assert len(ids(repository, "t", namespace)) == counts[-1]
+    assert ids(repository, "t", namespace)[0] == named(500)
+    assert opened().fsck().problems == []
+
+
+def test_commits_are_pruned_in_passing_too(opened: Opener) -> None:
+    repository = opened(retention={"keep_last": 5})
+    for number in range(60):
+        repository.commit("t", {"n": number})
+    assert len(repository.log(thread="t")) <= 26
+    assert repository.thread("t").state() == {"n": 59}
+
+
+def test_by_age_a_thread_is_pruned_when_it_has_doubled(opened: Opener, time: Clock) -> None:
+    repository = opened(retention={"keep_within": "1h"})
+    most = 0
+    for number in range(1, 1500):
+        made = datetime.fromtimestamp(time.now / 1000, UTC).isoformat()
+        put(repository, "t", named(number), named(number - 1) if number > 1 else None, timestamp=made)
+        most = max(most, rows(repository))
+        time.after(minutes=1)
+    # An hour has 60 checkpoints; those before are let go when there are twice as many and some.
+    assert 60 < most < 2 * 61 + 20
+
+
+def test_a_thread_that_holds_its_rows_is_not_pruned_at_every_put(opened: Opener) -> None:
+    """Forks keep what was pruned: how often it is tried goes with how much there is."""
+    repository = opened(retention={"keep_last": 5})
+    tries: list[int] = []
+    prune = repository._pruner.prune
+
+    def counting(*arguments: Any, **named: Any) -> Any:
+        tries.append(1)
+        return prune(*arguments, **named)
+
+    repository._pruner.prune = counting  # type: ignore[method-assign]
+    run(repository, 20)
+    repository.copy_thread("t", "fork")
+    run(repository, 480, first=21)
+    assert len(tries) <= 6
+    assert rows(repository) == 500
+    assert len(ids(repository, "t")) < 300
+    repository.gc()
+    assert len(ids(repository, "t")) == 5
+    assert ids(repository, "fork") == [named(20 - i) for i in range(5)]
+
+
+def test_the_own_checkpoints_of_a_fork_go_for_good(opened: Opener) -> None:
+    repository = opened(retention={"keep_last": 5})
+    run(repository, 8, "source")
+    repository.copy_thread("source", "t")
+    run(repository, 300, "t", first=9)
+    assert rows(repository) <= 26 + 8
+    repository.gc(grace=timedelta(0))
+    assert ids(repository, "t") == [named(308 - i) for i in range(5)]
+    assert rows(repository) == 5 + 8
+    assert ids(repository, "source") == [named(8 - i) for i in range(5)]
+    assert repository.fsck().problems == []
+
+
+def test_a_long_thread_is_left_to_gc(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckpt.repository.upkeep._PRUNE_MAX", 100)
+    run(opened(), 200)
+    repository = opened(retention={"keep_last": 5})
+    run(repository, 50, first=201)
+    assert rows(repository) == 250
+    repository.gc()
+    assert rows(repository) == 5
+    run(repository, 100, first=251)
+    assert rows(repository) <= 26
+
+
+def test_a_task_may_still_write_to_the_checkpoint_before(opened: Opener) -> None:
+    repository = opened(retention="keep_latest")
+    for number in range(1, 100):
+        put(repository, "t", named(number), named(number - 1) if number > 1 else None)
+        before = named(max(number - 1, 1))
+        repository.put_writes("t", "", before, f"task {number}", "", [(0, "c", typed("late"))])
+        stored = repository.read("t", "", before)
+        assert stored is not None
+        assert f"task {number}" in [write.task_id for write in stored.writes]
+
+
+# -- what stays ---------------------------------------------------------------------------------------
+
+POLICIES = [{"keep_last": 3}, "keep_latest", {"keep_within": "1s"}, {"keep_last": 2, "keep_within": "1s"}]
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=str)
+def test_tags_and_forks_stay(opened: Opener, policy: Any) -> None:
+    repository = opened(retention=policy)
+    for number in range(40):
+        repository.commit("t", {"n": number})
+        if number == 5:
+            repository.tag("five", "t")
+        if number == 6:
+            repository.fork("t", "at six")
+            repository.fork("@~2", "at four", thread="t")
+    repository.gc(grace=timedelta(0))
+    assert repository.state("tag:five") == {"n": 5}
+    assert repository.thread("at six").state() == {"n": 6}
+    assert repository.thread("at four").state() == {"n": 4}
+    assert repository.thread("t").state() == {"n": 39}
+    repository.fork("tag:five", "again", thread="t")
+    assert repository.thread("again").state() == {"n": 5}
+    repository.untag("five")
+    for name in ("again", "at six", "at four"):
+        repository.delete_thread(name)
+    repository.gc(grace=timedelta(0))
+    repository.gc(grace=timedelta(0))
+    # By age the commits of this test are young, and all of them stay; by number only the newest do.
+    last = policy.get("keep_last", 40) if isinstance(policy, dict) else 1
+    assert rows(repository) == (last if "keep_within" not in policy else rows(repository))
+    assert repository.fsck().problems == []
+
+
+def test_a_fork_of_a_pruned_thread(opened: Opener) -> None:
+    repository = opened(retention={"keep_last": 3})
+    for number in range(60):
+        repository.commit("t", {"n": number})
+    repository.gc()
+    oldest = repository.log(thread="t")[-1]
+    repository.fork(oldest.spec, "fork", thread="t")
+    assert repository.thread("fork").state() == {"n": 57}
+    repository.commit("fork", {"n": "other"})
+    repository.gc(grace=timedelta(0))
+    assert repository.thread("fork").state() == {"n": "other"}
+    assert repository.thread("t").state() == {"n": 59}
+    assert repository.fsck().problems == []
+
+
+def test_pruning_that_fails_fails_no_put(caplog: pytest.LogCaptureFixture) -> None:
+    storage: Any = FailingStorage(MemoryStorage())
+    repository = Repository(storage, retention={"keep_last": 5})
+    storage.fails = lambda method, arguments: method == "publish" and len(arguments[0].records) > 8
+    with caplog.at_level(logging.WARNING):
+        assert run(repository, 100)[-1] == 100
+    # It is tried again when the thread has doubled, not at every put.
+    assert storage.failed == 2
+    assert "the disk is on fire" in caplog.text
+    storage.fails = lambda method, arguments: False
+    run(repository, 200, first=101)
+    assert len(ids(repository, "t")) <= 26
+
+
+# -- on request ---------------------------------------------------------------------------------------
+
+
+def test_prune_by_age_and_by_number_can_be_undone(opened: Opener, time: Clock) -> None:
+    repository = opened()
+    for number in range(1, 7):
+        made = datetime.fromtimestamp(NOW / 1000, UTC) - timedelta(minutes=160 - 20 * number)
+        put(repository, "t", f"0{number}", f"0{number - 1}" if number > 1 else None, timestamp=made.isoformat())
+    (report,) = repository.prune(["t"], keep_within="60m", dry_run=True)
+    assert [name for _, name in report.kept] == ["06", "05"]
+    repository.prune(["t"], keep_last=1, keep_within=timedelta(minutes=80))
+    assert ids(repository, "t") == ["06", "05", "04"]
+    assert repository.operations()[0].text == "prune t --keep-last 1 --keep-within 1h20m"
+    repository.undo()
+    assert len(ids(repository, "t")) == 6
+    for bad in ({}, {"keep_last": 0}, {"keep_within": "soon"}):
+        with pytest.raises(InvalidInputError):
+            repository.prune(["t"], **bad)  # type: ignore[arg-type]
+
+
+# -- what a DeltaChannel needs ------------------------------------------------------------------------
+
+
+class _Write(NamedTuple):
+    channel: str
+
+
+class _Parent(NamedTuple):
+    checkpoint_id: str
+
+
+class _Commit(NamedTuple):
+    parents: tuple[_Parent, ...]
+    channels: dict[str, None]
+
+
+class _Lines:
+    """A history made up: for each checkpoint the writes on it."""
+
+    def __init__(self, writes: Mapping[str, Collection[str]]) -> None:
+        self._writes = writes
+
+    def writes(self, found: str) -> list[_Write]:
+        return [_Write(channel) for channel in self._writes[found]]
+
+
+def _told(writes: Mapping[str, Collection[str]], commits: Mapping[str, _Commit], kept: Collection[str]) -> set[str]:
+    """What is needed, told for each checkpoint and each channel by itself, by going all the way up."""
+    needed: set[str] = set()
+    for start in kept:
+        for channel in "xyz":
+            if channel in commits[start].channels:
+                continue
+            on_the_way: set[str] = set()
+            cursor, seen = start, {start}
+            while commits[cursor].parents:
+                cursor = commits[cursor].parents[0].checkpoint_id
+                if cursor in seen:
+                    break
+                seen.add(cursor)
+                on_the_way |= {cursor} if channel in writes[cursor] else set()
+                if channel in commits[cursor].channels:
+                    on_the_way |= {cursor} if on_the_way else set()
+                    break
+            needed |= on_the_way
+    return needed - set(kept)
+
+
+@given(st.data())
+def test_what_deltas_need_is_found_in_one_walk(data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, 12))
+    names = [f"{number:02}" for number in range(count)]
+    some = st.sets(st.sampled_from("xyz"))
+    writes = {name: data.draw(some) for name in names}
+    commits = {
+        name: _Commit(
+            (_Parent(data.draw(st.sampled_from(names[:number] or names))),) if number else (),
+            dict.fromkeys(data.draw(some)),
+        )
+        for number, name in enumerate(names)
+    }
+    kept = data.draw(st.sets(st.sampled_from(names)))
+    rows: Any = {name: (name, commit) for name, commit in commits.items()}
+    lines: Any = _Lines(writes)
+    assert _needed_by_deltas(lines, rows, kept) == _told(writes, commits, kept)
+
+
+def test_pruning_a_long_thread_takes_steps_in_proportion(opened: Opener) -> None:
+    repository = opened()
+    run_quietly(repository, 1200)
+    calls: list[str] = []
+    storage: Any = repository.storage
+    read = storage.read
+
+    def counting(keys: Any) -> Any:
+        calls.append("read")
+        return read(keys)
+
+    storage.read = counting
+    report = repository.prune_thread("t", keep_last(600))
+    assert len(report.removed) == 600
+    # No round trip for each checkpoint.
+    assert len(calls) < 20
+
+
+def run_quietly(repository: Repository, count: int) -> None:
+    for number in range(1, count + 1):
+        put(repository, "t", named(number), named(number - 1) if number > 1 else None)

@@ -1,0 +1,70 @@
+"""A revision that leads nowhere: the error says what was typed, why nothing is there, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+import ckpt
+from ckpt.errors import RevisionNotFoundError
+from ckpt.repository import Repository
+from ckpt.repository.prune import keep_last
+
+
+@pytest.fixture(scope="module")
+def repository() -> Iterator[Repository]:
+    with ckpt.open("memory://") as repository:
+        thread = repository.thread("acme corp")
+        for number in range(4):
+            thread.commit({"number": number})
+        repository.thread("acme").commit({"number": 0})
+        yield repository
+
+
+@pytest.mark.parametrize(
+    ("revision", "thread", "why"),
+    [
+        ("acme corp~4", None, "~4 starts from a checkpoint with 3 ancestors"),
+        ("acme corp~2~7", None, "~7 starts from a checkpoint with 1 ancestor"),
+        ("acme~", None, "~1 starts from a checkpoint with 0 ancestors"),
+        ("acme^", None, "^1 starts from a checkpoint with 0 ancestors"),
+        ("acme^2", None, "^2 starts from a checkpoint with 0 parents"),
+        ('thread:"acme corp"^3', None, "^3 starts from a checkpoint with 1 parent"),
+        ("@{9}", "acme corp", "the head of thread 'acme corp' has moved 3 times"),
+        ("@~1@{4}", "acme corp", "the head of thread 'acme corp' has moved 3 times"),
+        ("#12", "acme", "none up to there is at step 12"),
+        ("acme corp#12", None, "none up to there is at step 12"),
+        ("@{next:tools}", "acme", "none up to there runs 'tools' next"),
+        ("acme@{run:r1}", None, "none up to there was made by run r1"),
+        ("acme@{2001-01-31T10:00Z}", None, "none up to there is from 2001-01-31T10:00:00+00:00 or earlier"),
+    ],
+)
+def test_it_says_what_was_typed_and_why(repository: Repository, revision: str, thread: str | None, why: str) -> None:
+    with pytest.raises(RevisionNotFoundError) as caught:
+        repository.resolve(revision, thread=thread)
+    within = f" in thread {thread!r}" if thread is not None else ""
+    assert caught.value.message == f"no checkpoint matches {revision!r}{within}: {why}"
+    assert len(caught.value.hints) == 1
+
+
+def test_the_hint_names_the_earliest_head(repository: Repository) -> None:
+    with pytest.raises(RevisionNotFoundError) as caught:
+        repository.resolve("acme corp@{4}")
+    assert caught.value.hints == ("the earliest head is @{3}",)
+    assert repository.resolve("acme corp@{3}").step == 0
+
+
+def test_an_earlier_head_that_was_pruned() -> None:
+    with ckpt.open("memory://") as repository:
+        for number in range(4):
+            repository.thread("t").commit({"number": number})
+        repository.thread("t").fork("f", "@~1")
+        repository.prune_thread("t", keep_last(1))
+        with pytest.raises(RevisionNotFoundError) as caught:
+            repository.resolve("t@{1}")
+        assert (
+            caught.value.message
+            == "no checkpoint matches 't@{1}': what was the head of thread 't' 1 move ago was pruned"
+        )
+        assert caught.value.hints == ("ckpt log shows what is left",)
