@@ -31,7 +31,7 @@ def main() -> None:
     kept = FIXTURES / f"format-{FORMAT}.db"
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / kept.name
-        stores.fill(made)
+        kept_stores.fill(made)
         with closing(sqlite3.connect(made)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         kept.write_bytes(made.read_bytes())

@@ -51,29 +51,29 @@ def test_the_independent_reader_agrees(kept: Path, copy: Path) -> None:
 def test_values_come_back_alive(copy: Path) -> None:
     with CkptSaver(copy) as saver:
         ids = [found.config["configurable"]["checkpoint_id"] for found in saver.list(_config("chat"))]
-        assert ids == [stores.checkpoint_id(number) for number in (5, 4, 3, 2, 1)]
-        found = saver.get_tuple(_config("chat", stores.checkpoint_id(3)))
+        assert ids == [kept_stores.checkpoint_id(number) for number in (5, 4, 3, 2, 1)]
+        found = saver.get_tuple(_config("chat", kept_stores.checkpoint_id(3)))
         assert found is not None
-        assert found.checkpoint["channel_values"] == {"messages": stores.messages(26), "count": 2}
+        assert found.checkpoint["channel_values"] == {"messages": kept_stores.messages(26), "count": 2}
         writes = {(task, channel): value for task, channel, value in found.pending_writes or ()}
-        assert writes[stores.TASKS[1], "__interrupt__"] == ["approve? (again)"]
-        assert writes[stores.TASKS[1], "x"] == 1
-        assert writes[stores.TASKS[2], "big"] == "line\n" * 90
-        assert writes[stores.TASKS[5], "long"] == stores.messages(30)
-        copied = saver.get_tuple(_config("copy", stores.checkpoint_id(3)))
+        assert writes[kept_stores.TASKS[1], "__interrupt__"] == ["approve? (again)"]
+        assert writes[kept_stores.TASKS[1], "x"] == 1
+        assert writes[kept_stores.TASKS[2], "big"] == "line\n" * 90
+        assert writes[kept_stores.TASKS[5], "long"] == kept_stores.messages(30)
+        copied = saver.get_tuple(_config("copy", kept_stores.checkpoint_id(3)))
         assert copied is not None
         assert copied.pending_writes == found.pending_writes
     with ckpt.open(copy) as repository:
         state = repository.state("@", thread="plain")
-        assert state == stores.PLAIN
-        assert repr(state) == repr(stores.PLAIN)
+        assert state == kept_stores.PLAIN
+        assert repr(state) == repr(kept_stores.PLAIN)
 
 
 def test_it_can_be_continued(copy: Path) -> None:
     with CkptSaver(copy) as saver:
-        stores.put(saver, "chat", 6, {"messages": stores.messages(27)}, parent=5)
+        kept_stores.put(saver, "chat", 6, {"messages": kept_stores.messages(27)}, parent=5)
     with ckpt.open(copy) as repository:
-        assert repository.resolve("chat").checkpoint_id == stores.checkpoint_id(6)
+        assert repository.resolve("chat").checkpoint_id == kept_stores.checkpoint_id(6)
         repository.thread("plain").rewind()
         repository.undo()
         assert repository.fsck().problems == []

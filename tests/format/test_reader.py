@@ -20,7 +20,7 @@ SOURCE = Path(reader.__file__)
 def busy_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with forks of forks, subgraphs, tags, rewinds, spills, pruned rows and collected packs."""
     path = tmp_path_factory.mktemp("store") / "busy.db"
-    stores.fill_more(path)
+    kept_stores.fill_more(path)
     return path
 
 
