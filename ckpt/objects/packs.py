@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import zstandard
 
-from ckpt.errors import DamagedObjectError
+from ckpt.errors import DamagedObjectError, InvalidInputError
 from ckpt.objects.frames import Frame, StoredObject, encode_frame
 from ckpt.storage.base import StoredFrame
 
@@ -19,6 +19,13 @@ COMPRESSION_LEVEL = 6
 PACKED_LEVEL = 19
 WINDOW_LOG = 19
 """512 KB: a little more than a pack holds, so that a whole pack is its own dictionary."""
+
+RAW_FRAME_MAX = 64 << 20
+"""What a frame may unfold to: several times what writers put into one."""
+
+_UNFOLDING = 15
+_SLICE_MIN = 8 << 10
+"""No n bytes of zstd unfold to more than n << 15: a block of 128 KB takes four."""
 
 
 class PackStream:
@@ -32,7 +39,15 @@ class PackStream:
         self.raw_size = 0
 
     def append(self, raw: bytes) -> bytes:
-        """Return the compressed block of the next frame. It is useless unless all earlier ones are stored."""
+        """Return the compressed block of the next frame. It is useless unless all earlier ones are stored.
+
+        Raises InvalidInputError for a frame that no reader would accept.
+        """
+        if len(raw) > RAW_FRAME_MAX:
+            raise InvalidInputError(
+                f"a checkpoint would take a frame of {len(raw):,} bytes, of which {RAW_FRAME_MAX:,} are the most",
+                hints=["a state of millions of channels is better kept as one value"],
+            )
         self.raw_size += len(raw)
         block = self._compressor.compress(raw)
         return block + self._compressor.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
@@ -78,10 +93,7 @@ class PackReader:
 
     def read(self, blocks: Sequence[bytes]) -> list[Frame]:
         """Return the frames that follow those read before, or raise DamagedObjectError."""
-        try:
-            raw = self._stream.decompress(b"".join(blocks))
-        except zstandard.ZstdError as error:
-            raise DamagedObjectError(f"a pack cannot be decompressed: {error}") from error
+        raw = self._unfold(b"".join(blocks), len(blocks) * RAW_FRAME_MAX)
         frames: list[Frame] = []
         offset = 0
         for _ in blocks:
@@ -91,6 +103,22 @@ class PackReader:
         if offset != len(raw):
             raise DamagedObjectError("a pack is damaged: there is something between its frames")
         return frames
+
+    def _unfold(self, data: bytes, size_max: int) -> bytes:
+        """Return what the next bytes of the stream unfold to, in slices that cannot go far beyond `size_max`."""
+        step = max(size_max >> _UNFOLDING, _SLICE_MIN)
+        parts: list[bytes] = []
+        size = 0
+        try:
+            for start in range(0, len(data), step):
+                part = self._stream.decompress(data[start : start + step])
+                parts.append(part)
+                size += len(part)
+                if size > size_max:
+                    raise DamagedObjectError(f"a pack is damaged: it unfolds to more than {size_max:,} bytes")
+        except zstandard.ZstdError as error:
+            raise DamagedObjectError(f"a pack cannot be decompressed: {error}") from error
+        return b"".join(parts)
 
 
 def chain_to(number: int, stored: Mapping[int, StoredFrame], known: Collection[int] = ()) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from ckpt.errors import (
     AlreadyExistsError,
@@ -14,7 +14,7 @@ from ckpt.errors import (
     NotFoundError,
     RevisionNotFoundError,
 )
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
@@ -23,7 +23,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and_last
+from ckpt.repository.prune import Keep, Pruner, PruneReport, keep_heads_and
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
@@ -194,20 +194,22 @@ class Acts:
             name, log=lambda facts: self._parts.operations.entry("delete", f"delete {name}", facts)
         )
 
-    def prune(self, names: Sequence[str], keep_count: int, *, dry_run: bool) -> list[PruneReport]:
-        """Keep the newest `keep_count` checkpoints of each namespace, heads, and what carries a tag."""
-        if keep_count < 1:
-            raise InvalidInputError(f"keep_last={keep_count}: at least 1 checkpoint stays in each namespace")
+    def expire(self, name: str, ttl: int, text: str) -> ThreadRecord:
+        """Give a thread a lifetime of its own, in milliseconds (0: for ever); `text` says it in the log."""
+        entry = partial(self._parts.operations.entry, "expire", f"expire {name} {text}")
+        return self._parts.admin.set_lifetime(name, ttl, log=entry)
+
+    def prune(self, names: Sequence[str], keep: Keep, text: str, *, dry_run: bool) -> list[PruneReport]:
+        """Keep what `keep` says, every head, and what carries a tag; `text` says it in the log."""
         reports = []
         for name in names:
             self._parts.admin.require(name)
-            text = f"prune {name} --keep-last {keep_count}"
             reports.append(
                 self._parts.pruner.prune(
                     name,
-                    keep_heads_and_last(keep_count),
+                    keep_heads_and(keep),
                     protected=lambda thread: self._parts.tags.protected(thread.number),
-                    log=partial(self._parts.operations.entry, "prune", text),
+                    log=partial(self._parts.operations.entry, "prune", f"prune {name} {text}"),
                     dry_run=dry_run,
                     undoable=True,
                 )
@@ -231,6 +233,7 @@ class Acts:
             "untag": lambda: self._undo_tag(target),
             "delete": lambda: self._undo_delete(target),
             "prune": lambda: self._undo_prune(target),
+            "expire": lambda: self._undo_expire(target),
         }.get(target.kind, lambda: _refuse(target, "it cannot be undone"))
         done: list[Operation] = []
 
@@ -264,7 +267,7 @@ class Acts:
 
     def _undo_fork(self, target: Operation) -> tuple[Change, str]:
         number, name, rows = target.facts
-        thread, raw = self._parts.directory.by_number(int(str(number)))
+        thread, raw = self._still_there(target, number)
         if thread.deleted or thread.sequence != rows or thread.forks:
             _refuse(target, f"thread {thread.name!r} has changed since")
         released = self._parts.directory.release(thread)
@@ -307,14 +310,34 @@ class Acts:
         state = "gone" if before is None else "back"
         return Change({key: raw}, {key: before}), f"Undid op {target.id}: tag {name} is {state}"  # type: ignore[dict-item]
 
+    def _still_there(self, target: Operation, number: object) -> tuple[ThreadRecord, bytes]:
+        """Return the thread that an operation needs. What has expired does not come back."""
+        raw = self._parts.core.storage.read([keys.thread_key(int(str(number)))])[0]
+        if raw is None:
+            _refuse(target, "the collector has removed what it needs")
+        thread = ThreadRecord.decode(int(str(number)), raw)
+        if thread.lapsed(clock.now_ms()):
+            _refuse(target, f"thread {thread.name!r} has expired since")
+        return thread, raw
+
     def _undo_delete(self, target: Operation) -> tuple[Change, str]:
+        self._still_there(target, target.facts[0])
         change, thread = self._parts.admin.restored(int(str(target.facts[0])))
         return change, f"Undid op {target.id}: thread {thread.name} is back"
 
     def _undo_prune(self, target: Operation) -> tuple[Change, str]:
         number, sequence = (int(str(fact)) for fact in target.facts)
+        self._still_there(target, number)
         change = self._parts.pruner.unhide(number, sequence)
         return change, f"Undid op {target.id}: {len(change.records) - 1} checkpoints are back"
+
+    def _undo_expire(self, target: Operation) -> tuple[Change, str]:
+        number, before, after = target.facts
+        thread, _ = self._still_there(target, number)
+        change = self._parts.admin.lifetime_restored(thread.number, before, after)  # type: ignore[arg-type]
+        if change is None or thread.deleted:
+            _refuse(target, f"thread {thread.name!r} has changed since")
+        return change, f"Undid op {target.id}: {thread.name} lives as long as before, from now on"
 
 
 def _channel(typed: Typed) -> Channel:
@@ -329,7 +352,7 @@ def _require_root(info: CheckpointInfo) -> None:
         )
 
 
-def _refuse(operation: Operation, why: str) -> Any:
+def _refuse(operation: Operation, why: str) -> NoReturn:
     raise ConflictError(
         f"op {operation.id} ({operation.text}) cannot be undone: {why}",
         hints=["ckpt op log shows what came after"],

@@ -52,9 +52,13 @@ class Core:
         self._locks = [RLock() for _ in range(_LOCKS)]
 
     def beside(self, storage: Storage) -> Core:
-        """Return the core of another scope of the same store: all but the records is shared, locks included."""
+        """Return the core of another scope of the same store: all but the records is shared, locks included.
+
+        The policy of lifetimes is for the threads of one graph alone.
+        """
         twin = copy(self)
         twin.storage = storage
+        twin.lifetimes = Lifetimes()
         return twin
 
     @property

@@ -10,6 +10,7 @@ from blake3 import blake3
 from ckpt.history import clock, keys
 from ckpt.history.records import (
     Base,
+    Lifetime,
     Line,
     NameRecord,
     ThreadRecord,
@@ -110,14 +111,17 @@ class Directory:
 
     def threads(self) -> Iterator[ThreadRecord]:
         """Yield every thread that has a name and has not expired."""
-        numbers = [record.thread for record in self.names() if record.thread is not None]
+        named = [(record.name, record.thread) for record in self.names() if record.thread is not None]
         now = clock.now_ms()
-        for start in range(0, len(numbers), _PAGE):
-            page = numbers[start : start + _PAGE]
-            for number, raw in zip(page, self._core.storage.read([keys.thread_key(n) for n in page]), strict=True):
-                # One that was collected between the two looks is gone with its name.
-                thread = ThreadRecord.decode(number, raw) if raw is not None else None
-                if thread is not None and not thread.deleted and not thread.lapsed(now):
+        for start in range(0, len(named), _PAGE):
+            page = named[start : start + _PAGE]
+            raws = self._core.storage.read([keys.thread_key(number) for _, number in page])
+            for (name, number), raw in zip(page, raws, strict=True):
+                if raw is None:
+                    self.find(name)  # raises, unless it was collected between the two looks and its name with it
+                    continue
+                thread = ThreadRecord.decode(number, raw)
+                if not thread.deleted and not thread.lapsed(now):
                     yield thread
 
     def create(
@@ -128,22 +132,27 @@ class Directory:
         base: Base | None = None,
         root: Line | None = None,
         greatest: str = "",
+        lifetime: Lifetime | None = None,
     ) -> tuple[ThreadRecord, Change]:
-        """Return a new thread of this name, and the change that creates it (its own record left out)."""
+        """Return a new thread of this name, and the change that creates it (its own record left out).
+
+        It lives as long as the policy says, and without one as long as `lifetime`.
+        """
         record, raw = place or self.place(name)
         former = record.former if record is not None else ()
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
         if record is not None and record.thread is not None:
-            # Only a thread that has expired is replaced by a new one.
+            # Only a thread that has expired is replaced. To one that lives on since, this change must lose.
             old, old_raw = self.by_number(record.thread)
             old_key = keys.thread_key(old.number)
-            expected[old_key], records[old_key] = old_raw, old._replace(deleted=True).encode()
+            expected[old_key] = old_raw if old.lapsed(clock.now_ms()) else None
+            records[old_key] = old._replace(deleted=True).encode()
             former = (*former, old.number)
         name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
         counter = raw[keys.COUNTERS]
         number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
-        lifetime = self._core.lifetimes.renewed(None, clock.now_ms())
+        lifetime = self._core.lifetimes.renewed(lifetime, clock.now_ms())
         thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime)
         named = record._replace(thread=number, former=former) if record else NameRecord(name, number)
         expected |= {keys.COUNTERS: counter, name_key: raw[name_key]}

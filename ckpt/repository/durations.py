@@ -17,6 +17,21 @@ _DURATION = re.compile(
 )
 
 
+DURATION_MAX: Final = timedelta(days=36500)
+"""A hundred years: longer ones are a slip, and no calendar would hold the longest."""
+
+_UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+
+
+def duration_text(duration: timedelta) -> str:
+    """Return a duration in the form that `parse_duration` reads; what is less than a second is left out."""
+    parts = []
+    for unit, length in _UNITS.items():
+        count, duration = divmod(duration, length)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts) or "0s"
+
+
 def parse_duration(text: str) -> timedelta:
     """Return the duration that a text such as `30d`, `1d12h` or `2w` means; units w, d, h, m, s, largest first.
 

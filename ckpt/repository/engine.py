@@ -42,7 +42,7 @@ class StoredCheckpoint(NamedTuple):
     writes: list[PendingWrite]
 
     def values(self) -> list[StoredValue]:
-        """Return all that belongs to it: header, metadata, the channels in their order, the pending writes in theirs."""
+        """Return all that belongs to it: header, metadata, channels, pending writes, the latter two in their order."""
         written = (StoredValue(write.type, write.rope) for write in self.writes)
         return [self.commit.header, self.commit.metadata, *self.commit.channels.values(), *written]
 
@@ -83,7 +83,7 @@ class Engine:
     def put(self, new: NewCheckpoint) -> Stored:
         """Store a checkpoint that a framework serialized; see `Writer.put`."""
         stored = self._writer.put(new)
-        self._upkeep.written(stored.thread)
+        self._upkeep.written(stored.thread, stored.line)
         return stored
 
     def put_writes(
@@ -103,9 +103,8 @@ class Engine:
         known = self._directory.find(thread)
         if known is None:
             return None
-        found, current = known
+        found, current = self._upkeep.read(*known)
         self._recent.saw(thread, Seen(found, current))
-        self._upkeep.read(found, current)
         return Timeline(self._core, found)
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
@@ -145,11 +144,12 @@ class Engine:
             thread = ThreadRecord.decode(number, current)
             if thread.deleted or (checkpoint_id is None and thread.root.head != wanted):
                 return None
-            self._recent.saw(name, Seen(thread, current))
         if thread.lifetime is not None:
             if thread.lapsed(clock.now_ms()):
                 return None
-            self._upkeep.read(thread, current)
+            thread, current = self._upkeep.read(thread, current)
+        if current != last.raw:
+            self._recent.saw(name, Seen(thread, current))
         events = self._recent.decoded(key, raw)
         if any(isinstance(event, Spill | Hidden) for event in events):
             return None
@@ -173,7 +173,8 @@ class Engine:
         size = 1
         while page := listing.page(size):
             for found, oid, commit in page:
-                yield StoredCheckpoint(thread, found.namespace, found.checkpoint_id, oid, commit, found.writes)
+                writes = pending_writes(found.events)
+                yield StoredCheckpoint(thread, found.namespace, found.checkpoint_id, oid, commit, writes)
             size = min(4 * size, _PAGE_MAX)
 
     def load(self, values: Sequence[StoredValue]) -> list[bytes]:
@@ -193,18 +194,15 @@ class Engine:
 
         def attempt() -> list[tuple[StoredCheckpoint, list[bytes]]]:
             picked = [(stored, pick(stored)) for stored in present]
-            loaded = iter(self._core.value_bytes([value for _, values in picked for value in values]))
-            return [(stored, list(islice(loaded, len(values)))) for stored, values in picked]
-
-        def look_again() -> list[tuple[StoredCheckpoint, list[bytes]]]:
             try:
-                return attempt()
+                loaded = iter(self._core.value_bytes([value for _, values in picked for value in values]))
             except IntegrityError:
                 again = (self.read(stored.thread, stored.namespace, stored.checkpoint_id) for stored in present)
                 present[:] = [stored for stored in again if stored is not None]
                 raise
+            return [(stored, list(islice(loaded, len(values)))) for stored, values in picked]
 
-        return self._core.consistently(look_again)
+        return self._core.consistently(attempt)
 
     def thread_names(self) -> list[str]:
         """Return the names of all threads, sorted."""

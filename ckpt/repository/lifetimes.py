@@ -8,20 +8,25 @@ from datetime import UTC, datetime, timedelta
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.records import Lifetime, ThreadRecord
-from ckpt.repository.durations import DURATION_FORMS, parse_duration
+from ckpt.repository.durations import DURATION_FORMS, DURATION_MAX, parse_duration
 
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def duration(value: object, what: str) -> timedelta:
-    """Return a duration given as a timedelta or a text such as `30d`; a bare number is refused, as it has no unit."""
+    """Return a duration given as a timedelta or a text such as `30d`; a bare number is refused, as it has no unit.
+
+    Raises InvalidInputError, also for one that is not above 0 or is longer than a hundred years.
+    """
     if isinstance(value, str):
         value = parse_duration(value)
     if not isinstance(value, timedelta):
         raise InvalidInputError(f"{what}={value!r} is not a duration", hints=[DURATION_FORMS])
     if value < _MS:
         raise InvalidInputError(f"{what}={value!r} is not a duration above 0", hints=[DURATION_FORMS])
+    if value > DURATION_MAX:
+        raise InvalidInputError(f"{what}={value!r} is more than a hundred years", hints=["leave it out for ever"])
     return value
 
 
@@ -36,7 +41,7 @@ def expiry(thread: ThreadRecord) -> datetime | None:
 class Lifetimes:
     """How long a thread lives after it was last written to, or read if `refresh_on_read`; None: for ever.
 
-    With `sweep_interval` writers look for expired threads in passing, that often at most.
+    With `sweep_interval` writers look through all threads for expired ones, that often, a few at each put.
     """
 
     ttl: timedelta | None = None
@@ -68,7 +73,11 @@ class Lifetimes:
         )
 
     def renewed(self, lifetime: Lifetime | None, now: int) -> Lifetime | None:
-        """Return the lifetime of a thread that is written to at `now`, in milliseconds since 1970."""
+        """Return the lifetime of a thread that is written to at `now`, in milliseconds since 1970.
+
+        A lifetime of its own stays what it is; else the policy counts, and where there is none the lifetime that
+        another writer's policy gave it.
+        """
         if lifetime is not None and lifetime.own:
             ttl = lifetime.ttl
         elif self.ttl is not None:
@@ -84,7 +93,7 @@ def _minutes(value: object, what: str) -> timedelta | None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
-            return duration(timedelta(minutes=value), what)
+            value = timedelta(minutes=value)
         except (OverflowError, ValueError) as error:
             raise InvalidInputError(f"ttl: {what}={value!r} is no number of minutes") from error
     return duration(value, what)

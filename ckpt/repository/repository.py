@@ -21,12 +21,14 @@ from ckpt.errors import (
     ThreadDeletedError,
     UnstorableValueError,
 )
+from ckpt.history import clock
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.acts import SILENT, Acts, Parts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
+from ckpt.repository.durations import duration_text
 from ckpt.repository.engine import Engine
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
@@ -37,6 +39,7 @@ from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.plain import dumped, is_plain, same
 from ckpt.repository.prune import PruneReport
 from ckpt.repository.resolve import Resolver
+from ckpt.repository.retention import Retention
 from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
@@ -284,7 +287,7 @@ class Repository(Engine):
             details = {"source": "commit", "step": step, **(metadata or {})}
             made = next_checkpoint_id(timeline.thread.greatest if timeline is not None else "")
             try:
-                self._writer.put(
+                self.put(
                     NewCheckpoint(
                         thread=thread,
                         namespace="",
@@ -387,9 +390,23 @@ class Repository(Engine):
         """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""
         self._acts.delete(thread)
 
-    def prune(self, threads: Sequence[str], *, keep_last: int = 1, dry_run: bool = False) -> list[PruneReport]:
-        """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag."""
-        return self._acts.prune(threads, keep_last, dry_run=dry_run)
+    def prune(
+        self,
+        threads: Sequence[str],
+        *,
+        keep_last: int | None = None,
+        keep_within: str | timedelta | None = None,
+        dry_run: bool = False,
+    ) -> list[PruneReport]:
+        """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag.
+
+        What either option says to keep stays; without both InvalidInputError is raised.
+        """
+        policy = Retention.keeping(keep_last, keep_within)
+        keep = policy.keep(clock.now_ms())
+        if keep is None:
+            raise InvalidInputError("nothing says what to keep", hints=["give keep_last=, keep_within= or both"])
+        return self._acts.prune(threads, keep, str(policy), dry_run=dry_run)
 
     def operations(self, limit: int | None = None) -> list[Operation]:
         """Return what people did to threads, the last first."""
@@ -406,8 +423,9 @@ class Repository(Engine):
 
         Returns when it ends if nothing is written any more. Raises ThreadNotFoundError, InvalidInputError.
         """
-        ttl = 0 if after is None else duration(after, "after") // timedelta(milliseconds=1)
-        return expiry(self._admin.set_lifetime(thread, ttl))
+        ttl = timedelta(0) if after is None else duration(after, "after")
+        text = "never" if after is None else duration_text(ttl)
+        return expiry(self._acts.expire(thread, ttl // timedelta(milliseconds=1), text))
 
     def sweep(self) -> int:
         """Let go of the threads of this graph that have expired; return how many. `gc` does so, and frees them."""
@@ -424,6 +442,8 @@ class Repository(Engine):
     def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
         """Free what was let go longer ago than `grace`, and rewrite loose packs, in the whole store.
 
-        See `Collector.collect`.
+        First prunes this graph's threads by its retention policy (but not in a dry run). See `Collector.collect`.
         """
+        if not dry_run:
+            self._upkeep.prune_all()
         return self._collector.collect(grace=grace, dry_run=dry_run)

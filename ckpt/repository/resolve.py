@@ -29,6 +29,7 @@ from ckpt.history.readings import (
     TagName,
     ThreadName,
 )
+from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import format_revision, parse
 from ckpt.objects.ids import INDEX_KEY_SIZE, Kind, ObjectId
 from ckpt.repository.browse import Browser
@@ -64,7 +65,8 @@ class Resolver:
         for reading in readings:
             try:
                 starts = list(self._anchor(reading, thread, namespace))
-                ends = [self._walk(reading.suffixes, start) for start in starts]
+                within = f" in thread {thread!r}" if isinstance(reading.anchor, Relative) else ""
+                ends = [self._walk(reading.suffixes, start, f"{revision!r}{within}") for start in starts]
             except NotFoundError as error:
                 failure = failure or error
                 continue
@@ -131,6 +133,10 @@ class Resolver:
             if info.id == tag.commit.hex():
                 yield info
                 return
+        raw = self._core.storage.read([keys.thread_key(tag.thread)])[0]
+        owner = ThreadRecord.decode(tag.thread, raw) if raw is not None else None
+        if owner is not None and not owner.deleted:
+            Timeline(self._core, owner).prove(tag.namespace)
 
     def _prefixed(self, prefix: str, thread: str | None) -> Iterator[CheckpointInfo]:
         for oid, commit in self._commits(prefix).items():
@@ -191,36 +197,39 @@ class Resolver:
 
     # -- suffixes -------------------------------------------------------------------------------------
 
-    def _walk(self, suffixes: tuple[Suffix, ...], info: CheckpointInfo) -> CheckpointInfo:
+    def _walk(self, suffixes: tuple[Suffix, ...], info: CheckpointInfo, typed: str) -> CheckpointInfo:
         for suffix in suffixes:
-            info = self._step(suffix, info)
+            info = self._step(suffix, info, typed)
         return info
 
-    def _step(self, suffix: Suffix, info: CheckpointInfo) -> CheckpointInfo:
+    def _step(self, suffix: Suffix, info: CheckpointInfo, typed: str) -> CheckpointInfo:
         browser = self.browser(info.thread)
         assert browser is not None
         line = browser.ancestors(info.namespace, info.checkpoint_id)
         if isinstance(suffix, Ancestor):
-            return _nth(line, suffix.distance, info)
+            return _nth(line, suffix.distance, f"~{suffix.distance}", typed)
         if isinstance(suffix, Parent):
             if suffix.number > max(len(info.parents), 1):
-                raise RevisionNotFoundError(f"{info.spec[:11]} has no parent number {suffix.number}")
-            return _nth(line, 1, info)
+                why = f"^{suffix.number} starts from a checkpoint with {_counted(len(info.parents), 'parent')}"
+                raise _nowhere(typed, why, "^N chooses among parents; to go further back write ~N")
+            return _nth(line, 1, f"^{suffix.number}", typed)
         if isinstance(suffix, EarlierHead):
             moves = browser.timeline.head_moves(info.namespace)
-            if suffix.distance >= len(moves):
-                raise RevisionNotFoundError(
-                    f"the head of {info.thread!r} has moved {len(moves) - 1} times, not {suffix.distance}"
-                )
-            earlier = self.describe(info.thread, info.namespace, moves[-1 - suffix.distance])
+            last = len(moves) - 1
+            if suffix.distance > last:
+                why = f"the head of thread {info.thread!r} has moved {_counted(last, 'time')}"
+                raise _nowhere(typed, why, f"the earliest head is @{{{last}}}")
+            earlier = self.describe(info.thread, info.namespace, moves[last - suffix.distance])
             if earlier is None:
-                raise RevisionNotFoundError("this earlier head was pruned")
+                why = f"what was the head of thread {info.thread!r} {_counted(suffix.distance, 'move')} ago was pruned"
+                raise _nowhere(typed, why, "ckpt log shows what is left")
             return earlier
         test, what = _condition(suffix)
         for ancestor in line:
             if test(ancestor):
                 return ancestor
-        raise RevisionNotFoundError(f"no checkpoint up to {info.spec[:11]} {what}")
+        hint = "ckpt log shows the steps, nodes and times there are, and with --json the runs"
+        raise _nowhere(typed, f"none up to there {what}", hint)
 
     # -- errors ---------------------------------------------------------------------------------------
 
@@ -265,14 +274,21 @@ def _before(start: bytes) -> bytes:
     return (number - 1).to_bytes(INDEX_KEY_SIZE, "big") if number else b""
 
 
-def _nth(line: Iterator[CheckpointInfo], distance: int, info: CheckpointInfo) -> CheckpointInfo:
+def _nth(line: Iterator[CheckpointInfo], distance: int, suffix: str, typed: str) -> CheckpointInfo:
+    position = 0
     for position, ancestor in enumerate(line):
         if position == distance:
             return ancestor
-    raise RevisionNotFoundError(
-        f"{info.spec[:11]} in thread {info.thread!r} has no ancestor number {distance}",
-        hints=["ckpt log shows how far back it goes"],
-    )
+    why = f"{suffix} starts from a checkpoint with {_counted(position, 'ancestor')}"
+    raise _nowhere(typed, why, "ckpt log shows how far back it goes")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _nowhere(typed: str, why: str, hint: str) -> RevisionNotFoundError:
+    return RevisionNotFoundError(f"no checkpoint matches {typed}: {why}", hints=[hint])
 
 
 def _condition(suffix: Suffix) -> tuple[Callable[[CheckpointInfo], bool], str]:

@@ -78,7 +78,11 @@ class ThreadAdmin:
                 left, base = self._moment(timeline, checkpoint_id)
                 left_raw, head = left.encode(), checkpoint_id
             root = Line("", head=head, greatest=thread.root.greatest if base.bare is None else None)
-            created, change = self._directory.create(target, base=base, root=root, greatest=thread.greatest)
+            # A lifetime that a thread was given for itself is not the fork's.
+            inherited = thread.lifetime if thread.lifetime is not None and not thread.lifetime.own else None
+            created, change = self._directory.create(
+                target, base=base, root=root, greatest=thread.greatest, lifetime=inherited
+            )
             source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
             entry = log([created.number])
             expected = {**change.expected, **entry.expected, source_key: left_raw, target_key: None}
@@ -98,25 +102,30 @@ class ThreadAdmin:
             put = timeline.put_in(segment, "", checkpoint_id)
             if put is not None:
                 left = segment.thread
-                return left, Base(left.number, put.sequence, checkpoint_id, left.sequence)
+                # Of a base, what was pruned after this thread left it is still to be seen.
+                made = left.sequence if segment.moment is None else segment.made
+                return left, Base(left.number, put.sequence, checkpoint_id, made)
         raise RevisionNotFoundError(
             f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}",
             hints=["ckpt log lists them"],
         )
 
     def delete(self, name: str, *, log: Log = silent) -> bool:
-        """Free a thread's name and hide its rows; `gc` frees the space. False when there is no such thread."""
+        """Free a thread's name and hide its rows; `gc` frees the space. False when there is no such thread.
+
+        One that has expired is let go of as well, so that no run under way can continue it.
+        """
 
         def act() -> tuple[Batch, bool]:
-            found = self._directory.find(name)
+            found = self._named(name)
             if found is None:
                 return Batch(), False
             thread, raw = found
-            change, entry = self._directory.release(thread), log([thread.number])
-            key = keys.thread_key(thread.number)
-            expected = {**change.expected, **entry.expected, key: raw}
-            records = {**change.records, key: thread._replace(deleted=True).encode(), **entry.records}
-            return Batch(expected, records), True
+            released = self._released(thread, raw)
+            if thread.lapsed(clock.now_ms()):
+                return Batch(released.expected, released.records), False
+            entry = log([thread.number])
+            return Batch({**released.expected, **entry.expected}, {**released.records, **entry.records}), True
 
         return self.atomically((name,), act)
 
@@ -124,28 +133,46 @@ class ThreadAdmin:
         """Do what `delete` does to a thread that has expired; False when there is none of that name."""
 
         def act() -> tuple[Batch, bool]:
-            record, _ = self._directory.name_record(name)
-            if record is None or record.thread is None:
+            found = self._named(name)
+            if found is None or not found[0].lapsed(clock.now_ms()):
                 return Batch(), False
-            thread, raw = self._directory.by_number(record.thread)
-            if not thread.lapsed(clock.now_ms()):
-                return Batch(), False
-            change, key = self._directory.release(thread), keys.thread_key(thread.number)
-            deleted = thread._replace(deleted=True).encode()
-            return Batch({**change.expected, key: raw}, {**change.records, key: deleted}), True
+            released = self._released(*found)
+            return Batch(released.expected, released.records), True
 
         return self.atomically((name,), act)
 
-    def set_lifetime(self, name: str, ttl: int) -> ThreadRecord:
-        """Give a thread a lifetime of its own, in milliseconds from its last write (0: for ever), beginning now."""
+    def _named(self, name: str) -> tuple[ThreadRecord, bytes] | None:
+        """Return the thread that has a name, expired or not."""
+        record, _ = self._directory.name_record(name)
+        return self._directory.by_number(record.thread) if record is not None and record.thread is not None else None
+
+    def _released(self, thread: ThreadRecord, raw: bytes) -> Change:
+        change, key = self._directory.release(thread), keys.thread_key(thread.number)
+        deleted = thread._replace(deleted=True).encode()
+        return Change({**change.expected, key: raw}, {**change.records, key: deleted})
+
+    def set_lifetime(self, name: str, ttl: int, *, log: Log = silent) -> ThreadRecord:
+        """Give a thread a lifetime of its own, in milliseconds from its last write (0: for ever), beginning now.
+
+        `log` is given the thread's number, and the ttl and whether it is its own, before and after.
+        """
 
         def act() -> tuple[Batch, ThreadRecord]:
             thread, raw = self.require(name)
-            lifetime = Lifetime(ttl, clock.now_ms() + ttl if ttl else 0, True)
-            changed, key = thread._replace(lifetime=lifetime), keys.thread_key(thread.number)
-            return Batch({key: raw}, {key: changed.encode()}), changed
+            changed, key = thread._replace(lifetime=_from_now(ttl, own=True)), keys.thread_key(thread.number)
+            entry = log([thread.number, _terms(thread), _terms(changed)])
+            return Batch({key: raw, **entry.expected}, {key: changed.encode(), **entry.records}), changed
 
         return self.atomically((name,), act)
+
+    def lifetime_restored(self, number: int, before: list[object], after: list[object]) -> Change | None:
+        """Return the change that undoes `set_lifetime`, counted from now; None when the lifetime is another since."""
+        thread, raw = self._directory.by_number(number)
+        if _terms(thread) != after:
+            return None
+        lifetime = _from_now(int(str(before[0])), own=bool(before[1])) if before else None
+        key = keys.thread_key(number)
+        return Change({key: raw}, {key: thread._replace(lifetime=lifetime).encode()})
 
     def restored(self, number: int) -> tuple[Change, ThreadRecord]:
         """Return the change that undoes `delete`; AlreadyExistsError when the name was given away meanwhile."""
@@ -160,3 +187,11 @@ class ThreadAdmin:
         names = NameRecord(thread.name, number, former, named.ghosts)
         key, name_key = keys.thread_key(number), keys.name_key(thread.name)
         return Change({key: raw, name_key: named_raw}, {key: back.encode(), name_key: names.encode()}), back
+
+
+def _terms(thread: ThreadRecord) -> list[object]:
+    return [thread.lifetime.ttl, thread.lifetime.own] if thread.lifetime is not None else []
+
+
+def _from_now(ttl: int, *, own: bool) -> Lifetime:
+    return Lifetime(ttl, clock.now_ms() + ttl if ttl else 0, own)

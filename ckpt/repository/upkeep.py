@@ -1,6 +1,7 @@
 """Upkeep in passing: what writers and readers do for lifetimes and retention besides their own work.
 
-None of it may fail a call or hold it up for long: a step is bounded, and what goes wrong is logged.
+None of it may fail a call or hold it up for long: a step is bounded, and what goes wrong is logged. What is left
+undone, because a thread is too long or a writer stops too soon, is for the collector.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ import logging
 import time
 from threading import Lock
 
-from ckpt.errors import CkptError, ConflictError
+from ckpt.errors import ConflictError
 from ckpt.history import clock, keys
-from ckpt.history.records import NameRecord, ThreadRecord
+from ckpt.history.records import Line, NameRecord, ThreadRecord
 from ckpt.objects.cache import Cache
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
@@ -19,15 +20,25 @@ from ckpt.repository.prune import Pruner
 from ckpt.repository.retention import Retention
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
+from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Batch
 
 logger = logging.getLogger(__name__)
 
-_STEP = 200
+_STEP = 100
+_RELEASES_MAX = 8
+"""How many names a put looks at in passing, and how many threads it lets go of."""
+
 _REFRESH_PARTS = 20
 """A read refreshes a lifetime when a twentieth of it has passed, so that not every read is a write."""
 
 _SLACK = 16
+_PRUNE_MAX = 4096
+"""Up to how many checkpoints a namespace is pruned in passing: some 20 microseconds each."""
+
+_UNDER_WAY = 4
+"""How many checkpoints stay in passing: tasks of a step may still write to the checkpoint before the newest."""
+
 _PRUNED_MAX = 4096
 
 
@@ -43,25 +54,21 @@ class Upkeep:
         self._pruner = pruner
         self._tags = tags
         self._retention = retention
-        self._pruned: Cache[int, int] = Cache(_PRUNED_MAX)
+        self._left: Cache[tuple[int, str], int] = Cache(_PRUNED_MAX)
         self._lock = Lock()
         self._swept = time.monotonic()
-        self._cursor = keys.ALL_NAMES[0]
+        self._cursor = b""
 
     # -- after a write and after a read ---------------------------------------------------------------
 
-    def written(self, thread: ThreadRecord) -> None:
-        """Prune the thread if it has grown to twice what is to be kept, and sweep if it is time to."""
+    def written(self, thread: ThreadRecord, line: Line) -> None:
+        """Prune the namespace if it has grown to twice what is to be kept, and sweep if it is time to."""
         try:
-            last, count = self._retention.last, thread.root.census.count
-            if last is not None and count >= (self._pruned.get(thread.number) or last) + last + _SLACK:
-                # Rows that a fork needs stay and are counted: growth is what matters, not the number.
-                self._pruned.put(thread.number, count, 1)
-                self.prune(thread.name)
-            interval = self._core.lifetimes.sweep_interval
-            if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
+            if self._retention and self._has_outgrown(thread, line):
+                self._prune_in_passing(thread, line.namespace)
+            if self._is_time_to_sweep():
                 self._sweep_step()
-        except CkptError as error:
+        except Exception as error:  # the put is stored: no failure may say that it is not
             logger.warning("upkeep after a put did not succeed and is left for later: %s", error)
 
     def looked_at(self, name: str) -> None:
@@ -69,49 +76,106 @@ class Upkeep:
         if self._core.lifetimes.refresh_on_read and (found := self._directory.find(name)) is not None:
             self.read(*found)
 
-    def read(self, thread: ThreadRecord, raw: bytes) -> None:
-        """Renew the lifetime of a thread that was read, if that was asked for."""
+    def read(self, thread: ThreadRecord, raw: bytes) -> tuple[ThreadRecord, bytes]:
+        """Renew the lifetime of a thread that was read, if that was asked for; return it and its record's bytes."""
         lifetime = thread.lifetime
         if not self._core.lifetimes.refresh_on_read or lifetime is None or not lifetime.ttl:
-            return
+            return thread, raw
         now = clock.now_ms()
         if lifetime.expires - now > lifetime.ttl - lifetime.ttl // _REFRESH_PARTS:
-            return
+            return thread, raw
         key = keys.thread_key(thread.number)
         renewed = thread._replace(lifetime=lifetime._replace(expires=now + lifetime.ttl))
         try:
             self._core.storage.publish(Batch({key: raw}, {key: renewed.encode()}))
         except ConflictError:
-            pass  # somebody writes to it, which renews it as well
-        except CkptError as error:
+            return thread, raw  # somebody writes to it, which renews it as well
+        except Exception as error:  # no reader is refused because a store cannot be written to
             logger.warning("the lifetime of thread %r could not be renewed: %s", thread.name, error)
+            return thread, raw
+        return renewed, renewed.encode()
 
-    # -- on request -----------------------------------------------------------------------------------
+    # -- retention ------------------------------------------------------------------------------------
 
-    def prune(self, name: str) -> None:
-        """Remove what the retention policy does not keep of a thread."""
-        keep = self._retention.keep(clock.now_ms())
+    def _has_outgrown(self, thread: ThreadRecord, line: Line) -> bool:
+        """Whether a namespace has twice as many checkpoints as the last prune left, or as the policy would leave.
+
+        So a put pays for two checkpoints at most, however long the thread and whatever tags and forks hold in it.
+        """
+        slot, count = (thread.number, line.namespace), line.census.count
+        least = max(self._retention.last or 0, _UNDER_WAY)
+        left = self._left.get(slot)
+        if left is None and self._retention.within is None:
+            left = least
+        elif left is not None and count < left:
+            left = max(count, least)  # somebody else has pruned it since
+            self._left.put(slot, left, 1)
+        if left is not None and count < 2 * left + _SLACK:
+            return False
+        # Known from here on, also when pruning fails or is left to the collector.
+        self._left.put(slot, count, 1)
+        return left is not None and (count <= _PRUNE_MAX or count <= 4 * left)
+
+    def _prune_in_passing(self, thread: ThreadRecord, namespace: str) -> None:
+        self._prune(thread.name, self._retention.at_least(_UNDER_WAY), namespace)
+        now, _ = self._directory.by_number(thread.number)
+        line = Timeline(self._core, now).own_line(namespace)
+        self._left.put((thread.number, namespace), line.census.count if line is not None else 0, 1)
+
+    def prune_all(self) -> None:
+        """Remove what the retention policy does not keep of any thread."""
+        if self._retention:
+            for thread in self._directory.threads():
+                self._prune(thread.name, self._retention, None)
+
+    def _prune(self, name: str, retention: Retention, namespace: str | None) -> None:
+        keep = retention.keep(clock.now_ms())
         if keep is not None:
-            self._pruner.prune(name, keep, protected=lambda thread: self._tags.protected(thread.number))
+            self._pruner.prune(
+                name, keep, protected=lambda thread: self._tags.protected(thread.number), namespace=namespace
+            )
+
+    # -- lifetimes ------------------------------------------------------------------------------------
 
     def sweep(self) -> int:
         """Let go of all expired threads; return how many there were. The collector frees their space."""
-        return sum(self._lapse(record) for record in self._directory.names() if record.thread is not None)
+        released, cursor = 0, keys.ALL_NAMES[0]
+        while page := self._core.storage.scan(cursor, keys.ALL_NAMES[1], limit=_STEP):
+            released += sum(self._admin.release_expired(name) for name in self._expired(page))
+            cursor = page[-1][0] + b"\x00"
+        return released
+
+    def _is_time_to_sweep(self) -> bool:
+        interval = self._core.lifetimes.sweep_interval
+        return interval is not None and (
+            bool(self._cursor) or time.monotonic() - self._swept >= interval.total_seconds()
+        )
 
     def _sweep_step(self) -> None:
+        """Look at a page of names, and remember where to go on; a failure ends the round."""
         if not self._lock.acquire(blocking=False):
             return
         try:
-            self._swept = time.monotonic()
-            page = self._core.storage.scan(self._cursor, keys.ALL_NAMES[1], limit=_STEP)
-            self._cursor = page[-1][0] + b"\x00" if len(page) == _STEP else keys.ALL_NAMES[0]
-            for key, raw in page:
-                self._lapse(NameRecord.decode(key, raw))
+            start, self._cursor, self._swept = self._cursor or keys.ALL_NAMES[0], b"", time.monotonic()
+            page = self._core.storage.scan(start, keys.ALL_NAMES[1], limit=_STEP)
+            expired = self._expired(page)
+            for name in expired[:_RELEASES_MAX]:
+                self._admin.release_expired(name)
+            if len(expired) > _RELEASES_MAX:
+                self._cursor = start
+            elif len(page) == _STEP:
+                self._cursor = page[-1][0] + b"\x00"
         finally:
             self._lock.release()
 
-    def _lapse(self, record: NameRecord) -> bool:
-        if record.thread is None:
-            return False
-        thread, _ = self._directory.by_number(record.thread)
-        return thread.lapsed(clock.now_ms()) and self._admin.release_expired(record.name)
+    def _expired(self, page: list[tuple[bytes, bytes]]) -> list[str]:
+        """Return those names of a page whose thread has expired, in one round trip."""
+        records = [NameRecord.decode(key, raw) for key, raw in page]
+        named = {record.thread: record.name for record in records if record.thread is not None}
+        threads = self._core.storage.read([keys.thread_key(number) for number in named])
+        now = clock.now_ms()
+        return [
+            name
+            for (number, name), raw in zip(named.items(), threads, strict=True)
+            if raw is not None and ThreadRecord.decode(number, raw).lapsed(now)
+        ]

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, ThreadDeletedError
@@ -71,17 +72,20 @@ class NewCheckpoint:
     """For a rewind: depth and moment at which other namespaces continue (see `Reset`)."""
     check: Callable[[], None] = lambda: None
     """Called once per attempt, after the epoch was read."""
+    above: Mapping[str, str] = field(default_factory=dict)
+    """For a subgraph: the checkpoints, by their namespace, in whose step it runs."""
     log: Callable[[], Change] = lambda: Change({}, {})
     """What else to write in the same transaction."""
 
 
 class Stored(NamedTuple):
-    """What was stored: the commit's id, the commit, whether it is the head now, and what the thread is now."""
+    """What was stored: the commit's id, the commit, whether it is the head; what thread and namespace are now."""
 
     oid: ObjectId
     commit: Commit
     is_head: bool
     thread: ThreadRecord
+    line: Line
 
 
 @dataclass(slots=True)
@@ -149,8 +153,8 @@ class Writer:
             self._core.remember_commit(oid, commit, len(data))
             made[:] = [(oid, commit)]
 
-        attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare)
-        return Stored(*made[0], attempt.line.head == new.checkpoint_id, attempt.thread)
+        attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare, new.above)
+        return Stored(*made[0], attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
 
     def put_writes(
         self,
@@ -189,11 +193,12 @@ class Writer:
         checkpoint_id: str,
         named: str | None,
         prepare: Callable[[_Attempt], None],
+        above: Mapping[str, str] = MappingProxyType({}),
     ) -> _Attempt:
         with self._core.locked(name):
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
-                attempt = self._begin(name, namespace, checkpoint_id, named, epoch)
+                attempt = self._begin(name, namespace, checkpoint_id, named, above, epoch)
                 try:
                     prepare(attempt)
                     self._finish(attempt, checkpoint_id)
@@ -215,7 +220,9 @@ class Writer:
                     return attempt
         raise ConflictError(f"thread {name!r} is changed by other writers all the time", hints=["try again later"])
 
-    def _begin(self, name: str, namespace: str, checkpoint_id: str, named: str | None, epoch: int) -> _Attempt:
+    def _begin(
+        self, name: str, namespace: str, checkpoint_id: str, named: str | None, above: Mapping[str, str], epoch: int
+    ) -> _Attempt:
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
         raw: bytes | None
@@ -224,12 +231,13 @@ class Writer:
             thread, raw = known
         else:
             place = self._directory.place(name)
-            found = self._to_continue(place, namespace, named)
+            behind = {**above, namespace: named} if named is not None else above
+            found = self._to_continue(place, behind)
             if found is not None:
                 thread, raw = found
             else:
-                if named is not None:
-                    self._refuse_ghost(name, namespace, named, place.name)
+                for each, known_id in behind.items():
+                    self._refuse_ghost(name, each, known_id, place.name)
                 thread, change = self._directory.create(name, place=place)
                 expected, records, raw = dict(change.expected), dict(change.records), None
         expected[keys.thread_key(thread.number)] = raw
@@ -246,15 +254,18 @@ class Writer:
         events = list(seen.events) if seen is not None else []
         return _Attempt(key, thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
 
-    def _to_continue(self, place: Place, namespace: str, named: str | None) -> tuple[ThreadRecord, bytes] | None:
-        """Return the thread that a name stands for; an expired one only to a run that began before it expired."""
+    def _to_continue(self, place: Place, behind: Mapping[str, str]) -> tuple[ThreadRecord, bytes] | None:
+        """Return the thread that a name stands for; an expired one only to a run that began before it expired.
+
+        Such a run names one of its checkpoints: `behind` are those that it names, by namespace.
+        """
         if place.name is None or place.name.thread is None:
             return None
         thread, raw = self._directory.by_number(place.name.thread)
-        if thread.lapsed(clock.now_ms()) and (
-            named is None or Timeline(self._core, thread).find(namespace, named) is None
-        ):
-            return None
+        if thread.lapsed(clock.now_ms()):
+            timeline = Timeline(self._core, thread)
+            if all(timeline.find(namespace, named) is None for namespace, named in behind.items()):
+                return None
         return thread, raw
 
     def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
@@ -313,18 +324,23 @@ class Writer:
             self._refuse_ghost(thread.name, namespace, checkpoint_id, self._directory.name_record(thread.name)[0])
 
     def _refuse_ghost(self, name: str, namespace: str, checkpoint_id: str, record: NameRecord | None) -> None:
-        """Refuse a late write to a thread that was deleted while its run went on."""
-        if record is not None and self._is_ghost(record, namespace, checkpoint_id):
+        """Refuse a late write to a thread that was deleted, or expired and was swept, while its run went on."""
+        end = self._end(record, namespace, checkpoint_id) if record is not None else None
+        if end is not None:
             raise ThreadDeletedError(
-                f"thread {name!r} was deleted, and checkpoint {checkpoint_id} with it",
+                f"thread {name!r} {end}, and checkpoint {checkpoint_id} with it",
                 hints=["start a new run on this name without a checkpoint_id"],
             )
 
-    def _is_ghost(self, record: NameRecord, namespace: str, checkpoint_id: str) -> bool:
+    def _end(self, record: NameRecord, namespace: str, checkpoint_id: str) -> str | None:
+        """Return what became of the former thread of a name that had this checkpoint; None when none had it."""
         if self._directory.is_ghost(record, checkpoint_id):
-            return True
-        deleted = (self._directory.by_number(number)[0] for number in record.former)
-        return any(Timeline(self._core, thread).find(namespace, checkpoint_id) is not None for thread in deleted)
+            return "was deleted"
+        for number in record.former:
+            thread, _ = self._directory.by_number(number)
+            if Timeline(self._core, thread).find(namespace, checkpoint_id) is not None:
+                return "has expired" if thread.lapsed(clock.now_ms()) else "was deleted"
+        return None
 
     # -- building a commit ----------------------------------------------------------------------------
 

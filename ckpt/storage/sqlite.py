@@ -33,9 +33,6 @@ from ckpt.storage.base import (
 )
 
 _PLACE_BITS = 16
-_CHECKED_PAGES_MAX = 16_384
-"""64 MB: above, looking at every page of the records before a first absence would be felt."""
-
 _T = TypeVar("_T")
 _VARIABLES = 500
 _CHAIN = """
@@ -417,14 +414,8 @@ class SqliteStorage:
     def check(self) -> None:
         if self._checked:
             return
-
-        def look(session: _Session) -> list[str]:
-            if session.execute("PRAGMA page_count").fetchone()[0] > _CHECKED_PAGES_MAX:
-                return ["ok"]
-            return [str(row[0]) for row in session.execute("PRAGMA integrity_check('record')")]
-
-        found = self._reading(look)
-        if found != ["ok"]:
+        found = self._reading(lambda session: sqlite_file.check(session.connection))
+        if found:
             raise sqlite_file.damaged(self._path, found[0])
         self._checked = True
 

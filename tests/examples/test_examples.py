@@ -124,9 +124,7 @@ def test_every_example_is_tested() -> None:
 
 
 @pytest.mark.parametrize("backend", SHARED)
-def test_two_processes_continue_one_thread(
-    backend: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_two_processes_continue_one_thread(backend: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     # Without a store the example makes a file and removes it.
     stores = [] if backend == "sqlite" else [store_url(backend, request)]
     for _ in range(1 if backend == "sqlite" else 2):

@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
 import engine_content  # noqa: E402
-import stores  # noqa: E402
+import kept_stores  # noqa: E402
 
 import ckpt  # noqa: E402
 from ckpt.storage.sqlite_file import FORMAT  # noqa: E402

@@ -128,12 +128,12 @@ def test_a_thread_stays_as_short_as_the_policy_wants(
     opened: Opener, policy: Any, least: int, most: int, namespace: str
 ) -> None:
     repository = opened(retention=policy)
-    counts = run(repository, 500, namespace=namespace)
+    counts = run(repository, 250, namespace=namespace)
     assert max(counts) == most
     assert min(counts[most:]) == least
     assert counts[-1] < most
     assert len(ids(repository, "t", namespace)) == counts[-1]
-    assert ids(repository, "t", namespace)[0] == named(500)
+    assert ids(repository, "t", namespace)[0] == named(250)
     assert opened().fsck().problems == []
 
 
@@ -148,7 +148,7 @@ def test_commits_are_pruned_in_passing_too(opened: Opener) -> None:
 def test_by_age_a_thread_is_pruned_when_it_has_doubled(opened: Opener, time: Clock) -> None:
     repository = opened(retention={"keep_within": "1h"})
     most = 0
-    for number in range(1, 1500):
+    for number in range(1, 500):
         made = datetime.fromtimestamp(time.now / 1000, UTC).isoformat()
         put(repository, "t", named(number), named(number - 1) if number > 1 else None, timestamp=made)
         most = max(most, rows(repository))
