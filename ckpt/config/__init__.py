@@ -2,6 +2,6 @@
 
 from ckpt.config.loading import from_environment, load
 from ckpt.config.settings import Config
-from ckpt.repository.durations import parse_duration
+from ckpt.durations import parse_duration
 
 __all__ = ["Config", "from_environment", "load", "parse_duration"]

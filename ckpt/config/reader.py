@@ -15,7 +15,7 @@ from typing import Any, Final
 from ckpt.config.documents import SECTIONS, kind_of
 from ckpt.config.settings import IN_QUERY, Config
 from ckpt.errors import InvalidInputError
-from ckpt.repository.durations import DURATION_FORMS, parse_duration
+from ckpt.durations import DURATION_FORMS, parse_duration
 
 _SCHEMES: Final = {
     "memory": "memory",
