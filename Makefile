@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 FUZZ_SECONDS ?= 60
+WORKERS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -22,7 +23,7 @@ demo: $(STAMP) ## a LangGraph agent on ckpt, then its history on the command lin
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(STAMP) ## run the tests (ARGS='-k name' to choose)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: $(STAMP) ## style, formatting, types and the layering contract
 	@$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit
-from ckpt.repository.durations import duration_text
+from ckpt.durations import duration_text
 from ckpt.repository.lifetimes import duration
 from ckpt.repository.prune import Keep, keep_last
 from ckpt.repository.timeline import Found

@@ -27,7 +27,7 @@ from ckpt.errors import (
     ThreadNotFoundError,
 )
 from ckpt.repository import Repository
-from ckpt.repository.durations import duration_text, parse_duration
+from ckpt.durations import duration_text, parse_duration
 from ckpt.repository.lifetimes import Lifetimes
 from ckpt.storage.base import Batch, RecordChangedError
 from ckpt.storage.memory import MemoryStorage

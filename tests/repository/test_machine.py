@@ -7,27 +7,32 @@ the list, or its beginning. Heads follow from the list by the rule of the design
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgpack
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from stores import BACKENDS, SHARED, new_store
 
 from ckpt.errors import AlreadyExistsError, ThreadDeletedError
 from ckpt.history.commits import StoredValue
-from ckpt.repository import Repository
+from ckpt.repository import Repository, open_repository
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
-from ckpt.storage.sqlite import SqliteStorage
-from ckpt.storage.sqlite_file import Options
 
 NAMES = ("a", "b", "c", "d")
 NAMESPACES = ("", "sub", "sub|deep")
@@ -147,28 +152,27 @@ def packed(value: object) -> Typed:
 
 
 class Machine(RuleBasedStateMachine):
-    """Runs on memory; see the subclass for SQLite."""
+    """Runs on the store that `store` yields the URL of; one that is `durable` is opened again now and then."""
 
-    durable = False
-
-    def __init__(self) -> None:
+    def __init__(self, store: AbstractContextManager[str], *, durable: bool, encryption_key: bytes | None) -> None:
         super().__init__()
         self.threads: dict[str, list[Event]] = {}
         self.lines: dict[str, tuple[int, ...]] = {}
         """The lines of each thread: its own last, before it those that it was forked from."""
         self.numbers = count(1)
         self.ghosts: dict[str, set[str]] = {}
-        self.place = TemporaryDirectory()
+        self.durable = durable
+        self.encryption_key = encryption_key
+        self.place = ExitStack()
+        self.url = self.place.enter_context(store)
         self.repository = self.open()
 
     def open(self) -> Repository:
-        if not self.durable:
-            return Repository(MemoryStorage())
-        return Repository(SqliteStorage(Path(self.place.name, "store.db"), options=Options(synchronous="off")))
+        return open_repository(self.url, encryption_key=self.encryption_key)
 
     def teardown(self) -> None:
         self.repository.close()
-        self.place.cleanup()
+        self.place.close()
 
     # -- what is done to both -------------------------------------------------------------------------
 
@@ -416,22 +420,28 @@ class Machine(RuleBasedStateMachine):
         assert absent is None
 
 
-class SqliteMachine(Machine):
-    durable = True
-
-
-settings.register_profile("machine", deadline=None, suppress_health_check=list(HealthCheck))
 _SETTINGS = settings(
-    settings.get_profile("machine"),
-    max_examples=60,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
     stateful_step_count=30,
     print_blob=True,
     report_multiple_bugs=False,
 )
-TestMemory = Machine.TestCase
-TestMemory.settings = _SETTINGS
-TestSqlite = SqliteMachine.TestCase
-TestSqlite.settings = settings(_SETTINGS, max_examples=25)
+_EXAMPLES = {"memory": 60, "encrypted memory": 20, "sqlite": 20, "postgres": 10, "redis": 15}
+"""The servers cost a round trip for each of the many answers that are compared."""
+
+
+@pytest.mark.parametrize("backend", [*BACKENDS, "encrypted memory"])
+def test_the_engine_tells_what_the_model_tells(backend: str, request: pytest.FixtureRequest) -> None:
+    def machine() -> Machine:
+        storage = backend.rpartition(" ")[2]
+        return Machine(
+            new_store(storage, request),
+            durable=backend in SHARED,
+            encryption_key=bytes(range(32)) if storage != backend else None,
+        )
+
+    run_state_machine_as_test(machine, settings=settings(_SETTINGS, max_examples=_EXAMPLES[backend]))
 
 
 # -- histories that were once told wrongly ---------------------------------------------------------------
