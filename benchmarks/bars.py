@@ -16,14 +16,27 @@ from benchmarks.figures import Figures
 HISTORY = "history"
 """The pseudo-workload of figures about the length of a history, which only ours has."""
 
+FILES = "sqlite"
+STORES = (FILES, "postgres", "redis")
+"""What is measured on: files, and the servers that many machines share."""
+
+
+def run_name(store: str, workload: str) -> str:
+    """Return the name of a workload's run on one kind of store: "chat" on files, "postgres chat" on a server."""
+    return workload if store == FILES else f"{store} {workload}"
+
+
 _WITH_LARGE_STATE = ("chat", "files", "images", "fanout")
 _ALL = (*_WITH_LARGE_STATE, "threads", "forks", "tiny")
+_ALL_ON_POSTGRES = tuple(run_name("postgres", workload) for workload in _ALL)
+_ALL_ON_REDIS = tuple(run_name("redis", workload) for workload in _ALL)
+_TINY_ON_POSTGRES = (run_name("postgres", "tiny"),)
 _KB = 1024
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What one metric must not exceed on some workloads."""
+    """What one metric must not exceed in the runs of some workloads."""
 
     metric: str
     workloads: tuple[str, ...]
@@ -64,6 +77,17 @@ BARS: tuple[Bar, ...] = (
     Bar("put_writes", ("tiny",), "at most 1.3 times SqliteSaver", 1.3, "sqlite"),
     Bar("get_warm", _ALL, "at most 1.1 times SqliteSaver", 1.1, "sqlite"),
     Bar("get_cold", _ALL, "at most 1.5 times SqliteSaver", 1.5, "sqlite"),
+    Bar("bytes", _ALL_ON_POSTGRES, "never more than PostgresSaver", 1, "postgres"),
+    Bar("rows", _ALL_ON_POSTGRES, "fewer than PostgresSaver", 1, "postgres", plus=-1),
+    Bar("put_large", _ALL_ON_POSTGRES, "below PostgresSaver", 1, "postgres"),
+    Bar("put", _TINY_ON_POSTGRES, "at most 1.3 times PostgresSaver", 1.3, "postgres"),
+    Bar("put_writes", _TINY_ON_POSTGRES, "at most 1.3 times PostgresSaver", 1.3, "postgres"),
+    Bar("get_warm", _ALL_ON_POSTGRES, "at most 1.1 times PostgresSaver", 1.1, "postgres"),
+    Bar("get_cold", _ALL_ON_POSTGRES, "at most 1.5 times PostgresSaver", 1.5, "postgres"),
+    Bar("trips_put", _ALL_ON_POSTGRES, "at most 2", plus=2),
+    Bar("trips_put_writes", _ALL_ON_POSTGRES, "at most 1", plus=1),
+    Bar("trips_put", _ALL_ON_REDIS, "at most 1", plus=1),
+    Bar("trips_put_writes", _ALL_ON_REDIS, "at most 1", plus=1),
     Bar("fork_10000", (HISTORY,), "under 5 ms", plus=5),
     Bar("fork_10000", (HISTORY,), "as with 10 checkpoints (2 times + 0.2 ms)", 2, "ckpt", 0.2, "fork_10"),
     Bar("fork_10000_bytes", (HISTORY,), "under 4 KB", plus=4 * _KB),
@@ -108,7 +132,7 @@ class Verdict:
 
 
 def judge(results: Mapping[str, Figures]) -> list[Verdict]:
-    """Apply every bar to the figures of each workload; a bar without its figures is left out."""
+    """Apply every bar to the figures of each run, by its name (`run_name`); a bar without its figures is left out."""
     verdicts: list[Verdict] = []
     for workload, figures in results.items():
         for bar in BARS:

@@ -1,9 +1,10 @@
-"""The savers that are compared, each over a file of its own, opened as its documentation says.
+"""The savers that are compared, each over a store of its own, opened as its documentation says.
 
-A contender hides what a benchmark must not care about: how the saver is opened and closed, which files are
-its own, and how a thread is copied when the saver itself cannot.
+A contender hides what a benchmark must not care about: how the saver is opened and closed, what in the store
+is its own, and how a thread is copied when the saver itself cannot. Here are those over files.
 
-Not here: time (`replay`, `cold`) and which figure is good enough (`bars`).
+Not here: those over servers (`postgres`, `redis`), time (`replay`, `cold`) and which figure is good enough
+(`bars`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +25,15 @@ Saver = BaseCheckpointSaver[str]
 
 
 class Contender(ABC):
-    """One saver over one file, in a directory that exists."""
+    """One saver over one store. `place` names the store, for another process too."""
 
     name: str
+    """Who it is in figures: "ckpt", or the peer's."""
+    modules: tuple[str, ...]
+    """What a program that uses this saver has imported before it opens one."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path = directory / f"{self.name}.db"
+    def __init__(self, place: str) -> None:
+        self.place = place
         self._saver: Saver | None = None
 
     @property
@@ -43,12 +48,6 @@ class Contender(ABC):
         if self._saver is not None:
             self._close(self._saver)
             self._saver = None
-
-    def bytes_on_disk(self) -> int:
-        """Return the size of the store with everything that lies beside it (write-ahead log, shared
-        memory).
-        """
-        return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
 
     def own(self, call: Call) -> Call:
         """Return a recorded call as LangGraph would have made it on this saver.
@@ -66,6 +65,17 @@ class Contender(ABC):
         """Make `target` a copy of the thread `source`, in the cheapest way this saver offers."""
         self.saver.copy_thread(source, target)
 
+    def crowd(self, count: int) -> Sequence[Contender]:
+        """Return what `count` threads of one process work with at the same time: this one, if it bears that.
+
+        What is returned is closed with this contender.
+        """
+        return [self] * count
+
+    def compared(self, found: CheckpointTuple) -> Any:
+        """Return what of a checkpoint this saver promises to give back as it was put."""
+        return found
+
     @abstractmethod
     def _open(self) -> Saver: ...
 
@@ -73,16 +83,21 @@ class Contender(ABC):
     def _close(self, saver: Saver) -> None: ...
 
 
-class CkptContender(Contender):
+class Ours(Contender):
     """`CkptSaver`, with its defaults."""
 
     name = "ckpt"
+
+    @property
+    def store(self) -> str:
+        """The path or URL that the saver is given."""
+        return self.place
 
     def _open(self) -> Saver:
         # Imported here, so that the process that measures another saver does not pay for this one.
         from ckpt.langgraph import CkptSaver
 
-        return CkptSaver(str(self.path))
+        return CkptSaver(self.store)
 
     def _close(self, saver: Any) -> None:
         saver.close()
@@ -118,7 +133,31 @@ class CkptContender(Contender):
         saver.repository.gc(grace=timedelta(0))
 
 
-class SqliteContender(Contender):
+class FileContender(Contender):
+    """One saver over one file, in a directory that exists and is its place."""
+
+    def __init__(self, directory: str | Path) -> None:
+        super().__init__(str(directory))
+        self.path = Path(directory) / f"{self.name}.db"
+
+    def bytes_on_disk(self) -> int:
+        """Return the size of the store with everything that lies beside it (write-ahead log, shared
+        memory).
+        """
+        return sum(file.stat().st_size for file in self.path.parent.glob(f"{self.path.name}*"))
+
+
+class CkptContender(FileContender, Ours):
+    """`CkptSaver` over a file."""
+
+    modules = ("ckpt.langgraph",)
+
+    @property
+    def store(self) -> str:
+        return str(self.path)
+
+
+class SqliteContender(FileContender):
     """LangGraph's `SqliteSaver`, with its defaults: WAL, and `synchronous=FULL` as SQLite ships it.
 
     It has no `copy_thread`. Its users read every checkpoint and put it again under the new name, which this
@@ -126,6 +165,7 @@ class SqliteContender(Contender):
     """
 
     name = "sqlite"
+    modules = ("langgraph.checkpoint.sqlite",)
 
     def _open(self) -> Saver:
         from langgraph.checkpoint.sqlite import SqliteSaver
@@ -172,4 +212,4 @@ def put_again(saver: Saver, found: CheckpointTuple, thread: str) -> None:
         saver.put_writes(stored, written, task)
 
 
-CONTENDERS: dict[str, type[Contender]] = {kind.name: kind for kind in (CkptContender, SqliteContender)}
+FILES: tuple[type[FileContender], ...] = (CkptContender, SqliteContender)

@@ -1,41 +1,51 @@
-"""Eight threads at once: one saver, eight LangGraph threads, all of them saving.
+"""Many threads at once: one process, as many LangGraph threads as Python threads, all of them saving.
 
 Not here: one call at a time (`replay`).
 """
 
 from __future__ import annotations
 
-import shutil
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from itertools import islice
-from pathlib import Path
 
-from benchmarks.contenders import CkptContender, Contender, SqliteContender
+from benchmarks.contenders import Contender
 from benchmarks.figures import median
 from benchmarks.replay import clock, collector_off, perform
 from benchmarks.trace import Call, GetTuple, Put, PutWrites, Trace
 
-_THREADS = 8
+New = Callable[[], AbstractContextManager[Sequence[Contender]]]
+"""Lends contenders over new stores; what they stored may be removed at the end."""
 
 
-def crowd(trace: Trace, directory: Path, attempts: int, calls_at_most: int) -> dict[str, float]:
-    """Return milliseconds per call when eight threads repeat the beginning of a trace, in new stores each
-    time.
+def crowd(
+    trace: Trace,
+    new: New,
+    threads: int,
+    attempts: int,
+    calls_at_most: int,
+    kinds: tuple[type[Call], ...] = (Put, PutWrites, GetTuple),
+) -> dict[str, float]:
+    """Return milliseconds per call when threads repeat the beginning of a trace, in new stores each time.
+
+    Each takes the first `calls_at_most` calls, and of these the given kinds.
     """
     elapsed: dict[str, list[int]] = {}
-    for attempt in range(attempts):
-        place = directory / f"crowd-{attempt}"
-        place.mkdir()
-        for contender in (CkptContender(place), SqliteContender(place)):
-            work = [
-                [contender.own(call) for call in _renamed(islice(trace, calls_at_most), f"crowd-{number}")]
-                for number in range(_THREADS)
-            ]
-            calls = sum(map(len, work))
-            elapsed.setdefault(contender.name, []).append(_all_at_once(contender, work) // calls)
-            contender.close()
-        shutil.rmtree(place)
+    for _ in range(attempts):
+        with new() as contenders:
+            for contender in contenders:
+                work = [
+                    [
+                        contender.own(call)
+                        for call in _renamed(islice(trace, calls_at_most), f"crowd-{number}")
+                        if isinstance(call, kinds)
+                    ]
+                    for number in range(threads)
+                ]
+                calls = sum(map(len, work))
+                elapsed.setdefault(contender.name, []).append(_all_at_once(contender, work) // calls)
+                contender.close()
     return {name: median(taken) for name, taken in elapsed.items()}
 
 
@@ -55,19 +65,21 @@ def _renamed(recorded: Iterable[Call], thread: str) -> list[Call]:
 
 def _all_at_once(contender: Contender, work: Sequence[Sequence[Call]]) -> int:
     """Return the nanoseconds from the first call of any thread to the last."""
-    contender.saver.get_tuple({"configurable": {"thread_id": "nobody"}})
+    workers = contender.crowd(len(work))
+    for worker in workers:
+        worker.saver.get_tuple({"configurable": {"thread_id": "nobody"}})
     start = threading.Barrier(len(work) + 1)
     errors: list[BaseException] = []
 
-    def run(calls: Sequence[Call]) -> None:
+    def run(worker: Contender, calls: Sequence[Call]) -> None:
         start.wait()
         try:
             for call in calls:
-                perform(contender, call)
+                perform(worker, call)
         except BaseException as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run, args=(calls,)) for calls in work]
+    threads = [threading.Thread(target=run, args=each) for each in zip(workers, work, strict=True)]
     for thread in threads:
         thread.start()
 

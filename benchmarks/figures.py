@@ -12,18 +12,24 @@ from dataclasses import dataclass
 Figures = dict[str, dict[str, float]]
 """Metric -> who -> value, less being better. Times are in milliseconds, sizes in bytes."""
 
+FEWER = ("bytes", "rows")
+"""How the names of metrics begin whose ratio is told as "times fewer"."""
+
 
 @dataclass(frozen=True)
 class Metric:
     """One line of a table."""
 
     title: str
-    unit: str  # "bytes" or "ms"
+    unit: str  # "bytes", "ms" or "count"
 
 
 METRICS: dict[str, Metric] = {
     "bytes": Metric("bytes on disk", "bytes"),
     "bytes_gc": Metric("bytes on disk after `gc`", "bytes"),
+    "bytes_memory": Metric("the server's memory", "bytes"),
+    "bytes_memory_each": Metric("the server's memory, per checkpoint", "bytes"),
+    "rows": Metric("rows", "count"),
     "put": Metric("`put`, median", "ms"),
     "put_p90": Metric("`put`, 90th percentile", "ms"),
     "put_large": Metric("`put` that changes over 128 KB, median", "ms"),
@@ -37,6 +43,14 @@ METRICS: dict[str, Metric] = {
     "fork": Metric("fork of the longest thread", "ms"),
     "delete": Metric("`delete_thread` of that fork", "ms"),
     "threads_8": Metric("8 threads at once, per call", "ms"),
+    "writers_1": Metric("1 writer, per call", "ms"),
+    "writers_8": Metric("8 writers at once, per call", "ms"),
+    "writers_32": Metric("32 writers at once, per call", "ms"),
+    "trips_put": Metric("round trips of a `put`, mean", "count"),
+    "trips_put_writes": Metric("round trips of a `put_writes`, mean", "count"),
+    "trips_get": Metric("round trips of a `get_tuple` at the start of a run, mean", "count"),
+    "trips_open": Metric("round trips to open and `get_tuple`", "count"),
+    "trips_list_10": Metric("round trips of `list(limit=10)`", "count"),
     "memory": Metric("peak memory above reading the trace", "bytes"),
     "fork_10": Metric("fork, 10 checkpoints", "ms"),
     "fork_10000": Metric("fork, 10,000 checkpoints", "ms"),

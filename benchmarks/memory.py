@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS
+from benchmarks.contenders import FILES
 from benchmarks.replay import perform
 from benchmarks.trace import Trace
 
@@ -24,7 +24,7 @@ def peaks(trace: Trace, directory: Path) -> dict[str, float]:
     if not _STATUS.exists():
         return {}
     baseline = _in_new_process(_NONE, trace, directory)
-    found = {name: _in_new_process(name, trace, directory) for name in CONTENDERS}
+    found = {kind.name: _in_new_process(kind.name, trace, directory) for kind in FILES}
     return {name: max(peak - baseline, 1.0) for name, peak in found.items()}
 
 
@@ -41,7 +41,7 @@ def _in_new_process(name: str, trace: Trace, directory: Path) -> float:
 
 def main(name: str, trace: str, directory: str) -> None:
     """Replay the trace in this process and print the most memory it ever had."""
-    contender = None if name == _NONE else CONTENDERS[name](Path(directory))
+    contender = next((kind(directory) for kind in FILES if kind.name == name), None)
     for call in Trace(Path(trace)):
         if contender is not None:
             perform(contender, contender.own(call))

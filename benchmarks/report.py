@@ -8,11 +8,11 @@ from __future__ import annotations
 import platform
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.bars import HISTORY, Verdict
-from benchmarks.figures import METRICS, Figures
+from benchmarks.figures import FEWER, METRICS, Figures
 from benchmarks.workloads import WORKLOADS
 
 _REFERENCES = {
@@ -21,20 +21,33 @@ _REFERENCES = {
     "sqlite-head": "SqliteSaver, heads copied only",
     "zstd": "one zstd -19 stream",
 }
-_HEADINGS = ("", "ckpt", "SqliteSaver", "ratio", "also", "bar", "")
+_PEERS = {"sqlite": "SqliteSaver", "postgres": "PostgresSaver", "redis": "RedisSaver"}
+_PARTS = {
+    "sqlite": ("langgraph-checkpoint-sqlite",),
+    "postgres": ("langgraph-checkpoint-postgres", "psycopg"),
+    "redis": ("langgraph-checkpoint-redis", "redis"),
+}
 
 
-def machine() -> str:
-    """Return one line on what the figures were taken on."""
-    parts = ("langgraph", "langgraph-checkpoint-sqlite", "msgpack", "zstandard")
+def machine(store: str = "sqlite", database: str = f"SQLite {sqlite3.sqlite_version}") -> str:
+    """Return one line on what the figures of a kind of store were taken on."""
+    parts = ("langgraph", *filter(_installed, _PARTS[store]), "msgpack", "zstandard")
     return ", ".join(
         (
             f"{_processor()}, {platform.system()} {platform.release()}",
             f"Python {platform.python_version()}",
-            f"SQLite {sqlite3.sqlite_version}",
+            database,
             *(f"{name} {version(name)}" for name in parts),
         )
     )
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _processor() -> str:
@@ -50,35 +63,41 @@ def amount(value: float, unit: str) -> str:
     """Return a value with its unit, to three digits."""
     if unit == "ms":
         return f"{value:.3f} ms" if value < 10 else f"{value:,.0f} ms"
+    if unit == "count":
+        return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
     for name, size in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
         if value >= size:
             return f"{value / size:.3g} {name}" if value < 1e3 * size else f"{value / size:,.0f} {name}"
     return f"{value:.0f} B"
 
 
-def title(workload: str) -> str:
-    """Return the heading of a workload's table."""
-    return "length of the history" if workload == HISTORY else WORKLOADS[workload].title
+def title(run: str) -> str:
+    """Return the heading of a run's table."""
+    store, _, workload = run.rpartition(" ")
+    heading = "length of the history" if workload == HISTORY else WORKLOADS[workload].title
+    return f"{store}: {heading}" if store else heading
 
 
-def table(figures: Figures, verdicts: Iterable[Verdict]) -> str:
-    """Return the Markdown table of one workload."""
+def table(figures: Figures, verdicts: Iterable[Verdict], store: str = "sqlite") -> str:
+    """Return the Markdown table of one run on a kind of store."""
     verdicts = list(verdicts)
     rows = [
-        _row(metric, figures[metric], [verdict for verdict in verdicts if verdict.bar.metric == metric])
+        _row(metric, figures[metric], [verdict for verdict in verdicts if verdict.bar.metric == metric], store)
         for metric in METRICS
         if figures.get(metric)
     ]
-    return "\n".join(_line(row) for row in (_HEADINGS, ("---",) * len(_HEADINGS), *rows))
+    headings = ("", "ckpt", _PEERS[store], "ratio", "also", "bar", "")
+    kept = [place for place in range(len(headings)) if place < 2 or any(row[place] for row in rows)]
+    return "\n".join(_line([cells[place] for place in kept]) for cells in (headings, ("---",) * len(headings), *rows))
 
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _row(metric: str, values: Mapping[str, float], verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+def _row(metric: str, values: Mapping[str, float], verdicts: Sequence[Verdict], store: str) -> tuple[str, ...]:
     unit = METRICS[metric].unit
-    ours, peer = values["ckpt"], values.get("sqlite")
+    ours, peer = values["ckpt"], values.get(store)
     also = [f"{name}: {amount(values[who], unit)}" for who, name in _REFERENCES.items() if who in values]
     return (
         METRICS[metric].title,
@@ -96,7 +115,7 @@ def _word(verdict: Verdict, unit: str) -> str:
 
 
 def _ratio(ours: float, peer: float, metric: str) -> str:
-    if metric.startswith("bytes"):
+    if metric.startswith(FEWER):
         return f"{peer / ours:,.0f}× fewer" if peer >= 10 * ours else f"{peer / ours:.1f}× fewer"
     return f"{ours / peer:.2f}×"
 

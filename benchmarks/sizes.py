@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from benchmarks.contenders import CkptContender, Contender, HeadCopyContender, SqliteContender
+from benchmarks.contenders import CkptContender, FileContender, HeadCopyContender, SqliteContender
 from benchmarks.floors import zstd_floor
 from benchmarks.record import record
 from benchmarks.replay import perform
@@ -52,7 +52,7 @@ def _with_delta_channel(run: Run, scale: float, directory: Path) -> int:
     return size
 
 
-def _alone(trace: Trace, contender: Contender) -> int:
+def _alone(trace: Trace, contender: FileContender) -> int:
     for call in trace:
         if not isinstance(call, GetTuple):
             perform(contender, call)

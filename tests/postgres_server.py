@@ -15,7 +15,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,13 +24,11 @@ import pytest
 _UNPRIVILEGED = "nobody"
 _START_SECONDS = 60
 _SETTINGS = {
-    "listen_addresses": "",
     "max_connections": "200",
     # Nobody cuts the power of a test.
     "fsync": "off",
     "shared_buffers": "64MB",
     "autovacuum_naptime": "5s",
-    "log_min_messages": "panic",
 }
 
 # Ends the server when its standard input does, and so also when the tests are killed.
@@ -38,9 +36,10 @@ _WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $s
 
 
 class Server:
-    """A server of our own, which can be stopped and started again."""
+    """A server of our own, which can be stopped and started again; the benchmarks start theirs here too."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] = _SETTINGS) -> None:
+        self._settings = {"listen_addresses": "", "log_min_messages": "panic", **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._binaries = _packaged()
         self.folder = Path(tempfile.mkdtemp(prefix="ckpt-pg-"))
@@ -84,7 +83,7 @@ class Server:
         """Start the server and wait until it answers."""
         import psycopg
 
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         server = [str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _WHILE_WATCHED, "sh", *server],

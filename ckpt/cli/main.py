@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, str]] = {
     "rewind": "Step a thread back by some checkpoints.",
     "tag": "List, set or remove names of checkpoints.",
     "delete": "Delete a thread.",
+    "expire": "Say how long a thread lives.",
     "undo": "Take back an administrative change.",
     "op": "Look at the administrative changes.",
     "prune": "Drop old checkpoints and keep the newest.",

@@ -96,6 +96,7 @@ def thread(info: ThreadInfo) -> Record:
         "updated": rfc3339(info.updated),
         "bytes": {"logical": info.bytes_logical},
         "forked_from": info.forked_from,
+        "expires": rfc3339(info.expires.isoformat()) if info.expires is not None else None,
     }
 
 

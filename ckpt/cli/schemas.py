@@ -66,6 +66,7 @@ THREAD: Final = fields({
     "updated": TIME,
     "bytes": fields({"logical": COUNT}),
     "forked_from": {"type": ["string", "null"]},
+    "expires": TIME,
 })  # fmt: skip
 OPERATION: Final = fields(
     {
@@ -185,6 +186,7 @@ SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     "tag": lambda: document("tag", {"dry_run": FLAG, "tag": TEXT, "checkpoint": nullable(CHECKPOINT)}),
     "tags": lambda: listing("tags", fields({"tag": TEXT, "checkpoint": CHECKPOINT})),
     "delete": lambda: document("delete", {"dry_run": FLAG, "thread": TEXT, "checkpoints": COUNT}),
+    "expire": lambda: document("expire", {"dry_run": FLAG, "thread": TEXT, "expires": TIME}),
     "undo": lambda: document("undo", {"dry_run": FLAG, "operation": OPERATION}),
     "op": lambda: listing("op", OPERATION),
     "prune": _prune,

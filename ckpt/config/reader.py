@@ -14,8 +14,8 @@ from typing import Any, Final
 
 from ckpt.config.documents import SECTIONS, kind_of
 from ckpt.config.settings import IN_QUERY, Config
-from ckpt.errors import InvalidInputError
 from ckpt.durations import DURATION_FORMS, parse_duration
+from ckpt.errors import InvalidInputError
 
 _SCHEMES: Final = {
     "memory": "memory",

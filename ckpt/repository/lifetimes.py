@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from ckpt.durations import DURATION_FORMS, DURATION_MAX, parse_duration
 from ckpt.errors import InvalidInputError
 from ckpt.history.records import Lifetime, ThreadRecord
-from ckpt.durations import DURATION_FORMS, DURATION_MAX, parse_duration
 
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -236,32 +236,48 @@ class _Plan:
 
 
 def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]) -> set[str]:
-    """Return the checkpoints from whose writes a channel of a kept checkpoint is rebuilt.
+    """Return the checkpoints by which a channel of a kept checkpoint is rebuilt, and those that lead to them.
 
     Such a channel has no value in the checkpoint; its value is that of the nearest ancestor with one, plus all
     writes on the ancestors since. A channel with a value on the way before any write to it needs nothing.
     """
-    kept = set(kept) & rows.keys()
+    written = {
+        each: {write.channel for write in timeline.writes(found) if not write.channel.startswith("__")}
+        for each, (found, _) in rows.items()
+    }
+    # Other channels have a value right after each write, so that most walks end before their first step.
+    rebuilt = {
+        channel
+        for _, commit in rows.values()
+        for parent in commit.parents[:1]
+        for channel in written.get(parent.checkpoint_id, set()) - commit.channels.keys()
+    }
     needed: set[str] = set()
-    # By checkpoint: which channels no walk that came through it still looks for, and which it must find a value of.
-    passed: dict[str, tuple[frozenset[str], frozenset[str]]] = {}
-    for start in sorted(kept, reverse=True):
-        if start in passed:
-            continue
+    # Whether a walk that stood at a checkpoint, with the same to look for, needed any above it.
+    known: dict[tuple[str, frozenset[str], frozenset[str]], bool] = {}
+    for start in rows.keys() & set(kept):
         commit = rows[start][1]
-        settled, wanted = set(commit.channels), set[str]()
-        while commit.parents and (parent := commit.parents[0].checkpoint_id) in rows:
-            found, commit = rows[parent]
-            written = {write.channel for write in timeline.writes(found) if not write.channel.startswith("__")}
-            wanted |= written - settled
-            if written - settled or wanted & commit.channels.keys():
-                needed.add(parent)
+        missing, wanted = rebuilt - commit.channels.keys(), set[str]()
+        path, stood, seen, above = list[str](), list[tuple[str, frozenset[str], frozenset[str]]](), {start}, False
+        while missing and commit.parents and (cursor := commit.parents[0].checkpoint_id) in rows:
+            if cursor in seen:
+                break
+            seen.add(cursor)
+            path.append(cursor)
+            commit = rows[cursor][1]
+            wanted |= missing & written[cursor]
+            if missing & written[cursor] or wanted & commit.channels.keys():
+                needed.update(path)
+                known.update(dict.fromkeys(stood, True))
+                path, stood = [], []
+            missing -= commit.channels.keys()
             wanted -= commit.channels.keys()
-            # A kept checkpoint needs by itself whatever it has no value of.
-            settled = set(commit.channels) if parent in kept else settled | commit.channels.keys()
-            if (before := passed.get(parent)) is not None:
-                if before[0] <= settled and wanted <= before[1]:
-                    break
-                settled, wanted = settled & before[0], wanted | before[1]
-            passed[parent] = frozenset(settled), frozenset(wanted)
-    return needed - kept
+            place = cursor, frozenset(missing), frozenset(wanted)
+            if place in known:
+                above = known[place]
+                break
+            stood.append(place)
+        if above:
+            needed.update(path)
+        known.update(dict.fromkeys(stood, above))
+    return needed - set(kept)

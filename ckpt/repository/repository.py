@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 
+from ckpt.durations import duration_text
 from ckpt.errors import (
     HeadMovedError,
     InvalidInputError,
@@ -28,7 +29,6 @@ from ckpt.objects.ids import ObjectId
 from ckpt.repository.acts import SILENT, Acts, Parts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
-from ckpt.durations import duration_text
 from ckpt.repository.engine import Engine
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport

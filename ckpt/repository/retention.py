@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ckpt.durations import duration_text
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit
-from ckpt.durations import duration_text
 from ckpt.repository.lifetimes import duration
 from ckpt.repository.prune import Keep, keep_last
 from ckpt.repository.timeline import Found

@@ -377,5 +377,8 @@ def translate(error: psycopg.Error, words: str, secret: str | None) -> CkptError
     if isinstance(error, psycopg_pool.PoolTimeout):
         text, hint = f"no connection became free ({text})", "raise pool_size, or look whether the server is up"
     else:
-        hint = hints.get(state[:2], "check that the server is up and that host, port and network are right")
+        # libpq gives no state for what fails while it connects, a wrong password included.
+        hint = hints.get(
+            state[:2], "check that the server is up and that host, port, database, user and password are right"
+        )
     return StoreUnavailableError(f"{words} cannot be used: {text}", hints=[hint])

@@ -44,7 +44,8 @@ def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False
         raise InvalidInputError(f"a store of kind {scheme!r} is not known", hints=[_FORMS])
     parts = urlsplit(text)
     if parts.netloc or len(parts.path) < 2 or parts.fragment:
-        raise InvalidInputError(f"{text!r} is not a sqlite URL", hints=[_FORMS])
+        # Not repeated: what stands where a server would be named may hold a password.
+        raise InvalidInputError("a sqlite URL names a file, no server, and has no #", hints=[_FORMS])
     return SqliteStorage(
         Path(unquote(parts.path[1:])), create=create, readonly=readonly, options=_options(text, parts.query)
     )

@@ -2,8 +2,9 @@
 
 A `console` block holds commands on lines that begin with `$ `, each followed by its output; a `python` block
 may be followed at once by a `text` block with what it prints. The blocks of a page run in their order, in a
-directory of their own that holds `.ckpt/store.db`, the work of the demo's agent. A command without output
-lines may print what it likes. `python tests/docs/refresh.py` writes the real output into the pages; a line
+directory of their own that holds `.ckpt/store.db`, the work of the demo's agent. Where a page names one of the
+`SERVERS`, it gets a new store on a real one. A command without output lines may print what it likes.
+`python tests/docs/refresh.py` writes the real output into the pages; a line
 `?` stands for output to be filled in.
 """
 
@@ -13,11 +14,12 @@ import contextlib
 import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ WIDTH = 100
 
 CONVERSATION = ["Hello, my order A-1001 arrived broken.", "I want my money back, please.", "Thank you!"]
 WHOLESALE = [f"Where is my order A-{number}?" for number in range(3001, 3031)]
+SERVERS = {"postgres": "postgresql://agents@db.internal/agents", "redis": "redis://cache.internal"}
 INTERRUPTED = ["Where is my order A-2001?", "It is broken. I want my money back."]
 
 
@@ -53,6 +56,12 @@ def make_store(path: Path) -> None:
         talk(graph, "support-43", INTERRUPTED[:1], lambda who, text: None)
         turn: Any = {"messages": [HumanMessage(INTERRUPTED[1], id="support-43-1")]}
         graph.invoke(turn, {"configurable": {"thread_id": "support-43"}})
+
+
+def servers_named(text: str) -> list[str]:
+    """Return the backends whose server a page has its code use."""
+    runs = "\n".join("\n".join(block.lines) for block in blocks(text) if block.language in ("console", "python"))
+    return [backend for backend, written in SERVERS.items() if written in runs]
 
 
 # -- reading ----------------------------------------------------------------------------------------------
@@ -127,9 +136,10 @@ def steps(block: Block) -> Iterator[Step]:
 
 
 class Page:
-    """One run of one page, in a directory of its own."""
+    """One run of one page, in a directory of its own; `servers` are the URLs for the backends in `SERVERS`."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    def __init__(self, folder: Path, store: Path, servers: Mapping[str, str] | None = None) -> None:
+        self._servers = {SERVERS[backend]: url for backend, url in (servers or {}).items()}
         self.folder = folder / "project"
         (self.folder / ".ckpt").mkdir(parents=True)
         shutil.copy(store, self.folder / ".ckpt" / "store.db")
@@ -140,7 +150,7 @@ class Page:
     def shell(self, command: str) -> tuple[str, int]:
         """Run a command line; return what it prints and its exit code."""
         done = subprocess.run(
-            ["/bin/sh", "-c", f"(exit {self._status})\n{command}"],
+            ["/bin/sh", "-c", f"(exit {self._status})\n{self._there(command, shlex.quote)}"],
             cwd=self.folder,
             env=self._environment,
             stdin=subprocess.DEVNULL,
@@ -153,9 +163,15 @@ class Page:
         self._status = done.returncode
         return done.stdout, done.returncode
 
+    def _there(self, text: str, quote: Callable[[str], str]) -> str:
+        """Return code with the URLs of servers that are there."""
+        for written, url in self._servers.items():
+            text = text.replace(written, quote(url))
+        return text
+
     def python(self, block: Block, page: str) -> str:
         """Run a Python block in the page's namespace and directory; return what it prints."""
-        source = "\n" * (block.line - 1) + "\n".join(block.lines)
+        source = "\n" * (block.line - 1) + self._there("\n".join(block.lines), str)
         before = Path.cwd()
         printed = io.StringIO()
         sys.modules[self._module.__name__] = self._module

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from docs_kit import ROOT, Block, Page, agrees, blocks, make_store, pages, steps
+from docs_kit import ROOT, Block, Page, agrees, blocks, make_store, pages, servers_named, steps
 from docs_reference import BEGIN, written
+
+# The servers of the tests lie a folder above.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import postgres_server
+import redis_server
 
 
 def refreshed(page: Path, run: Page) -> str:
@@ -53,6 +59,20 @@ def _console(block: Block, run: Page, compare: Callable[[tuple[str, ...], str, i
             compare(step.shown, output, step.line - 1 + len(step.command.splitlines()))
 
 
+@contextmanager
+def started(backends: list[str]) -> Iterator[dict[str, str]]:
+    """Start the servers that a page needs, and yield their URLs."""
+    start = {"postgres": contextmanager(postgres_server.running), "redis": redis_started}
+    with ExitStack() as stack:
+        yield {backend: stack.enter_context(start[backend]()) for backend in backends}
+
+
+@contextmanager
+def redis_started() -> Iterator[str]:
+    with redis_server.running() as server:
+        yield server.url
+
+
 def main() -> None:
     chosen = [Path(name).resolve() for name in sys.argv[1:]] or pages()
     sys.path.insert(0, str(ROOT))
@@ -60,7 +80,8 @@ def main() -> None:
         store = Path(scratch) / "store.db"
         make_store(store)
         for page in chosen:
-            new = refreshed(page, Page(Path(scratch) / page.stem, store))
+            with started(servers_named(page.read_text(encoding="utf-8"))) as servers:
+                new = refreshed(page, Page(Path(scratch) / page.stem, store, servers))
             if new != page.read_text(encoding="utf-8"):
                 page.write_text(new, encoding="utf-8")
                 print(f"wrote {page.relative_to(ROOT)}")

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from docs_kit import ROOT, Page, agrees, blocks, make_store, pages, steps
+from docs_kit import ROOT, Page, agrees, blocks, make_store, pages, servers_named, steps
 from docs_reference import written
+from stores import store_url
 
 PAGES = pages()
 RUN = {"console", "python"}
@@ -33,9 +34,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_what_a_page_shows_happens(page: Path, store: Path, tmp_path: Path) -> None:
-    found = blocks(page.read_text(encoding="utf-8"))
-    run = Page(tmp_path, store)
+def test_what_a_page_shows_happens(page: Path, store: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    text = page.read_text(encoding="utf-8")
+    found = blocks(text)
+    run = Page(tmp_path, store, {backend: store_url(backend, request) for backend in servers_named(text)})
     printed: dict[int, str] = {}
     for block in found:
         where = f"{name(page)}:{block.line}"

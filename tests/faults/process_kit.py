@@ -20,13 +20,13 @@ HERE = Path(__file__).resolve().parent
 Fact = Sequence[object]
 
 
-def start(path: Path, prefix: str, *, threads: int, count: int, shared: bool = False) -> subprocess.Popen[str]:
+def start(url: str, prefix: str, *, threads: int, count: int, shared: bool = False) -> subprocess.Popen[str]:
     """Start a writer process and wait until it has opened the store; it begins when told."""
     process = subprocess.Popen(
         [
             sys.executable,
             str(HERE / "writer_process.py"),
-            path,
+            url,
             prefix,
             str(threads),
             str(count),
@@ -56,9 +56,9 @@ def facts(output: str) -> list[Fact]:
     return [json.loads(line) for line in output.splitlines() if line.endswith("]")]
 
 
-def check(path: Path, acknowledged: Sequence[Fact]) -> None:
+def check(url: str, acknowledged: Sequence[Fact]) -> None:
     """Assert that every acknowledged fact is in the store as it was, and that the store is sound."""
-    with ckpt.open(path, create=False) as repository:
+    with ckpt.open(url, create=False) as repository:
         written = {(fact[1], fact[2]) for fact in acknowledged if fact[0] == "writes"}
         for kind, thread, name, writer, step, parent in acknowledged:
             if kind == "put":

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 
 import pytest
 from process_kit import check, facts, go, start
+from stores import SHARED, store_url
 
 import ckpt
 
 
-def test_what_a_killed_writer_acknowledged_is_there(tmp_path: Path) -> None:
+@pytest.fixture(params=SHARED)
+def url(request: pytest.FixtureRequest) -> str:
+    return store_url(request.param, request)
+
+
+def test_what_a_killed_writer_acknowledged_is_there(url: str) -> None:
     chance = random.Random()
-    path = tmp_path / "store.db"
     acknowledged = []
     for turn in range(8):
-        process = start(path, f"turn {turn} thread ", threads=2, count=100_000)
+        process = start(url, f"turn {turn} thread ", threads=2, count=100_000)
         go(process)
         time.sleep(chance.uniform(0.005, 0.5))
         process.kill()
         output, errors = process.communicate(timeout=60)
         assert "Traceback" not in errors
-        acknowledged += facts(output)
-        check(path, acknowledged)
+        told = facts(output)
+        check(url, told)
+        acknowledged += told
+    check(url, acknowledged)
     assert len(acknowledged) > 100
 
 
-def test_a_store_killed_with_its_writer_goes_on_under_the_survivor(tmp_path: Path) -> None:
-    path = tmp_path / "store.db"
-    survivor = start(path, "survivor ", threads=2, count=150)
-    victim = start(path, "victim ", threads=2, count=100_000)
+def test_a_store_killed_with_its_writer_goes_on_under_the_survivor(url: str) -> None:
+    survivor = start(url, "survivor ", threads=2, count=150)
+    victim = start(url, "victim ", threads=2, count=100_000)
     go(victim)
     go(survivor)
     time.sleep(0.3)
@@ -40,14 +45,13 @@ def test_a_store_killed_with_its_writer_goes_on_under_the_survivor(tmp_path: Pat
     kept, errors = survivor.communicate(timeout=120)
     assert survivor.returncode == 0, errors
     assert len(facts(kept)) == 2 * 2 * 150
-    check(path, [*facts(kept), *facts(lost)])
+    check(url, [*facts(kept), *facts(lost)])
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one thread", "threads of their own"])
-def test_two_processes_of_four_threads_lose_nothing(tmp_path: Path, shared: bool) -> None:
-    path = tmp_path / "store.db"
+def test_two_processes_of_four_threads_lose_nothing(url: str, shared: bool) -> None:
     count = 40
-    processes = [start(path, f"{letter}", threads=4, count=count, shared=shared) for letter in "ab"]
+    processes = [start(url, f"{letter}", threads=4, count=count, shared=shared) for letter in "ab"]
     for process in processes:
         go(process)
     acknowledged = []
@@ -56,8 +60,8 @@ def test_two_processes_of_four_threads_lose_nothing(tmp_path: Path, shared: bool
         assert process.returncode == 0, errors
         acknowledged += facts(output)
     assert len(acknowledged) == 2 * 4 * count * 2
-    check(path, acknowledged)
-    with ckpt.open(path) as repository:
+    check(url, acknowledged)
+    with ckpt.open(url) as repository:
         names = ["shared"] if shared else [f"{letter}{number}" for letter in "ab" for number in range(4)]
         assert repository.thread_names() == names
         for name in names:

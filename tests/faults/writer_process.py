@@ -1,6 +1,6 @@
 """A process that writes to a store and says on stdout, line by line, what has been acknowledged.
 
-Arguments: path, prefix of its thread names, number of threads, checkpoints per thread, `same` or `own`.
+Arguments: URL of the store, prefix of its thread names, number of threads, checkpoints per thread, `same` or `own`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def run(repository: Repository, thread: str, writer: str, count: int) -> None:
         parent = name
 
 
-def main(path: str, prefix: str, threads: int, count: int, shared: bool) -> None:
+def main(url: str, prefix: str, threads: int, count: int, shared: bool) -> None:
     """Run the writers, each in a thread of this process."""
-    with ckpt.open(path) as repository:
+    with ckpt.open(url) as repository:
         say("ready")
         sys.stdin.readline()
         workers = [

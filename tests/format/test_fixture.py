@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import engine_content
+import kept_stores
 import pytest
 import reader
-import kept_stores
 
 import ckpt
 from ckpt.langgraph import CkptSaver

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import engine_content
+import kept_stores
 import pytest
 import reader
-import kept_stores
 
 import ckpt
 

@@ -26,7 +26,7 @@ from ckpt.cli.format import counted, duration, size
 @dry_run_option
 @pass_invocation
 def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
-    """Free the space of what delete and prune let go, and lay the rest down more tightly.
+    """Free the space of what delete and prune let go and of what expired, and lay the rest down more tightly.
 
     Others may go on writing, and it can be interrupted at any time without loss. What is freed can no longer
     be brought back by ckpt undo.

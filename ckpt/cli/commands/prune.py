@@ -14,17 +14,17 @@ from ckpt.cli.format import counted
     "prune",
     cls=Command,
     short_help="Drop old checkpoints and keep the newest.",
-    examples="ckpt prune --all --keep-last 20 -n\nckpt prune support-42 --keep-last 1 -y",
+    examples="ckpt prune --all --keep-last 20 --keep-within 30d -n\nckpt prune support-42 --keep-last 1 -y",
 )
 @thread_argument("threads", nargs=-1, metavar="[THREAD]...")
 @click.option("--all", "everything", is_flag=True, help="Prune every thread.")
 @click.option(
     "--keep-last",
     type=click.IntRange(min=1),
-    required=True,
     metavar="N",
     help="Keep the N newest of each thread.",
 )
+@click.option("--keep-within", metavar="DURATION", help="Keep what is younger: 30d, 12h, 1d12h.")
 @dry_run_option
 @yes_option
 @pass_invocation
@@ -32,27 +32,33 @@ def command(
     invocation: Invocation,
     threads: tuple[str, ...],
     everything: bool,
-    keep_last: int,
+    keep_last: int | None,
+    keep_within: str | None,
     dry_run: bool,
     yes: bool,
 ) -> None:
     """Drop all but the newest checkpoints of each THREAD (verbatim), in each of its namespaces.
 
-    Heads, tagged and interrupted checkpoints and fork points always stay, and so does what they need to
-    load. ckpt gc then frees the space.
+    With both --keep-last and --keep-within, what either keeps stays; one of them at least is needed. Heads,
+    tagged and interrupted checkpoints and fork points always stay, and so does what they need to load. ckpt gc
+    then frees the space.
     """
     from ckpt.cli import records
 
     names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
     if bool(names) == everything:
         usage("name the threads, or all of them with --all", "add -n to see what would go")
+    if keep_last is None and keep_within is None:
+        usage("nothing says what to keep", "add --keep-last N, --keep-within 30d, or both")
     repository = invocation.repository(write=not dry_run)
     if everything:
         names = repository.thread_names()
     if not dry_run:
         which = "every thread" if everything else counted(len(names), "thread")
-        invocation.confirm(f"Keep only the newest {keep_last} of {which}?", yes=yes)
-    reports = repository.prune(names, keep_last=keep_last, dry_run=dry_run)
+        newest = [f"the newest {keep_last}"] if keep_last is not None else []
+        young = [f"what is younger than {keep_within}"] if keep_within is not None else []
+        invocation.confirm(f"Keep only {' and '.join(newest + young)} of {which}?", yes=yes)
+    reports = repository.prune(names, keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
     out = invocation.out
     if invocation.json:
         document = {"store": records.store(repository), **records.prune(reports, dry_run=dry_run)}

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ckpt.cli.command import Command
 from ckpt.cli.context import Invocation, pass_invocation
 from ckpt.cli.format import size, time_of
 from ckpt.cli.output import Cell
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+
+    from ckpt.repository import ThreadInfo
 
 _STYLES = {"interrupted": "waiting", "error": "failed"}
 
@@ -32,7 +39,7 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     """List the threads whose name matches PATTERN (with * and ?), newest first.
 
     The columns: name, status, checkpoints, heads if there are several, size as if every checkpoint were
-    written in full, when it changed last, and where it was forked from.
+    written in full, when it changed last, when it expires if any thread does, and where it was forked from.
     """
     from ckpt.cli import records
 
@@ -50,10 +57,9 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     if not threads:
         out.note("no threads" + (f" match {out.text(pattern)}" if pattern else ""))
         return
-    heading = [
-        Cell(title, "dim", right=title in ("CHECKPOINTS", "HEADS", "SIZE"))
-        for title in ("THREAD", "STATUS", "CHECKPOINTS", "HEADS", "SIZE", "UPDATED", "")
-    ]
+    expiring = any(each.expires is not None for each in threads)
+    titles = ("THREAD", "STATUS", "CHECKPOINTS", "HEADS", "SIZE", "UPDATED", *(["EXPIRES"] if expiring else []), "")
+    heading = [Cell(title, "dim", right=title in ("CHECKPOINTS", "HEADS", "SIZE")) for title in titles]
     rows = [
         [
             Cell(out.text(each.name), "key"),
@@ -62,8 +68,13 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
             Cell(f"{each.heads:,}", right=True),
             Cell(size(each.bytes_logical), right=True),
             Cell(time_of(each.updated, out.zone), "dim"),
+            *([Cell(_expiry(each, out.zone), "dim")] if expiring else []),
             Cell(f"fork of {out.text(each.forked_from)}" if each.forked_from is not None else "", "dim"),
         ]
         for each in threads
     ]
     out.table([heading, *rows], flexible=0)
+
+
+def _expiry(thread: ThreadInfo, zone: tzinfo | None) -> str:
+    return time_of(thread.expires.isoformat(), zone) if thread.expires is not None else "never"

@@ -1,0 +1,160 @@
+"""How many calls of the storage an agent's step costs, where each is a round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.base import INTERRUPT
+from stores import SERVERS, new_store
+
+from ckpt.langgraph import CkptSaver
+from ckpt.repository import Repository
+from ckpt.storage.base import Storage
+from ckpt.storage.urls import open_storage
+
+TEXT = "a message of some length, as agents write them; " * 20
+
+
+class Counted:
+    """A storage that writes down its calls, and says that each is a round trip."""
+
+    remote = True
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._storage, name)
+        # `check` looks at a file; on a server there is nothing to look at.
+        if not callable(found) or name in ("check", "close"):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls.append(name)
+            return found(*arguments, **named)
+
+        return call
+
+
+class Process:
+    """A saver on a store, as a process of its own has it."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage: Any = Counted(storage)
+        self.saver = CkptSaver(Repository(self.storage))
+
+    def trips(self, name: str, *arguments: Any, **named: Any) -> list[str]:
+        """Return the calls of the storage that a call of the saver takes."""
+        self.storage.calls.clear()
+        getattr(self.saver, name)(*arguments, **named)
+        return list(self.storage.calls)
+
+    def put(self, thread: str, step: int, namespace: str = "", size: int = 1, first: int = 0) -> list[str]:
+        versions: Any = {"messages": f"{step}", "n": f"{step}"}
+        checkpoint: Any = {
+            "v": 4,
+            "id": name_of(step),
+            "ts": "2026-01-31T12:00:00+00:00",
+            "channel_values": {"messages": [f"{number} {thread} {TEXT * size}" for number in range(step)], "n": step},
+            "channel_versions": versions,
+            "versions_seen": {},
+            "updated_channels": None,
+        }
+        parent = name_of(step - 1) if step > first else None
+        metadata = {"source": "loop", "step": step, "parents": {"": name_of(step)} if namespace else {}}
+        return self.trips("put", config(thread, parent, namespace), checkpoint, metadata, versions)
+
+    def put_writes(self, thread: str, step: int, namespace: str = "", size: int = 1) -> list[str]:
+        writes = [("messages", f"{step} {thread} {TEXT * size}"), ("n", step), (INTERRUPT, f"{step}")]
+        return self.trips("put_writes", config(thread, name_of(step), namespace), writes, f"task {step}")
+
+
+def name_of(step: int) -> str:
+    return f"{step:03}"
+
+
+def config(thread: str, checkpoint_id: str | None = None, namespace: str = "") -> Any:
+    configurable = {"thread_id": thread, "checkpoint_ns": namespace}
+    return {"configurable": configurable | ({"checkpoint_id": checkpoint_id} if checkpoint_id is not None else {})}
+
+
+@pytest.fixture(params=["memory", *SERVERS])
+def storage(request: pytest.FixtureRequest) -> Iterator[Storage]:
+    with new_store(request.param, request) as url, closing(open_storage(url)) as storage:
+        yield storage
+
+
+def first_steps(process: Process, thread: str, count: int, namespace: str = "") -> None:
+    for step in range(count):
+        process.put(thread, step, namespace)
+        process.put_writes(thread, step, namespace)
+
+
+@pytest.mark.parametrize("size", [1, 40], ids=["small", "large"])
+@pytest.mark.parametrize("namespace", ["", "sub:1"], ids=["root", "subgraph"])
+def test_a_step_of_a_running_thread_is_a_call_for_each_thing_written(
+    storage: Storage, namespace: str, size: int
+) -> None:
+    process = Process(storage)
+    first_steps(process, "t", 2, namespace)
+    for step in range(2, 12):
+        assert process.put("t", step, namespace, size) == ["publish"]
+        assert process.put_writes("t", step, namespace, size) == ["publish"]
+        # A second task of the same step.
+        assert process.trips("put_writes", config("t", name_of(step), namespace), [("n", TEXT)], "b") == ["publish"]
+
+
+def test_a_thread_begins_with_two_calls_at_most(storage: Storage) -> None:
+    process = Process(storage)
+    for thread in ("the first of all", "another"):
+        looked = process.trips("get_tuple", config(thread))
+        assert len(looked) <= 2
+        assert len(process.put(thread, 0)) <= 2
+        assert process.put_writes(thread, 0) == ["publish"]
+        assert process.put(thread, 1) == ["publish"]
+
+
+def test_a_subgraph_begins_with_two_calls_at_most(storage: Storage) -> None:
+    process = Process(storage)
+    first_steps(process, "t", 3)
+    assert len(process.put("t", 5, "sub:1", first=5)) <= 2
+    assert process.put_writes("t", 5, "sub:1") == ["publish"]
+    assert process.put("t", 6, "sub:1") == ["publish"]
+    assert process.put("t", 7) == ["publish"]
+
+
+def test_the_head_is_read_by_one_call_in_the_process_that_wrote_it(storage: Storage) -> None:
+    process = Process(storage)
+    for step in range(10):
+        process.put("t", step)
+        process.put_writes("t", step)
+        assert process.trips("get_tuple", config("t")) == ["read"]
+        assert process.trips("get_tuple", config("t", name_of(step))) == ["read"]
+
+
+def test_who_resumes_a_thread_reads_it_and_writes_by_one_call_each(storage: Storage) -> None:
+    one, two = Process(storage), Process(storage)
+    first_steps(one, "t", 3)
+    cold = two.trips("get_tuple", config("t"))
+    assert two.put("t", 3) == ["publish"]
+    assert two.put_writes("t", 3) == ["publish"]
+    # To have seen the thread before is no hindrance.
+    assert len(one.trips("get_tuple", config("t"))) < len(cold)
+    assert one.put("t", 4) == ["publish"]
+
+
+def test_reading_a_thread_costs_calls_by_the_depth_of_its_values_not_by_their_length(storage: Storage) -> None:
+    writer = Process(storage)
+    calls = {}
+    for count in (2, 10, 80):
+        thread = f"of {count} steps"
+        first_steps(writer, thread, count)
+        calls[count] = len(Process(storage).trips("get_tuple", config(thread)))
+    # Name, thread, checkpoint; commit and values take two each, and each level of ropes below them two more.
+    assert calls[2] <= 7
+    assert calls[10] <= 9
+    assert calls[80] <= 11
