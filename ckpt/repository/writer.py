@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from ckpt.errors import ConflictError, HeadMovedError, StateTooLargeError, ThreadDeletedError
+from ckpt.errors import ConflictError, HeadMovedError, IntegrityError, StateTooLargeError, ThreadDeletedError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, encode_events
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
@@ -198,8 +198,8 @@ class Writer:
         with self._core.locked(name):
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
-                attempt = self._begin(name, namespace, checkpoint_id, named, above, epoch)
                 try:
+                    attempt = self._begin(name, namespace, checkpoint_id, named, above, epoch)
                     prepare(attempt)
                     self._finish(attempt, checkpoint_id)
                     numbers = self._core.storage.publish(attempt.batch)
@@ -209,6 +209,13 @@ class Writer:
                     self._recent.forget(lost.current)
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
+                    self._core.removed()
+                except IntegrityError:
+                    # What is remembered of the thread may lead to what was removed meanwhile.
+                    self._core.objects.abandon(name)
+                    self._recent.drop(name)
+                    if self._core.storage.epoch() == epoch:
+                        raise
                     self._core.removed()
                 except BaseException:
                     self._core.objects.abandon(name)

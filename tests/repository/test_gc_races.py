@@ -16,8 +16,10 @@ from ckpt.objects.packs import PackStream, unpack
 from ckpt.repository import gc
 from ckpt.repository.mark import Packs
 from ckpt.repository.repository import Repository
+from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.base import Batch, Frame
 
+NOTHING = Typed("msgpack", b"\x80")
 TEXT = "a line of some length that is worth an object of its own, and then some more of it " * 4 + "{}"
 
 
@@ -122,3 +124,19 @@ def test_an_object_that_stands_in_two_frames_is_kept_where_the_index_finds_it(re
 
 def _commit_key(repository: Repository) -> bytes:
     return index_key(ObjectId(bytes.fromhex(repository.thread("t").log()[0].id)))
+
+
+def test_a_writer_who_remembers_a_fork_that_was_collected_with_its_base(
+    repository: Repository, other: Repository
+) -> None:
+    other.thread("base").commit({"n": 1})
+    other.copy_thread("base", "fork")
+    other.thread("fork").commit({"n": 2})
+    repository.delete_thread("base")
+    repository.delete_thread("fork")
+    repository.gc(grace=timedelta(0))
+    new = NewCheckpoint("fork", "sub", "99", None, None, NOTHING, NOTHING)
+    assert other.put(new).is_head
+    found = repository.read("fork", "sub")
+    assert found is not None
+    assert found.checkpoint_id == "99"
