@@ -37,7 +37,7 @@ format: $(STAMP) ## rewrite the sources in the project's style
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(STAMP) ## measure ckpt against LangGraph's SqliteSaver
+bench: $(STAMP) ## measure ckpt beside LangGraph's own savers
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: $(STAMP) ## run each fuzz target for FUZZ_SECONDS

@@ -302,6 +302,14 @@ def test_documents_are_updated_between_markers() -> None:
         replace_between(text, "y", "new")
 
 
+def test_the_page_has_a_place_for_every_run() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "benchmarks.md").read_text()
+    names = [run_name(store, name) for store in STORES for name in (*WORKLOADS, "machine")]
+    for name in (*names, HISTORY):
+        page = replace_between(page, name, f"figures of {name}")
+    assert page.count("figures of ") == len(names) + 1
+
+
 def test_the_command_prints_tables_and_writes_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,9 @@ _READERS_MAX = 16
 """Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
 
 _KNOWN_MAX = 1 << 16
+_TOGETHER_MAX = 4 << 10
+"""Bytes of content that share a frame with their commit, where each frame is a row of a server."""
+
 _APART_MIN = 8 << 10
 """Bytes of objects that may be stored already above which they are laid down apart, where asking takes a trip."""
 
@@ -205,6 +208,8 @@ class ObjectStore:
         rest = [oid for oid in unknown if oid not in apart]
         content = [(oid, draft.objects[oid]) for oid in rest if oid not in draft.tops]
         tops = [(oid, draft.objects[oid]) for oid in rest if oid in draft.tops]
+        if self._storage.remote and content and sum(len(obj.data) for _, obj in content) < _TOGETHER_MAX:
+            content, tops = content + tops, []
         return laid_apart([(oid, draft.objects[oid]) for oid in apart]) + self._packs.append(line, content, tops)
 
     def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:

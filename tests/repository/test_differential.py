@@ -2,7 +2,8 @@
 
 Each store has two handles that know nothing of each other, as two processes have them, and each operation goes
 through either. What the engine takes from outside, the time and random ids, is the same for all. Left out of the
-comparison are sizes that depend on where objects lie: a storage over a network is not asked what it has already.
+comparison are sizes that depend on where objects lie, since a storage over a network is not asked what it has
+already, and which of two channels an object counts for that they share: the first, in the order of the keys.
 """
 
 from __future__ import annotations
@@ -238,7 +239,8 @@ class Member:
             repository.tags(),
             [told(each) for each in repository.operations()],
             (stats.checkpoints, stats.threads, stats.heads, stats.objects, stats.bytes_logical, stats.bytes_unique),
-            stats.channels,
+            [(channel.name, channel.logical) for channel in stats.channels],
+            sum(channel.unique for channel in stats.channels),
         ]
 
     @staticmethod

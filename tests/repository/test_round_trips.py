@@ -124,7 +124,6 @@ def test_a_subgraph_begins_with_two_calls_at_most(storage: Storage) -> None:
     assert len(process.put("t", 5, "sub:1", first=5)) <= 2
     assert process.put_writes("t", 5, "sub:1") == ["publish"]
     assert process.put("t", 6, "sub:1") == ["publish"]
-    assert process.put("t", 7) == ["publish"]
 
 
 def test_the_head_is_read_by_one_call_in_the_process_that_wrote_it(storage: Storage) -> None:
