@@ -45,6 +45,8 @@ def _parse_toml(path: Path, text: str) -> object:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInputError(f"{path} is not TOML: {error}") from error
+    except RecursionError:
+        raise InvalidInputError(f"{path} is not a configuration: its tables or lists are nested too deeply") from None
 
 
 def _parse_yaml(path: Path, text: str) -> object:

@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
+from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.config.documents import find_section, kind_of, parsed
 from ckpt.config.reader import Reader
 from ckpt.config.settings import Config
@@ -37,6 +38,11 @@ def load(source: Mapping[str, object] | str | PathLike[str], *, environment: Map
     environment = os.environ if environment is None else environment
     if isinstance(source, Mapping):
         document, where = source, "the configuration"
+    elif not isinstance(source, str | PathLike):
+        raise InvalidInputError(
+            f"the configuration is {kind_of(source)}, not a table of keys or the path of a file",
+            hints=["give a mapping, or the path of a .toml, .yaml or .yml file"],
+        )
     else:
         document, where = parsed(Path(source)), str(source)
     name, section = find_section(document, where)
@@ -65,6 +71,10 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Config:
     if file:
         return load(file, environment=environment)
     if store:
+        if "://" not in store and is_mistyped(store):
+            raise InvalidInputError(
+                f"{STORE_VARIABLE} begins as a URL or a connection string does, but has no ://", hints=[PATH_HINT]
+            )
         return Reader(STORE_VARIABLE, None).config({"url" if "://" in store else "path": store})
     raise InvalidInputError(
         "it is not said which store to open",

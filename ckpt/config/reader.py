@@ -12,6 +12,7 @@ from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any, Final
 
+from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.config.documents import SECTIONS, kind_of
 from ckpt.config.settings import IN_QUERY, Config
 from ckpt.durations import DURATION_FORMS, parse_duration
@@ -191,6 +192,8 @@ class Reader:
         text = self._text(key, value)
         if "://" in text:
             raise self._error(key, "is a URL", "write url instead of path")
+        if is_mistyped(text):
+            raise self._error(key, "begins as a URL or a connection string does", "write url", PATH_HINT)
         if text == ":memory:":
             raise self._error(key, "names no file", "write type: memory for a store that ends with the process")
         return text

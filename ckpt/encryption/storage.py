@@ -18,6 +18,7 @@ from ckpt.encryption.header import FRAME_OVERHEAD, Ring, UnknownKeyError, read_r
 from ckpt.encryption.mark import HEADER_KEY
 from ckpt.encryption.userkeys import UserKey, damaged_header
 from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError, InvalidInputError
+from ckpt.objects.forking import renewed_in_child
 from ckpt.storage.base import (
     RECORD_KEY_MAX,
     Batch,
@@ -45,8 +46,13 @@ class Keys:
     def __init__(self, storage: Reading, user_key: UserKey, ring: Ring) -> None:
         self._storage = storage
         self._lock = Lock()
+        renewed_in_child(self)
         self.user_key = user_key
         self.ring = ring
+
+    def in_child(self) -> None:
+        """Hold no lock in a forked process."""
+        self._lock = Lock()
 
     def renew(self, raw: bytes | None) -> None:
         """Take note of the header as it is now. Raises WrongKeyError when the user's key no longer opens it."""

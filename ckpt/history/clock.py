@@ -6,11 +6,14 @@ An id made here is greater than every other in its thread even when another host
 from __future__ import annotations
 
 import os
+import re
 import time
 from datetime import UTC, datetime
 
 _GREGORIAN_OFFSET = 0x01B21DD213814000
 """100 ns intervals between 1582-10-15 and 1970-01-01."""
+
+_UUID6 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-6([0-9a-f]{3})-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def uuid6_text(ticks: int) -> str:
@@ -28,9 +31,21 @@ def now_ms() -> int:
 
 def next_checkpoint_id(greatest: str) -> str:
     """Return a new id that sorts behind `greatest`."""
-    made = uuid6_text(time.time_ns() // 100)
-    # Any text that continues another sorts behind it, whatever form the other has.
-    return made if made > greatest else f"{greatest}.{made}"
+    ticks = time.time_ns() // 100
+    made = uuid6_text(ticks)
+    if made > greatest:
+        return made
+    # Any text that continues another sorts behind it, whatever form the other has. An id of ours is counted on
+    # instead, so that ids do not grow while a clock is behind.
+    start, dot, last = greatest.rpartition(".")
+    behind = _ticks(last)
+    return f"{start}{dot}{uuid6_text(max(ticks, behind + 1))}" if behind is not None else f"{greatest}.{made}"
+
+
+def _ticks(text: str) -> int | None:
+    """Undo `uuid6_text`, but for the random part; None for any other text."""
+    match = _UUID6.fullmatch(text)
+    return int("".join(match.groups()), 16) - _GREGORIAN_OFFSET if match is not None else None
 
 
 def now_text() -> str:

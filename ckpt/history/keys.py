@@ -32,8 +32,22 @@ _STEP_SIZE = 1 + _NAME_HASH_SIZE
 
 
 def encode_text(text: str) -> bytes:
-    """Return any string as bytes, lone surrogates included; sorts as the strings do."""
-    return text.encode("utf-8", "surrogatepass")
+    """Return any string as bytes, lone surrogates included; sorts as the strings do.
+
+    Raises InvalidInputError for what is no string.
+    """
+    try:
+        return text.encode("utf-8", "surrogatepass")
+    except AttributeError:
+        check_text("what names a part of the store", text)
+        raise
+
+
+def check_text(what: str, *given: object) -> None:
+    """Raise InvalidInputError unless all are strings: nothing else that is written could be read again."""
+    for each in given:
+        if not isinstance(each, str):
+            raise InvalidInputError(f"{what} is a {type(each).__name__}, not a str", hints=["give a str"])
 
 
 def decode_text(data: bytes) -> str:

@@ -1,4 +1,7 @@
-"""Which metadata a checkpoint carries: what LangGraph gives, plus plain values of the config that are no secrets."""
+"""Which metadata a checkpoint carries: what LangGraph gives, plus plain values of the config that are no secrets.
+
+Also how a saver's serde and the built-in serializer share one store.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, CheckpointMetadata
+from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, LATEST_VERSION, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ckpt.errors import CkptError
@@ -74,5 +77,24 @@ def dump_metadata(serde: SerializerProtocol, metadata: Mapping[str, Any]) -> Typ
 
 def load_metadata(serde: SerializerProtocol, value: StoredValue, data: bytes) -> CheckpointMetadata:
     """Undo `dump_metadata`."""
-    loads = _PLAIN.loads_typed if value.type == TAG else serde.loads_typed
-    return cast(CheckpointMetadata, loads((value.type, data)))
+    return cast(CheckpointMetadata, Reading(serde).loads_typed((value.type, data)))
+
+
+class Reading:
+    """A serde that also reads what the built-in serializer wrote: plain metadata, and all of `Repository.commit`."""
+
+    def __init__(self, serde: SerializerProtocol) -> None:
+        self._serde = serde
+        self.dumps_typed = serde.dumps_typed
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        """Return the value; what only the built-in serializer knows is read by it, whatever the serde is."""
+        own = data[0] == TAG and not isinstance(self._serde, Serializer)
+        return (_PLAIN if own else self._serde).loads_typed(data)
+
+    def header(self, header: StoredValue, data: bytes) -> dict[str, Any]:
+        """Return what a checkpoint holds besides its id, time and values; a commit gets what LangGraph relies on."""
+        loaded: dict[str, Any] = self.loads_typed((header.type, data))
+        if header.type != TAG:
+            return loaded
+        return {"v": LATEST_VERSION, "channel_versions": {}, "versions_seen": {}, **loaded}

@@ -24,16 +24,27 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    get_checkpoint_id,
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit, StoredValue
+from ckpt.history.keys import check_text
 from ckpt.langgraph.history import delta_history
-from ckpt.langgraph.metadata import dump_metadata, load_metadata, matches, merged_metadata
-from ckpt.langgraph.shared import Done, Shared, above, config_of, next_version, place, several, warn_encrypted
+from ckpt.langgraph.metadata import Reading, dump_metadata, load_metadata, matches, merged_metadata
+from ckpt.langgraph.shared import (
+    Done,
+    Shared,
+    above,
+    config_of,
+    named_id,
+    next_version,
+    place,
+    several,
+    thread_of,
+    warn_encrypted,
+)
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
@@ -149,7 +160,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         All channel values are stored; those that `new_versions` does not name and whose version is the parent's
         are taken over from it without being serialized. Raises StateTooLargeError, ThreadDeletedError, and
-        HeadMovedError with `on_conflict="error"`; nothing is written then.
+        HeadMovedError with `on_conflict="error"`, and InvalidInputError for an id or a channel's name that is no
+        str; nothing is written then.
         """
         thread, namespace = place(config)
         serde = self.serde
@@ -164,12 +176,13 @@ class CkptSaver(BaseCheckpointSaver[str]):
         apart = _APART if isinstance(timestamp, str) else _APART - {"ts"}
         header = {key: value for key, value in checkpoint.items() if key not in apart}
         values = checkpoint.get("channel_values") or {}
+        check_text("the name of a channel", *values)
         stored = self.repository.put(
             NewCheckpoint(
                 thread=thread,
                 namespace=namespace,
                 checkpoint_id=checkpoint["id"],
-                parent_id=get_checkpoint_id(config) or None,
+                parent_id=named_id(config) or None,
                 timestamp=timestamp if isinstance(timestamp, str) else None,
                 header=Typed(*serde.dumps_typed(header)),
                 metadata=dump_metadata(serde, merged_metadata(config, metadata, self._configurable_keys)),
@@ -189,12 +202,16 @@ class CkptSaver(BaseCheckpointSaver[str]):
         """Attach a task's writes to the checkpoint that `config` names, which may be put later.
 
         Decided write by write: error, scheduled, interrupt and resume writes replace what they wrote before,
-        all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile.
+        all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile, and
+        InvalidInputError for a task or a channel that is not named by a str; nothing is written then.
         """
         thread, namespace = place(config)
-        checkpoint_id = get_checkpoint_id(config)
+        checkpoint_id = named_id(config)
         if checkpoint_id is None:
             raise InvalidInputError("put_writes needs the checkpoint_id that the writes belong to")
+        check_text("the id of a task", task_id)
+        check_text("the path of a task", task_path)
+        check_text("the name of a channel", *(channel for channel, _ in writes))
         typed = [
             (WRITES_IDX_MAP.get(channel, index), channel, Typed(*self.serde.dumps_typed(value)))
             for index, (channel, value) in enumerate(writes)
@@ -205,7 +222,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
     def _versions(self, header: StoredValue) -> ChannelVersions:
         known = self._shared.versions.get(header.rope)
         if known is None:
-            loaded = self.serde.loads_typed((header.type, self.repository.load([header])[0]))
+            loaded = Reading(self.serde).header(header, self.repository.load([header])[0])
             known = loaded.get("channel_versions") or {}
             self._shared.versions.put(header.rope, known, 1)
         return known
@@ -218,7 +235,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         None only for what was never stored, or was deleted. Damage raises IntegrityError.
         """
         thread, namespace = place(config)
-        checkpoint_id = get_checkpoint_id(config)
+        checkpoint_id = named_id(config)
         stored = self.repository.read(thread, namespace, checkpoint_id or None)
         found = self._tuples([stored]) if stored is not None else ()
         return found[0] if found else None
@@ -239,7 +256,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         """
         if limit is not None and limit < 0:
             raise InvalidInputError(f"limit={limit} is negative; None means no limit")
-        return self._list(config, filter or {}, get_checkpoint_id(before) if before else None, limit)
+        return self._list(config, filter or {}, named_id(before) if before else None, limit)
 
     def _list(
         self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None, limit: int | None
@@ -273,9 +290,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
             rows = [row for name in threads for row in self.repository.read_all(name, None, before=before)]
             yield from sorted(rows, key=lambda row: row.checkpoint_id, reverse=True)
             return
-        configurable = config["configurable"]
-        thread, namespace = str(configurable["thread_id"]), configurable.get("checkpoint_ns")
-        checkpoint_id = get_checkpoint_id(config)
+        thread, namespace = thread_of(config)
+        checkpoint_id = named_id(config)
         if checkpoint_id is None or namespace is None:
             for row in self.repository.read_all(thread, namespace, before=before):
                 if checkpoint_id is None or row.checkpoint_id == checkpoint_id:
@@ -290,9 +306,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
         return [self._tuple(stored, zip(stored.values(), data, strict=True)) for stored, data in loaded]
 
     def _tuple(self, stored: StoredCheckpoint, loaded: Iterator[tuple[StoredValue, bytes]]) -> CheckpointTuple:
-        loads = self.serde.loads_typed
-        header, data = next(loaded)
-        checkpoint = loads((header.type, data))
+        serde = Reading(self.serde)
+        loads = serde.loads_typed
+        checkpoint = serde.header(*next(loaded))
         metadata = load_metadata(self.serde, *next(loaded))
         checkpoint["id"] = stored.checkpoint_id
         if stored.commit.timestamp is not None:
@@ -319,7 +335,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
         thread, namespace = place(config)
-        return delta_history(self.repository, self.serde, thread, namespace, get_checkpoint_id(config), channels)
+        return delta_history(self.repository, Reading(self.serde), thread, namespace, named_id(config), channels)
 
     # -- threads --------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -34,6 +35,7 @@ class Shared:
         self.owned = owned
         self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
         self._pool: ThreadPoolExecutor | None = None
+        self._process = os.getpid()
         self._lock = Lock()
 
     @classmethod
@@ -59,6 +61,9 @@ class Shared:
         return cls(store, owned=False)
 
     def pool(self) -> ThreadPoolExecutor:
+        if self._process != os.getpid():
+            # The threads of a pool, and whoever held the lock, stay behind in the process that forked this one.
+            self._lock, self._pool, self._process = Lock(), None, os.getpid()
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
@@ -81,9 +86,39 @@ class Done:
 
 
 def place(config: RunnableConfig) -> tuple[str, str]:
-    """Return the thread and the namespace that a config names."""
-    configurable = config["configurable"]
-    return str(configurable["thread_id"]), configurable.get("checkpoint_ns") or ""
+    """Return the thread and the namespace that a config names, or raise InvalidInputError."""
+    thread, namespace = thread_of(config)
+    return thread, namespace or ""
+
+
+def thread_of(config: RunnableConfig) -> tuple[str, str | None]:
+    """Return what `place` does, but None for a namespace that is not named."""
+    configurable = _configurable(config)
+    if "thread_id" not in configurable:
+        raise InvalidInputError("the config names no thread", hints=[_CONFIG_FORM])
+    return str(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns")
+
+
+def named_id(config: RunnableConfig) -> str | None:
+    """Return the checkpoint id that a config names, if it does, or raise InvalidInputError."""
+    return _text_of(_configurable(config), "checkpoint_id")
+
+
+_CONFIG_FORM = 'write {"configurable": {"thread_id": "…"}}'
+
+
+def _configurable(config: object) -> Mapping[str, Any]:
+    found = config.get("configurable") if isinstance(config, Mapping) else None
+    if not isinstance(found, Mapping):
+        raise InvalidInputError("the config has no configurable, which names the thread", hints=[_CONFIG_FORM])
+    return found
+
+
+def _text_of(configurable: Mapping[str, Any], name: str) -> str | None:
+    found = configurable.get(name)
+    if found is not None and not isinstance(found, str):
+        raise InvalidInputError(f"{name} is a {type(found).__name__}, not a str", hints=["give a str, or leave it out"])
+    return found
 
 
 def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:
@@ -117,6 +152,15 @@ def warn_encrypted() -> None:
 
 
 def next_version(current: Any) -> str:
-    """Return the version after `current`, whichever saver made it: zero-padded, so that versions sort by age."""
-    number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
+    """Return the version after `current`, whichever saver made it: zero-padded, so that versions sort by age.
+
+    Raises InvalidInputError for what is none.
+    """
+    try:
+        number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(
+            f"a {type(current).__name__} that does not begin with a whole number is no version of a channel",
+            hints=["give a version that a saver made, or None for the first one"],
+        ) from error
     return f"{number + 1:032}"

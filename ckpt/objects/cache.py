@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
+from ckpt.objects.forking import renewed_in_child
+
 _K = TypeVar("_K")
 _V = TypeVar("_V")
 
@@ -19,6 +21,13 @@ class Cache(Generic[_K, _V]):
         self._size = 0
         self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
         self._lock = Lock()
+        renewed_in_child(self)
+
+    def in_child(self) -> None:
+        """Begin empty in a forked process."""
+        self._lock = Lock()
+        self._entries = OrderedDict()
+        self._size = 0
 
     def get(self, key: _K) -> _V | None:
         """Return what is kept under a key, or None."""

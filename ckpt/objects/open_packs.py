@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from threading import Lock
 
+from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import StoredObject, encode_frame
 from ckpt.objects.ids import ObjectId, index_key
 from ckpt.objects.packs import Beginning, PackStream
@@ -36,15 +37,18 @@ class _OpenPack:
     """A pack that this process appends to."""
 
     def __init__(self, seed: Beginning | None) -> None:
-        stream = seed.branch() if seed is not None else None
-        self.stream = stream or PackStream()
-        self.last_frame = seed.last_frame if seed is not None and stream is not None else 0
-        self.beginning = Beginning() if stream is None else None
+        branch = seed.branch() if seed is not None else None
+        self.stream, self.last_frame = branch or (PackStream(), 0)
+        self.beginning = Beginning() if branch is None else None
         self.laid: list[tuple[bytes, bytes]] = []
         """The raw and the compressed frames of the transaction under way."""
+        self.settled = True
+        """Whether all that the stream has compressed is known to be stored."""
 
     def append(self, objects: Sequence[Named]) -> list[Frame]:
         """Return the frames of one transaction."""
+        # An interrupt may strike anywhere between here and the end of `stored`: the flag is all that tells of it.
+        self.settled = False
         self.laid = []
         frames: list[Frame] = []
         for part in _split(objects):
@@ -63,6 +67,7 @@ class _OpenPack:
         if self.beginning is not None:
             for (raw, block), number in zip(laid, numbers, strict=True):
                 self.beginning.add(raw, block, number)
+        self.settled = True
 
 
 class OpenPacks:
@@ -71,6 +76,13 @@ class OpenPacks:
     def __init__(self) -> None:
         self._packs: OrderedDict[tuple[object, int], _OpenPack] = OrderedDict()
         self._seeds: list[Beginning | None] = [None, None]
+        self._lock = Lock()
+        renewed_in_child(self)
+
+    def in_child(self) -> None:
+        """Begin without packs in a forked process: those there are belong to the parent."""
+        self._packs = OrderedDict()
+        self._seeds = [None, None]
         self._lock = Lock()
 
     def append(self, line: object, content: Sequence[Named], tops: Sequence[Named]) -> list[Frame]:
@@ -115,7 +127,7 @@ class OpenPacks:
     def _pack(self, line: object, series: int) -> _OpenPack:
         with self._lock:
             pack = self._packs.get((line, series))
-            if pack is None:
+            if pack is None or not pack.settled:
                 pack = self._packs[line, series] = _OpenPack(self._seeds[series])
                 while len(self._packs) > _PACKS_MAX:
                     self._packs.popitem(last=False)

@@ -57,23 +57,28 @@ class Beginning:
     """The first frames of a pack, kept so that other packs can branch off behind them."""
 
     def __init__(self) -> None:
-        self._frames: list[tuple[bytes, bytes]] = []
-        self.raw_size = 0
-        self.last_frame = 0
+        # Replaced as a whole, so that an interrupt leaves the old one or the new one.
+        self._state: tuple[tuple[tuple[bytes, bytes], ...], int, int] = ((), 0, 0)
+
+    @property
+    def raw_size(self) -> int:
+        """How many raw bytes it has."""
+        return self._state[1]
 
     def add(self, raw: bytes, block: bytes, number: int) -> None:
         """Take the pack's next frame, now stored under `number`."""
-        self._frames.append((raw, block))
-        self.raw_size += len(raw)
-        self.last_frame = number
+        frames, size, _ = self._state
+        self._state = ((*frames, (raw, block)), size + len(raw), number)
 
-    def branch(self) -> PackStream | None:
-        """Return a stream that goes on behind these frames; None if it would not be the stream that wrote them.
+    def branch(self) -> tuple[PackStream, int] | None:
+        """Return a stream that goes on behind these frames, and the number of the last of them.
 
-        Costs as much as compressing the frames again, because a zstd stream cannot be copied.
+        None if it would not be the stream that wrote them. Costs as much as compressing the frames again, because
+        a zstd stream cannot be copied.
         """
+        frames, _, last = self._state
         stream = PackStream()
-        return stream if all(stream.append(raw) == block for raw, block in self._frames) else None
+        return (stream, last) if all(stream.append(raw) == block for raw, block in frames) else None
 
 
 def pack_frame(objects: Iterable[StoredObject]) -> bytes:

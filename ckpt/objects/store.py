@@ -14,6 +14,7 @@ from typing import Protocol
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
 from ckpt.objects.cache import Cache
+from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
@@ -77,6 +78,12 @@ class ObjectStore:
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._packs = OpenPacks()
+        renewed_in_child(self)
+
+    def in_child(self) -> None:
+        """Forget in a forked process which packs were read how far."""
+        self._readers = OrderedDict()
+        self._read_lock = Lock()
 
     # -- reading ------------------------------------------------------------------------------------
 

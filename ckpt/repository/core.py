@@ -15,6 +15,7 @@ from typing import TypeVar
 from ckpt.errors import IntegrityError
 from ckpt.history.commits import Commit, StoredValue, decode_commit
 from ckpt.objects.cache import Cache
+from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.ids import ObjectId
 from ckpt.objects.store import ObjectStore
 from ckpt.repository.lifetimes import Lifetimes
@@ -50,6 +51,12 @@ class Core:
         self._values: Cache[bytes, bytes] = Cache(_VALUE_CACHE_SIZE)
         self._commits: Cache[ObjectId, Commit] = Cache(_COMMIT_CACHE_SIZE)
         self._locks = [RLock() for _ in range(_LOCKS)]
+        renewed_in_child(self)
+
+    def in_child(self) -> None:
+        """Hold no lock in a forked process."""
+        self._locks[:] = [RLock() for _ in range(_LOCKS)]
+        self._belief.lock = Lock()
 
     def beside(self, storage: Storage) -> Core:
         """Return the core of another scope of the same store: all but the records is shared, locks included.

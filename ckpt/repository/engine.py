@@ -81,7 +81,16 @@ class Engine:
         )
 
     def put(self, new: NewCheckpoint) -> Stored:
-        """Store a checkpoint that a framework serialized; see `Writer.put`."""
+        """Store a checkpoint that a framework serialized; see `Writer.put`.
+
+        Raises InvalidInputError, with nothing written, for a name, an id or a type tag that is no str.
+        """
+        keys.check_text("the name of a thread", new.thread)
+        keys.check_text("the namespace of a checkpoint", new.namespace)
+        keys.check_text("the id of a checkpoint", new.checkpoint_id, new.parent_id or "")
+        keys.check_text("the timestamp of a checkpoint", new.timestamp or "")
+        keys.check_text("the name of a channel", *new.channels)
+        keys.check_text("the type tag of a value", new.header.type, new.metadata.type)
         stored = self._writer.put(new)
         self._upkeep.written(stored.thread, stored.line)
         return stored
@@ -95,7 +104,18 @@ class Engine:
         task_path: str,
         writes: Sequence[tuple[int, str, Typed]],
     ) -> None:
-        """Attach a task's writes to a checkpoint; see `Writer.put_writes`."""
+        """Attach a task's writes to a checkpoint; see `Writer.put_writes`.
+
+        Raises InvalidInputError, with nothing written, for a name, an id, a path or a type tag that is no str.
+        """
+        keys.check_text("the name of a thread", thread)
+        keys.check_text("the namespace of a checkpoint", namespace)
+        keys.check_text("the id of a checkpoint", checkpoint_id)
+        keys.check_text("the id of a task", task_id)
+        keys.check_text("the path of a task", task_path)
+        for _, channel, typed in writes:
+            keys.check_text("the name of a channel", channel)
+            keys.check_text("the type tag of a value", typed.type)
         self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
 
     def timeline(self, thread: str) -> Timeline | None:
@@ -121,6 +141,10 @@ class Engine:
             row = timeline.find(namespace, wanted)
             if row is None or row.put is None or row.hidden:
                 return None
+            if row.record is not None:
+                # Who reads a checkpoint mostly continues from it.
+                key = keys.checkpoint_key(timeline.thread.number, namespace, wanted)
+                self._recent.decoded(key, row.record)
             return self._stored(thread, row, row.put, timeline.writes(row))
 
         return self._core.consistently(attempt)
@@ -142,8 +166,11 @@ class Engine:
         thread = last.thread
         if current != last.raw:
             thread = ThreadRecord.decode(number, current)
-            if thread.deleted or (checkpoint_id is None and thread.root.head != wanted):
+            if thread.deleted:
                 return None
+            if checkpoint_id is None and thread.root.head != wanted:
+                self._recent.saw(name, Seen(thread, current))
+                return self._shortcut(name, None)
         if thread.lifetime is not None:
             if thread.lapsed(clock.now_ms()):
                 return None

@@ -230,11 +230,15 @@ class _Records:
         self.problems.append(Problem(kind, id_, message, tuple(self._label + each for each in needed_by)))
 
     def _names(self) -> None:
-        for bucket in range(keys.BUCKETS):
+        buckets = range(keys.BUCKETS)
+        # As of one moment: a thread begun between two looks is no problem.
+        counted, names = self._core.storage.view(
+            [keys.directory_key(bucket) for bucket in buckets], [keys.bucket_range(bucket) for bucket in buckets]
+        )
+        for bucket, raw_census, with_names in zip(buckets, counted, names, strict=True):
             key = keys.directory_key(bucket)
-            with_names = self._core.storage.scan(*keys.bucket_range(bucket))
             try:
-                if census(found for found, _ in with_names) != decode_census(key, self._core.storage.read([key])[0]):
+                if census(found for found, _ in with_names) != decode_census(key, raw_census):
                     self._problem("directory", key.hex(), "a thread's name is missing or new")
             except IntegrityError as error:
                 self._problem("directory", key.hex(), str(error))

@@ -55,6 +55,8 @@ class Found(NamedTuple):
     namespace: str
     checkpoint_id: str
     events: tuple[Event, ...]
+    record: bytes | None = None
+    """The record that the thread itself has under this id, if it was read by itself."""
 
     @property
     def put(self) -> Put | None:
@@ -96,17 +98,24 @@ class Timeline:
         """Return the thread's own line, or None when this thread itself has no row in the namespace."""
         return self._line(self.thread, namespace)
 
+    def saw_own_line(self, namespace: str, raw: bytes | None) -> Line | None:
+        """Return the thread's own line from its record, which was read just now, and do not read it again."""
+        return self._take_line(self.thread, namespace, raw)
+
     def _line(self, thread: ThreadRecord, namespace: str) -> Line | None:
         if not namespace:
             return thread.root
         slot = (thread.number, namespace)
         if slot not in self._lines:
-            key = keys.line_key(thread.number, namespace)
-            raw = self._reading.read([key])[0]
-            if raw is None:
-                self._prove_lines(thread)
-            self._lines[slot] = decode_line(key, raw) if raw is not None else None
+            return self._take_line(thread, namespace, self._reading.read([keys.line_key(*slot)])[0])
         return self._lines[slot]
+
+    def _take_line(self, thread: ThreadRecord, namespace: str, raw: bytes | None) -> Line | None:
+        if raw is None:
+            self._prove_lines(thread)
+        line = decode_line(keys.line_key(thread.number, namespace), raw) if raw is not None else None
+        self._lines[thread.number, namespace] = line
+        return line
 
     def _prove_lines(self, thread: ThreadRecord) -> None:
         self._core.storage.check()
@@ -245,7 +254,8 @@ class Timeline:
         for i, checkpoint_id in enumerate(checkpoint_ids):
             rows = zip(wanted[i * width : (i + 1) * width], values[i * width : (i + 1) * width], strict=True)
             parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
-            found.append(self._joined(namespace, checkpoint_id, parts))
+            joined = self._joined(namespace, checkpoint_id, parts)
+            found.append(joined._replace(record=values[i * width]) if joined is not None else None)
         if any(each is None for each in found):
             absent = {key for key, raw in zip(wanted, values, strict=True) if raw is None}
             self.prove(namespace, absent)
@@ -297,13 +307,13 @@ class Timeline:
             raise missing(f"a checkpoint of thread {thread.name!r}")
 
     def namespaces(self) -> list[str]:
-        """Return every namespace that has a row, the root first."""
-        names: dict[str, None] = {"": None}
+        """Return every namespace that has a row, sorted, and so the root first."""
+        names = {""}
         for segment in self.segments:
             self._prove_lines(segment.thread)
             for key, raw in self._reading.scan(*keys.lines_range(segment.thread.number)):
-                names[decode_line(key, raw).namespace] = None
-        return list(names)
+                names.add(decode_line(key, raw).namespace)
+        return sorted(names)
 
     def newest_first(
         self, namespace: str, *, before: str | None = None, hidden: bool = False, prove: bool = True

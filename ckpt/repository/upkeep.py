@@ -14,6 +14,7 @@ from ckpt.errors import ConflictError
 from ckpt.history import clock, keys
 from ckpt.history.records import Line, NameRecord, ThreadRecord
 from ckpt.objects.cache import Cache
+from ckpt.objects.forking import renewed_in_child
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.prune import Pruner
@@ -56,8 +57,13 @@ class Upkeep:
         self._retention = retention
         self._left: Cache[tuple[int, str], int] = Cache(_PRUNED_MAX)
         self._lock = Lock()
+        renewed_in_child(self)
         self._swept = time.monotonic()
         self._cursor = b""
+
+    def in_child(self) -> None:
+        """Hold no lock in a forked process."""
+        self._lock = Lock()
 
     # -- after a write and after a read ---------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ckpt.errors import ConflictError, HeadMovedError, IntegrityError, StateTooL
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Event, Put, Write, Writes, current_put, encode_events
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit
-from ckpt.history.records import Line, NameRecord, Reset, ThreadRecord, decode_line, encode_line
+from ckpt.history.records import Line, NameRecord, Reset, ThreadRecord, encode_line
 from ckpt.objects.cache import Cache
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.objects.store import Draft
@@ -95,11 +95,15 @@ class _Attempt:
     key: bytes
     """The key of the checkpoint's record."""
     thread: ThreadRecord
+    timeline: Timeline
+    """The thread as it was before this attempt."""
     line: Line
     events: list[Event]
     batch: Batch
     draft: Draft
     memos: dict[tuple[int, str, str], Cut]
+    remembered: bool
+    """Whether something of it was not read just now, and so may have changed since."""
     record: bytes = b""
     line_record: bytes = b""
     thread_record: bytes = b""
@@ -129,7 +133,7 @@ class Writer:
         def prepare(attempt: _Attempt) -> None:
             new.check()
             parents = self._parents(attempt, new.namespace, new.parent_id)
-            head = Timeline(self._core, attempt.thread).head(new.namespace)
+            head = attempt.timeline.head(new.namespace)
             if new.expect_head and head != (new.expected_head or new.parent_id):
                 raise HeadMovedError(
                     f"the head of thread {new.thread!r} is {head}, not {new.parent_id}",
@@ -142,7 +146,7 @@ class Writer:
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
             line = attempt.line._replace(head=head)
             if line.greatest is None and new.parent_id != head:
-                line = line._replace(greatest=Timeline(self._core, attempt.thread).greatest(new.namespace))
+                line = line._replace(greatest=attempt.timeline.greatest(new.namespace))
             attempt.line = moved(line, new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
             if new.reset is not None:
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
@@ -210,6 +214,13 @@ class Writer:
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
+                except HeadMovedError:
+                    self._core.objects.abandon(name)
+                    self._recent.drop(name)
+                    self._recent.forget(attempt.batch.expected)
+                    if not attempt.remembered:
+                        raise
+                    # What was remembered may be old: only the store says where the head is.
                 except IntegrityError:
                     # What is remembered of the thread may lead to what was removed meanwhile.
                     self._core.objects.abandon(name)
@@ -234,7 +245,8 @@ class Writer:
         records: dict[bytes, bytes | None] = {}
         raw: bytes | None
         known = self._recent.thread(name)
-        if known is not None and not known.thread.lapsed(clock.now_ms()):
+        remembered = known is not None and not known.thread.lapsed(clock.now_ms())
+        if known is not None and remembered:
             thread, raw = known
         else:
             place = self._directory.place(name)
@@ -257,9 +269,13 @@ class Writer:
         expected[key] = seen.raw if seen is not None else None
         if raw is not None and seen is None and named == checkpoint_id:
             self._refuse_unless_known(thread, namespace, checkpoint_id)
-        line = thread.root if not namespace else self._line(thread, namespace, expected)
+        timeline = Timeline(self._core, thread)
+        remembered |= self._recent.line(keys.line_key(thread.number, namespace)) is not None
+        line = thread.root if not namespace else self._line(timeline, namespace, expected)
         events = list(seen.events) if seen is not None else []
-        return _Attempt(key, thread, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
+        return _Attempt(
+            key, thread, timeline, line, events, Batch(expected, records, epoch=epoch), Draft(), {}, remembered
+        )
 
     def _to_continue(self, place: Place, behind: Mapping[str, str]) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that a name stands for; an expired one only to a run that began before it expired.
@@ -275,17 +291,16 @@ class Writer:
                 return None
         return thread, raw
 
-    def _line(self, thread: ThreadRecord, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
-        key = keys.line_key(thread.number, namespace)
+    def _line(self, timeline: Timeline, namespace: str, expected: dict[bytes, bytes | None]) -> Line:
+        key = keys.line_key(timeline.thread.number, namespace)
         raw = self._recent.line(key)
         if raw is None:
             raw = self._core.storage.read([key])[0]
         expected[key] = raw
-        if raw is not None:
-            return decode_line(key, raw)
-        timeline = Timeline(self._core, thread)
-        timeline.own_line(namespace)
-        greatest = timeline.greatest(namespace) if thread.base is not None else ""
+        line = timeline.saw_own_line(namespace, raw)
+        if line is not None:
+            return line
+        greatest = timeline.greatest(namespace) if timeline.thread.base is not None else ""
         return Line(namespace, head=timeline.head(namespace), greatest=greatest)
 
     def _finish(self, attempt: _Attempt, checkpoint_id: str) -> None:
@@ -358,7 +373,7 @@ class Writer:
         seen = self._recent.checkpoint(key)
         put = current_put(seen.events) if seen is not None else None
         if put is None:
-            found = Timeline(self._core, attempt.thread).find(namespace, parent_id)
+            found = attempt.timeline.find(namespace, parent_id)
             put = found.put if found is not None else None
             if found is None:
                 name = attempt.thread.name

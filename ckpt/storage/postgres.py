@@ -73,9 +73,14 @@ class PostgresStorage:
             self._name(options.schema, postgres_connect.shown_url(parameters, options))
             with self._translated():
                 parameters, connection = postgres_connect.first_connection(parameters, readonly=readonly)
-                with connection:
+                try:
                     self._prepare(connection, create=create)
-            self._source: postgres_connect.Source = postgres_connect.OwnPool(parameters, options.pool_size)
+                    self._source: postgres_connect.Source = postgres_connect.OwnPool(
+                        parameters, options.pool_size, connection
+                    )
+                except BaseException:
+                    connection.close()
+                    raise
             return
         self._secret = None
         options = postgres_connect.read_options(schema, pool_size, {})
@@ -90,8 +95,7 @@ class PostgresStorage:
         self._url = url
 
     def _prepare(self, connection: Connection, *, create: bool) -> None:
-        postgres_schema.prepare(connection, self._schema, self._url, create=create)
-        self._newest = Session(connection, self._schema).newest()
+        self._newest = postgres_schema.prepare(connection, self._schema, self._url, create=create)
 
     @property
     def url(self) -> str:

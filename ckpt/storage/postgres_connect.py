@@ -175,23 +175,37 @@ class Source(Protocol):
     def close(self) -> None: ...
 
 
+_AS_OURS: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+
 _abandoned: list[object] = []
 """Pools of a parent process, kept so that nothing tidies them up in the child."""
 
 
-class OwnPool:
-    """A pool of our own."""
+class _Pooled(psycopg.Connection[Any]):
+    """What a pool of ours connects with: while `ready` holds connections, they are handed out before new ones."""
 
-    def __init__(self, parameters: dict[str, Any], size: int) -> None:
+    @classmethod
+    def connect(cls, conninfo: str = "", *, ready: list[Connection], **options: Any) -> Connection:  # type: ignore[override]
+        return ready.pop() if ready else super().connect(conninfo, **options)
+
+
+class OwnPool:
+    """A pool of our own, of connections with these parameters; `first`, if given, is the first of them."""
+
+    def __init__(self, parameters: dict[str, Any], size: int, first: Connection | None = None) -> None:
         self._parameters, self._size = parameters, size
         self._pool: Pool = psycopg_pool.ConnectionPool(
             make_conninfo(**parameters),
-            kwargs={"autocommit": True, "prepare_threshold": None},
+            connection_class=_Pooled,
+            kwargs={**_AS_OURS, "ready": [first] if first else []},
             min_size=1,
             max_size=size,
             open=True,
             name="ckpt",
         )
+        if first:
+            # No more than a change of threads; then whatever closes the pool closes this connection too.
+            self._pool.wait()
 
     @contextmanager
     def lend(self) -> Iterator[Connection]:
@@ -320,7 +334,7 @@ def given(thing: object) -> Source:
 
 def connect(parameters: dict[str, Any]) -> Connection:
     """Open one connection as a pool of ours would."""
-    return psycopg.connect(make_conninfo(**parameters), autocommit=True, prepare_threshold=None)
+    return psycopg.connect(make_conninfo(**parameters), **_AS_OURS)
 
 
 def first_connection(parameters: dict[str, Any], *, readonly: bool) -> tuple[dict[str, Any], Connection]:

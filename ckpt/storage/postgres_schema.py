@@ -6,6 +6,7 @@ names and are not ours are named in an error and left untouched. Nothing here ke
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
@@ -38,6 +39,11 @@ _LOOK = """
     GROUP BY c.oid, c.relname
 """
 _META = ["name text", "value bigint"]
+
+_KNOWN = """
+    SELECT value, (SELECT coalesce(max(number), 0) FROM {schema}.frame)
+    FROM {schema}.meta WHERE name = 'ckpt format'
+"""
 
 # A frame's data is compressed already: PostgreSQL need not try again. The record of a thread is written again with
 # every checkpoint: measured with two updates each, full pages serve best (99% of the updates are HOT and the dead
@@ -242,13 +248,35 @@ def checked(schema: str) -> str:
     return schema
 
 
-def prepare(connection: psycopg.Connection[Any], schema: str, url: str, *, create: bool) -> None:
+def prepare(connection: psycopg.Connection[Any], schema: str, url: str, *, create: bool) -> int:
     """Make sure that a store of a format known here is in the schema (quoted already), creating it if asked.
+
+    Returns the number of the newest frame, 0 when there is none. A store that is there costs one statement.
 
     Any number of processes may do this at once; one creates the store, in one transaction (or in the caller's,
     when one is open). Asks for no permission that it does not need: an existing store is only read, an existing
     schema is not created. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError.
     """
+    newest = _newest_at_once(connection, schema)
+    if newest is None:
+        _prepare_with_care(connection, schema, url, create=create)
+        newest = Session(connection, schema).newest()
+    return newest
+
+
+def _newest_at_once(connection: psycopg.Connection[Any], schema: str) -> int | None:
+    """Return the number of the newest frame of a store of our format; None where there may be anything else."""
+    inside = connection.info.transaction_status == TransactionStatus.INTRANS
+    try:
+        # The caller's transaction outlives a statement that fails.
+        with connection.transaction() if inside else nullcontext():
+            rows = run(connection, _KNOWN.format(schema=schema.replace("%", "%%")))
+    except (psycopg.ProgrammingError, psycopg.DataError):
+        return None
+    return int(rows[0][1]) if len(rows) == 1 and rows[0][0] == FORMAT else None
+
+
+def _prepare_with_care(connection: psycopg.Connection[Any], schema: str, url: str, *, create: bool) -> None:
     if _recognised(connection, schema, url):
         return
     if not create:

@@ -74,8 +74,11 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
     `key_prefix` is ours (the argument counts before the URL's); all other options are those of
     `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password.
     """
-    parts = urlsplit(url)
     form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise InvalidInputError("the redis URL has a bracket [ or ] that names no host", hints=[form]) from None
     unix = parts.scheme == "unix"
     try:
         port = parts.port

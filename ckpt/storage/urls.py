@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.errors import InvalidInputError
 from ckpt.storage.base import Storage
 from ckpt.storage.memory import MemoryStorage
@@ -17,41 +19,63 @@ _FORMS = (
     "write memory://, sqlite:///relative/path, sqlite:////absolute/path, postgresql://…, redis://…, or a plain path"
 )
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
+
 
 def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False) -> Storage:
     """Open the store that a URL or a path names.
 
     `memory://` is a new, empty store of its own at each call. `sqlite:///x` is relative to the working
     directory, `sqlite:////x` absolute; percent-encoding is decoded and the query sets `Options` of
-    `ckpt.storage.sqlite_file`. Anything without `://` is a path. Raises InvalidInputError for a URL that
-    cannot be read and the errors of `sqlite_file.prepare`.
+    `ckpt.storage.sqlite_file`. A Path, and any other text without `://`, is a path, except for a text that begins
+    as a URL or a connection string does. Raises InvalidInputError, which repeats no part of a URL that may hold a
+    secret, for what cannot be read, and the errors of the store that is named.
     """
+    if not isinstance(url, str | PurePath):
+        raise InvalidInputError(f"a store is named by a text or a Path, not by a {type(url).__name__}", hints=[_FORMS])
     text = str(url)
-    if isinstance(url, Path) or "://" not in text:
+    if isinstance(url, PurePath) or "://" not in text:
         if text in ("", ":memory:"):
             raise InvalidInputError(f"{text!r} names no store", hints=[_FORMS])
-        return SqliteStorage(Path(text), create=create, readonly=readonly)
+        if isinstance(url, str) and is_mistyped(text):
+            raise InvalidInputError(
+                "the store begins as a URL or a connection string does, but has no ://", hints=[PATH_HINT, _FORMS]
+            )
+        return _sqlite(Path(text), create=create, readonly=readonly)
     scheme, _, rest = text.partition("://")
     if scheme == "memory":
         if rest:
-            raise InvalidInputError(f"{text!r}: memory:// takes nothing behind it", hints=[_FORMS])
+            raise InvalidInputError("memory:// takes nothing behind it", hints=[_FORMS])
         return MemoryStorage()
     if scheme in ("postgresql", "postgres"):
         return _postgres(text, create=create, readonly=readonly)
     if scheme in ("redis", "rediss", "unix"):
         return _redis(text, create=create, readonly=readonly)
     if scheme != "sqlite":
-        raise InvalidInputError(f"a store of kind {scheme!r} is not known", hints=[_FORMS])
-    parts = urlsplit(text)
+        shown = f"of kind {scheme!r}" if _SCHEME.fullmatch(scheme) else "of this kind"
+        raise InvalidInputError(f"a store {shown} is not known", hints=[_FORMS])
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        # Without a cause: the words of the parser may repeat a part of the URL.
+        raise InvalidInputError("the sqlite URL cannot be read", hints=[_FORMS]) from None
     if parts.netloc or len(parts.path) < 2 or parts.fragment:
         # Not repeated: what stands where a server would be named may hold a password.
         raise InvalidInputError("a sqlite URL names a file, no server, and has no #", hints=[_FORMS])
-    return SqliteStorage(
-        Path(unquote(parts.path[1:])), create=create, readonly=readonly, options=_options(text, parts.query)
-    )
+    return _sqlite(Path(unquote(parts.path[1:])), create=create, readonly=readonly, options=_options(parts.query))
 
 
-def _options(url: str, query: str) -> Options:
+def _sqlite(path: Path, *, create: bool, readonly: bool, options: Options | None = None) -> Storage:
+    try:
+        return SqliteStorage(path, create=create, readonly=readonly, options=options or Options())
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not Unicode text"
+        raise InvalidInputError(
+            f"the path of the store cannot be used: {reason}", hints=["name a file that can exist here"]
+        ) from error
+
+
+def _options(query: str) -> Options:
     given = dict(parse_qsl(query, keep_blank_values=True))
     known: dict[str, Callable[[str], Any]] = {
         "synchronous": str.lower,
@@ -60,13 +84,18 @@ def _options(url: str, query: str) -> Options:
     }
     if unknown := given.keys() - known.keys():
         raise InvalidInputError(
-            f"{url!r} sets {sorted(unknown)[0]!r}, which is not known",
+            f"the sqlite URL sets {sorted(unknown)[0]!r}, which is not known",
             hints=[f"known are {', '.join(known)}"],
         )
-    try:
-        return Options(**{name: known[name](value) for name, value in given.items()})
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"{url!r} cannot be read: {error}") from error
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            values[name] = known[name](value)
+        except ValueError:
+            raise InvalidInputError(
+                f"{name} in the sqlite URL is not a number", hints=["write one, such as 5"]
+            ) from None
+    return Options(**values)
 
 
 def _redis(url: str, *, create: bool, readonly: bool) -> Storage:

@@ -2,8 +2,9 @@
 
 Whatever fails: the state is the old one or the new one, the repository stays usable, and doing it again ends well.
 
-In memory and in a file every call fails in turn. On the servers, where asking for the whole state takes hundreds of
-round trips, those calls fail that change something, in one operation of each kind: reading is the same code for all.
+In memory and in a file every call fails in turn; of a collection on a file, which takes hundreds, every third. On the
+servers, where to ask for the whole state takes as many round trips, those calls fail that change something, in one
+operation of each kind: reading is the same code for all.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ def test_a_failure_leaves_the_old_state_or_the_new(
 ) -> None:
     operation = OPERATIONS[name]
     failing = WRITES if backend in SERVERS else READS | WRITES
-    for calls in itertools.count():
+    for calls in itertools.count(step=3 if (backend, name) == ("sqlite", "gc") else 1):
         assert calls < 1000, "the operation never passes"
         with new_store(backend, request) as url, closing(FailAfter(open_storage(url), failing)) as storage:
             prepare(Repository(storage))

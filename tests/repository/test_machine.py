@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 from stores import BACKENDS, SHARED, new_store
 
-from ckpt.errors import AlreadyExistsError, ThreadDeletedError
+from ckpt.errors import AlreadyExistsError, HeadMovedError, ThreadDeletedError
 from ckpt.history.commits import StoredValue
 from ckpt.repository import Repository, open_repository
 from ckpt.repository.prune import keep_last
@@ -581,3 +581,18 @@ def test_a_fork_keeps_its_namespaces_when_its_base_is_rewound_and_pruned(reposit
     repository.checkout('ckpt:"05"', thread="a")
     repository.prune_thread("a", keep_last(1))
     assert (head(repository, "a", "sub"), head(repository, "d", "sub")) == (None, "14")
+
+
+def test_what_another_process_did_to_the_head_counts_and_not_what_is_remembered() -> None:
+    storage = MemoryStorage()
+    one, two = Repository(storage), Repository(storage)
+    following = [
+        NewCheckpoint("a", "", f"0{n}", f"0{n - 1}", None, packed({}), packed({}), expect_head=True) for n in range(5)
+    ]
+    put(one, "a", "01")
+    two.put(following[2])
+    one.put(following[3])
+    with pytest.raises(HeadMovedError, match="is 03, not 02"):
+        two.put(replace(following[3], checkpoint_id="04"))
+    two.put(following[4])
+    assert head(one, "a") == "04"

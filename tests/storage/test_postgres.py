@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
+from postgres_wire import wire_to
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
 
@@ -138,6 +139,54 @@ def test_frames_are_not_compressed_again(postgres_url: str, admin: psycopg.Conne
         storage.publish(Batch(frames=[Frame(0, bytes(100_000), ())]))
     size = admin.execute(f"SELECT pg_column_size(data) FROM {schema_of(postgres_url)}.frame".encode()).fetchone()
     assert size == (100_000,)
+
+
+# -- opening what is there -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_store_opens_with_one_connection_and_one_statement(
+    postgres_dsn: str, postgres_url: str, readonly: bool
+) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"f", ()), Frame(0, b"g", ())]))
+    with wire_to(postgres_dsn) as wire:
+
+        def sent() -> tuple[int, int]:
+            """Return how many connections were asked for, by the version in the message, and how many statements."""
+            asked = [request for request in wire.requests if request[4:8] == b"\x00\x03\x00\x00"]
+            return len(asked), len([request for request in wire.requests if request[:1] in (b"P", b"Q")])
+
+        with closing(PostgresStorage(wire.url, schema=schema_of(postgres_url), readonly=readonly)) as storage:
+            assert sent() == (1, 1)
+            assert storage._newest == 2
+            assert storage.read([b"a"]) == [b"1"]
+            assert sent() == (1, 2)
+        assert sent() == (1, 2)
+
+
+def test_looking_for_a_store_in_vain_leaves_an_open_transaction_as_it_was(
+    postgres_dsn: str, postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    schema = schema_of(postgres_url)
+    with psycopg.connect(postgres_dsn) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.kept (n int)".encode())
+        with pytest.raises(StoreNotFoundError):
+            PostgresStorage(connection, schema=schema, create=False)
+        connection.execute(f"INSERT INTO {schema}.kept VALUES (7)".encode())
+    assert admin.execute(f"SELECT n FROM {schema}.kept".encode()).fetchall() == [(7,)]
+
+
+@pytest.mark.parametrize("frames", ["DROP TABLE {}.frame", "ALTER TABLE {}.frame RENAME number TO id"])
+def test_a_newer_format_is_told_whatever_else_it_has(
+    postgres_url: str, admin: psycopg.Connection[tuple[object, ...]], frames: str
+) -> None:
+    PostgresStorage(postgres_url).close()
+    schema = schema_of(postgres_url)
+    admin.execute(f"UPDATE {schema}.meta SET value = {FORMAT + 1} WHERE name = 'ckpt format'".encode())
+    admin.execute(frames.format(schema).encode())
+    with pytest.raises(FormatTooNewError, match=f"format {FORMAT + 1}"):
+        PostgresStorage(postgres_url)
 
 
 # -- refusing what is something else -------------------------------------------------------------------
