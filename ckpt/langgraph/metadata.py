@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, LATEST_VERSION, CheckpointMetadata
+from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ckpt.errors import CkptError
@@ -20,6 +20,8 @@ from ckpt.values.kinds import TAG
 from ckpt.values.serializer import Serializer
 
 _PLAIN = Serializer()
+_HEADER_VERSION = 4
+"""LangGraph migrates checkpoints of lesser versions, which a commit does not need."""
 
 _SECRET = re.compile(
     r"passw|pwd|secret|token|api[_\-. ]?key|access[_\-. ]?key|private[_\-. ]?key|credential|authori[sz]ation|bearer",
@@ -80,6 +82,11 @@ def load_metadata(serde: SerializerProtocol, value: StoredValue, data: bytes) ->
     return cast(CheckpointMetadata, Reading(serde).loads_typed((value.type, data)))
 
 
+def dump_value(serde: SerializerProtocol, value: object) -> Typed:
+    """Serialize a value of a channel or a write."""
+    return Typed(*serde.dumps_typed(value))
+
+
 class Reading:
     """A serde that also reads what the built-in serializer wrote: plain metadata, and all of `Repository.commit`."""
 
@@ -97,4 +104,4 @@ class Reading:
         loaded: dict[str, Any] = self.loads_typed((header.type, data))
         if header.type != TAG:
             return loaded
-        return {"v": LATEST_VERSION, "channel_versions": {}, "versions_seen": {}, **loaded}
+        return {"v": _HEADER_VERSION, "channel_versions": {}, "versions_seen": {}, **loaded}

@@ -32,23 +32,12 @@ from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.keys import check_text
 from ckpt.langgraph.history import delta_history
-from ckpt.langgraph.metadata import Reading, dump_metadata, load_metadata, matches, merged_metadata
-from ckpt.langgraph.shared import (
-    Done,
-    Shared,
-    above,
-    config_of,
-    named_id,
-    next_version,
-    place,
-    several,
-    thread_of,
-    warn_encrypted,
-)
+from ckpt.langgraph.metadata import Reading, dump_metadata, dump_value, load_metadata, matches, merged_metadata
+from ckpt.langgraph.shared import Done, Shared, above, config_of, named_id, next_version, place, several, warn_encrypted
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.repository.writer import Channel, NewCheckpoint
 
 if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey
@@ -163,7 +152,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
         HeadMovedError with `on_conflict="error"`, and InvalidInputError for an id or a channel's name that is no
         str; nothing is written then.
         """
-        thread, namespace = place(config)
+        thread, namespace, parent_id = place(config)
         serde = self.serde
         versions: ChannelVersions = checkpoint.get("channel_versions") or {}
 
@@ -182,12 +171,12 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 thread=thread,
                 namespace=namespace,
                 checkpoint_id=checkpoint["id"],
-                parent_id=named_id(config) or None,
+                parent_id=parent_id or None,
                 timestamp=timestamp if isinstance(timestamp, str) else None,
-                header=Typed(*serde.dumps_typed(header)),
+                header=dump_value(serde, header),
                 metadata=dump_metadata(serde, merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
-                    name: Channel(partial(_typed, serde, value), unchanged(name)) for name, value in values.items()
+                    name: Channel(partial(dump_value, serde, value), unchanged(name)) for name, value in values.items()
                 },
                 expect_head=self._expect_head,
                 above=above(metadata),
@@ -205,15 +194,12 @@ class CkptSaver(BaseCheckpointSaver[str]):
         all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile, and
         InvalidInputError for a task or a channel that is not named by a str; nothing is written then.
         """
-        thread, namespace = place(config)
-        checkpoint_id = named_id(config)
+        thread, namespace, checkpoint_id = place(config)
         if checkpoint_id is None:
             raise InvalidInputError("put_writes needs the checkpoint_id that the writes belong to")
-        check_text("the id of a task", task_id)
-        check_text("the path of a task", task_path)
         check_text("the name of a channel", *(channel for channel, _ in writes))
         typed = [
-            (WRITES_IDX_MAP.get(channel, index), channel, Typed(*self.serde.dumps_typed(value)))
+            (WRITES_IDX_MAP.get(channel, index), channel, dump_value(self.serde, value))
             for index, (channel, value) in enumerate(writes)
         ]
         if typed:
@@ -234,8 +220,7 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         None only for what was never stored, or was deleted. Damage raises IntegrityError.
         """
-        thread, namespace = place(config)
-        checkpoint_id = named_id(config)
+        thread, namespace, checkpoint_id = place(config)
         stored = self.repository.read(thread, namespace, checkpoint_id or None)
         found = self._tuples([stored]) if stored is not None else ()
         return found[0] if found else None
@@ -290,8 +275,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
             rows = [row for name in threads for row in self.repository.read_all(name, None, before=before)]
             yield from sorted(rows, key=lambda row: row.checkpoint_id, reverse=True)
             return
-        thread, namespace = thread_of(config)
-        checkpoint_id = named_id(config)
+        thread, _, checkpoint_id = place(config)
+        namespace = config["configurable"].get("checkpoint_ns")
         if checkpoint_id is None or namespace is None:
             for row in self.repository.read_all(thread, namespace, before=before):
                 if checkpoint_id is None or row.checkpoint_id == checkpoint_id:
@@ -334,8 +319,8 @@ class CkptSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
-        thread, namespace = place(config)
-        return delta_history(self.repository, Reading(self.serde), thread, namespace, named_id(config), channels)
+        thread, namespace, checkpoint_id = place(config)
+        return delta_history(self.repository, Reading(self.serde), thread, namespace, checkpoint_id, channels)
 
     # -- threads --------------------------------------------------------------------------------------
 
@@ -458,7 +443,3 @@ class CkptSaver(BaseCheckpointSaver[str]):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Do what `prune` does, off the event loop."""
         await self._run(lambda: self.prune(thread_ids, strategy=strategy))
-
-
-def _typed(serde: SerializerProtocol, value: object) -> Typed:
-    return Typed(*serde.dumps_typed(value))

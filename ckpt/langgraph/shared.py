@@ -85,18 +85,15 @@ class Done:
         return iter(())
 
 
-def place(config: RunnableConfig) -> tuple[str, str]:
-    """Return the thread and the namespace that a config names, or raise InvalidInputError."""
-    thread, namespace = thread_of(config)
-    return thread, namespace or ""
+def place(config: RunnableConfig) -> tuple[str, str, str | None]:
+    """Return the thread, the namespace and the checkpoint id, if any, that a config names.
 
-
-def thread_of(config: RunnableConfig) -> tuple[str, str | None]:
-    """Return what `place` does, but None for a namespace that is not named."""
+    Raises InvalidInputError where there is no thread or one of the others is no str.
+    """
     configurable = _configurable(config)
     if "thread_id" not in configurable:
         raise InvalidInputError("the config names no thread", hints=[_CONFIG_FORM])
-    return str(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns")
+    return str(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns") or "", named_id(config)
 
 
 def named_id(config: RunnableConfig) -> str | None:

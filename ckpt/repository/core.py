@@ -23,7 +23,7 @@ from ckpt.storage.base import Storage
 from ckpt.values.rope import assemble, whole
 
 DEFAULT_MAX_CHECKPOINT_SIZE = 256 << 20
-_VALUE_CACHE_SIZE = 64 << 20
+_VALUE_CACHE_SIZE = 24 << 20
 _COMMIT_CACHE_SIZE = 16 << 20
 _LOCKS = 64
 

@@ -87,8 +87,8 @@ class Engine:
         """
         keys.check_text("the name of a thread", new.thread)
         keys.check_text("the namespace of a checkpoint", new.namespace)
-        keys.check_text("the id of a checkpoint", new.checkpoint_id, new.parent_id or "")
-        keys.check_text("the timestamp of a checkpoint", new.timestamp or "")
+        keys.check_text("the id of a checkpoint", new.checkpoint_id, "" if new.parent_id is None else new.parent_id)
+        keys.check_text("the timestamp of a checkpoint", "" if new.timestamp is None else new.timestamp)
         keys.check_text("the name of a channel", *new.channels)
         keys.check_text("the type tag of a value", new.header.type, new.metadata.type)
         stored = self._writer.put(new)

@@ -45,8 +45,9 @@ class PostgresStorage:
     left open and as it was. On a connection with an open transaction, all that is done is part of it, and neither
     durable nor seen by others before the caller commits.
 
-    Opening creates the store unless `create` is False or `readonly` True. Raises StoreNotFoundError,
-    NotAStoreError, FormatTooNewError, StoreUnavailableError, and InvalidInputError for what cannot be read.
+    Opening creates the store unless `create` is False or `readonly` True; one that is there costs a connection and
+    one statement. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, StoreUnavailableError, and
+    InvalidInputError for what cannot be read.
     """
 
     def __init__(

@@ -176,6 +176,7 @@ class Source(Protocol):
 
 
 _AS_OURS: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
+"""What every connection that we open is told."""
 
 _abandoned: list[object] = []
 """Pools of a parent process, kept so that nothing tidies them up in the child."""

@@ -11,7 +11,7 @@ import pytest
 from config_kit import POSTGRES, SECRET, refused
 
 import ckpt
-from ckpt.config import Config, load
+from ckpt.config import Config, from_environment, load
 from ckpt.errors import InvalidInputError
 
 REDIS = "redis://cache:6379/0"
@@ -249,6 +249,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert "folder.toml cannot be read: Is a directory" in refused(tmp_path / "folder.toml")
     (tmp_path / "latin.toml").write_bytes(b'path = "\xff"')
     assert "latin.toml cannot be read: it is not UTF-8 text" in refused(tmp_path / "latin.toml")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "{b=" * 5000, "a." * 5000 + "b = 1"])
+def test_a_document_nested_too_deeply_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text(text)
+    assert "deep.toml" in refused(tmp_path / "deep.toml")
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [(None, "nothing"), ([], "a list"), (["a.toml"], "a list"), (1, "a number"), (b"a.toml", "a bytes")],
+)
+def test_what_is_neither_a_mapping_nor_a_path_is_refused(source: object, kind: str) -> None:
+    assert f"the configuration is {kind}, not a table" in refused(source)
+
+
+MISTYPED = [f"postgres:u:{SECRET}@h", f"host=h password={SECRET}", f"Redis:/:{SECRET}@h", f" sqlite:{SECRET}"]
+
+
+@pytest.mark.parametrize("text", MISTYPED)
+def test_a_mistyped_address_is_no_path_and_not_repeated(text: str) -> None:
+    found = refused({"path": text})
+    assert "path begins as a URL or a connection string does" in found
+    with pytest.raises(InvalidInputError, match="CKPT_STORE begins as") as caught:
+        from_environment({"CKPT_STORE": text})
+    assert SECRET not in found + str(caught.value) + str(caught.value.hints)
+    assert load({"path": f"./{text}"}).path == f"./{text}"
 
 
 def test_without_pyyaml_the_extra_is_named_and_toml_still_works(

@@ -80,6 +80,8 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
     "url",
     [
         "redis://:hunter2@h:port",
+        "redis://[:hunter2@h",
+        "redis://:hunter2]@h",
         "redis://:hunter2@h:99999",
         "redis://:hunter2@h/name",
         "redis://:hunter2@h/0/1",

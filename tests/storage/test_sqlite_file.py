@@ -11,9 +11,11 @@ import sys
 import tempfile
 import textwrap
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
@@ -323,6 +325,45 @@ def test_a_url_that_cannot_be_read_is_refused(url: str, tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInputError):
         open_storage(url)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite:///x?encryption_key=hunter2", "sqlite:///x?key=hunter2", "sqlite:///x?hunter2", "sqlite://u:hunter2@h/x",
+        "sqlite:///x?key=hunter2&busy_timeout=soon", "sqlite:///x?busy_timeout=hunter2", "sqlite:///x?cache_kb=hunter2",
+        "sqlite://[u:hunter2@h/x", "sqlite:///x#hunter2", "memory://hunter2", "u:hunter2@h://x", "https://u:hunter2@h",
+        "postgres:u:hunter2@h", "POSTGRESQL:u:hunter2@h", " postgresql+psycopg:u:hunter2@h", "redis:/:hunter2@h",
+        "rediss::hunter2@h", "sqlite:x?key=hunter2", "memory:hunter2", "host=h user=u password=hunter2",
+        " Password = hunter2", "dbname=d password=hunter2 options=://",
+    ],
+)  # fmt: skip
+def test_a_url_that_is_refused_is_not_repeated(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError) as caught:
+        open_storage(url)
+    words = "".join(traceback.format_exception_only(caught.value)) + str(caught.value.hints)
+    assert "hunter2" not in words.replace("'hunter2', which is not known", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_may_be_named_like_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["redis:x", "host=a", "postgres", "hosts.db", "memory.db", "C:x"]
+    for name in names[:2]:
+        open_storage(Path(name)).close()
+        open_storage(f"./{name}", create=False).close()
+    for name in names[2:]:
+        open_storage(name).close()
+    assert {each.name for each in tmp_path.iterdir()} == set(names)
+
+
+@pytest.mark.parametrize("name", ["☃" * 600, "x" * 5_000, "\ud800", None, 1, b"x.db", ["x.db"], {}], ids=repr)
+def test_what_can_name_no_file_is_refused(name: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidInputError):
+        open_storage(name)
     assert list(tmp_path.iterdir()) == []
 
 
