@@ -7,9 +7,9 @@ that waiting costs one fsync for all and an uncontended write costs no handover.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,31 +17,25 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
-from ckpt.storage import sqlite_file
-from ckpt.storage.base import (
-    CHAINED,
-    Batch,
-    EpochChangedError,
-    Exclusive,
-    Place,
-    Range,
-    RecordChangedError,
-    StoredFrame,
-    Usage,
-    View,
-)
+from ckpt.errors import StoreUnavailableError
+from ckpt.storage import sqlite_file, sqlite_fork
+from ckpt.storage.base import Batch, Exclusive, Place, Range, StoredFrame, Usage, View
+from ckpt.storage.sqlite_session import Session
 
 _T = TypeVar("_T")
 
 
 class _Waiter:
-    """A batch in the queue of one process, and what became of it."""
+    """A batch in the queue of one process, and what became of it.
 
-    __slots__ = ("batch", "done", "error", "numbers")
+    `taken` says that somebody began to commit it, `done` that nobody will from now on.
+    """
+
+    __slots__ = ("batch", "done", "error", "numbers", "taken")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
+        self.taken = False
         self.done = False
         self.numbers: list[int] = []
         self.error: BaseException | None = None
@@ -63,13 +57,19 @@ class SqliteStorage:
         self._options = options or sqlite_file.Options()
         self._write_lock = threading.Lock()
         self._queue: deque[_Waiter] = deque()
-        self._pool: list[_Session] = []
-        self._writer: _Session | None = None
-        self._process = os.getpid()
+        self._pool: list[Session] = []
+        self._writer: Session | None = None
+        self._reading_threads: set[int] = set()
+        self._fork_gate = threading.Lock()
+        self._write_locked_by_fork = False
         self._closed = False
         self._checked = False
-        first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
-        self._pool.append(_Session(first))
+        self._file: sqlite_fork.Identity | None = None
+        sqlite_fork.watch(self)
+        with self._no_fork():
+            first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+            self._file = sqlite_fork.identity(path)
+            self._pool.append(Session(first))
 
     @property
     def url(self) -> str:
@@ -81,17 +81,12 @@ class SqliteStorage:
 
     # -- connections --------------------------------------------------------------------------------
 
-    def _connect(self) -> _Session:
-        return _Session(sqlite_file.connect(self._path, readonly=self._readonly, options=self._options))
+    def _connect(self) -> Session:
+        return Session(sqlite_file.connect(self._path, readonly=self._readonly, options=self._options))
 
     def _check_usable(self) -> None:
         if self._closed:
             raise StoreUnavailableError(f"the store {self._path} has been closed", hints=["open it again"])
-        if self._process != os.getpid():
-            # SQLite connections must not be carried into a forked process, not even to be closed there.
-            self._pool, self._writer = [], None
-            self._write_lock, self._queue = threading.Lock(), deque()
-            self._process = os.getpid()
 
     def _check_writable(self) -> None:
         self._check_usable()
@@ -100,23 +95,43 @@ class SqliteStorage:
                 f"the store {self._path} was opened read-only", hints=["open it without readonly=True to change it"]
             )
 
-    def _reading(self, call: Callable[[_Session], _T]) -> _T:
+    @contextmanager
+    def _no_fork(self) -> Iterator[None]:
+        """Have a fork wait for what is done here, and wait for a fork that is under way."""
+        thread = threading.get_ident()
+        try:
+            self._reading_threads.add(thread)
+            # Announced first, then looked: either the fork sees this thread or this thread sees the fork.
+            while self._fork_gate.locked():
+                self._reading_threads.discard(thread)
+                with self._fork_gate:
+                    self._reading_threads.add(thread)
+            yield
+        finally:
+            self._reading_threads.discard(thread)
+
+    def _reading(self, call: Callable[[Session], _T]) -> _T:
         """Run a read on a connection of its own."""
         self._check_usable()
-        try:
-            session = self._pool.pop()
-        except IndexError:
-            with sqlite_file.translated(self._path):
-                session = self._connect()
-        try:
-            return call(session)
-        except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
-            raise sqlite_file.translate(self._path, error) from error
-        finally:
+        with self._no_fork():
+            try:
+                session = self._pool.pop()
+            except IndexError:
+                with sqlite_file.translated(self._path):
+                    session = self._connect()
+            try:
+                found = call(session)
+            except BaseException as error:
+                # What a read that was broken off has left open would show an old moment to the next one.
+                session.connection.close()
+                if isinstance(error, sqlite3.Error | OverflowError | UnicodeDecodeError):
+                    raise sqlite_file.translate(self._path, error) from error
+                raise
             if self._closed:
                 session.connection.close()
             else:
                 self._pool.append(session)
+        return found
 
     def epoch(self) -> int:
         return self._reading(lambda session: session.epoch())
@@ -150,36 +165,84 @@ class SqliteStorage:
     # -- writing ------------------------------------------------------------------------------------
 
     def publish(self, batch: Batch) -> list[int]:
+        """Apply a batch as the seam says.
+
+        An interrupt (KeyboardInterrupt) is raised when it is settled what became of the batch: either nothing of it
+        was written and nobody will write it later, or all of it was. Other batches of the group are not touched by it.
+        A second interrupt does not wait for that.
+        """
         self._check_writable()
         waiter = _Waiter(batch)
-        self._queue.append(waiter)
-        with self._write_lock:
-            # Whoever holds the lock commits all that queued up while the holder before it did.
-            if not waiter.done:
-                # Taken one by one: whoever queues up meanwhile is either in this group or still in the queue.
-                self._commit([self._queue.popleft() for _ in range(len(self._queue))])
+        try:
+            self._queue.append(waiter)
+            while not waiter.done:
+                with self._write_lock:
+                    # Whoever holds the lock commits all that queued up while the holder before it did.
+                    if not waiter.done:
+                        self._commit()
+        except BaseException:
+            waiter.done = True
+            if waiter.taken:
+                with self._write_lock:
+                    self._forget_done()
+            raise
         if waiter.error is not None:
             raise waiter.error
         return waiter.numbers
 
-    def _commit(self, group: list[_Waiter]) -> None:
-        try:
-            with self._transaction() as session:
-                if len(group) == 1:
-                    group[0].numbers = session.write(group[0].batch, replace=False)
-                else:
-                    for waiter in group:
-                        self._write_apart(session, waiter)
-        except BaseException as error:
-            for waiter in group:
-                waiter.error = waiter.error or error
-            if not isinstance(error, CkptError):
-                raise
-        finally:
-            for waiter in group:
-                waiter.done = True
+    def _commit(self) -> None:
+        """Commit all that is in the queue, and say of each batch what became of it.
 
-    def _write_apart(self, session: _Session, waiter: _Waiter) -> None:
+        After an interrupt the batches are still in the queue, unless they had been committed by then.
+        """
+        group: list[_Waiter] = []
+        ending = False
+        try:
+            # By position, as others may append meanwhile; only the holder of the lock takes something out.
+            for position in range(len(self._queue)):
+                waiter = self._queue[position]
+                # The other way round in `publish`: either it is left out here or its owner waits for this group.
+                waiter.taken = True
+                if not waiter.done:
+                    waiter.error = None
+                    group.append(waiter)
+            session = self._begin()
+            if len(group) == 1:
+                group[0].numbers = session.write(group[0].batch, replace=False)
+            else:
+                for waiter in group:
+                    self._write_apart(session, waiter)
+            ending = True
+            session.execute("COMMIT")
+        except Exception as error:
+            for waiter in group:
+                waiter.error = waiter.error or self._translated(error)
+            with sqlite_file.translated(self._path):
+                self._roll_back()
+        except BaseException:
+            if ending and not session.connection.in_transaction:
+                self._settle(group)
+            self._roll_back()
+            raise
+        self._settle(group)
+
+    def _settle(self, group: list[_Waiter]) -> None:
+        for waiter in group:
+            waiter.done = True
+        self._forget_done()
+
+    def _forget_done(self) -> None:
+        while self._queue and self._queue[0].done:
+            self._queue.popleft()
+
+    def _translated(self, error: Exception) -> Exception:
+        if not isinstance(error, sqlite3.Error | OverflowError | UnicodeDecodeError):
+            return error
+        translated = sqlite_file.translate(self._path, error)
+        translated.__cause__ = error
+        return translated
+
+    def _write_apart(self, session: Session, waiter: _Waiter) -> None:
         """Write one batch of several: when it is refused, the others are as if it had not been there."""
         session.execute("SAVEPOINT batch")
         try:
@@ -189,23 +252,41 @@ class SqliteStorage:
             if isinstance(error, sqlite3.OperationalError) or not session.connection.in_transaction:
                 raise
             session.execute("ROLLBACK TO batch")
-            known = isinstance(error, sqlite3.Error | UnicodeDecodeError)
-            waiter.error = sqlite_file.translate(self._path, error) if known else error
+            waiter.error = self._translated(error)
         session.execute("RELEASE batch")
 
+    def _begin(self) -> Session:
+        """Begin a transaction that writes. Whoever calls this rolls back when it raises."""
+        session = self._writing()
+        session.execute("BEGIN IMMEDIATE")
+        if self._file is None or sqlite_fork.identity(self._path) != self._file:
+            raise StoreUnavailableError(
+                f"the file {self._path} was deleted or replaced while it was open; nothing was written",
+                hints=["put it back, or open the store again"],
+            )
+        return session
+
+    def _writing(self) -> Session:
+        """Return the connection of writers, in no transaction."""
+        if self._writer is None:
+            self._writer = self._connect()
+        # Whoever used it last may have been interrupted before this was done.
+        self._roll_back()
+        return self._writer
+
+    def _roll_back(self) -> None:
+        if self._writer is not None and self._writer.connection.in_transaction:
+            self._writer.execute("ROLLBACK")
+
     @contextmanager
-    def _transaction(self) -> Iterator[_Session]:
+    def _transaction(self) -> Iterator[Session]:
         with sqlite_file.translated(self._path):
-            if self._writer is None:
-                self._writer = self._connect()
-            session = self._writer
-            session.execute("BEGIN IMMEDIATE")
             try:
+                session = self._begin()
                 yield session
                 session.execute("COMMIT")
             except BaseException:
-                if session.connection.in_transaction:
-                    session.execute("ROLLBACK")
+                self._roll_back()
                 raise
 
     @contextmanager
@@ -231,17 +312,48 @@ class SqliteStorage:
     def compact(self) -> None:
         self._check_writable()
         with self._write_lock, sqlite_file.translated(self._path):
-            if self._writer is None:
-                self._writer = self._connect()
-            sqlite_file.compact(self._writer.connection)
+            sqlite_file.compact(self._writing().connection)
 
     def close(self) -> None:
         self._closed = True
-        if self._process != os.getpid():
-            return
         with self._write_lock:
-            if self._writer is not None:
-                self._writer.connection.close()
-                self._writer = None
+            self._close_writer()
+        self._close_pool()
+
+    def _close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.connection.close()
+            self._writer = None
+
+    def _close_pool(self) -> None:
         while self._pool:
             self._pool.pop().connection.close()
+
+    # -- forks; see `ckpt.storage.sqlite_fork` ------------------------------------------------------
+
+    def before_fork(self, deadline: float) -> None:
+        # Readers are kept out last: a writer that is waited for may be reading too.
+        self._write_locked_by_fork = self._write_lock.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        self._fork_gate.acquire()
+        if self._write_locked_by_fork:
+            self._close_writer()
+        while self._reading_threads and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        self._close_pool()
+
+    def after_fork_in_parent(self) -> None:
+        if self._write_locked_by_fork:
+            self._write_locked_by_fork = False
+            self._write_lock.release()
+        if self._fork_gate.locked():
+            self._fork_gate.release()
+
+    def after_fork_in_child(self) -> None:
+        left = [session for session in (self._writer, *self._pool) if session is not None]
+        if (left or self._reading_threads) and self._file is not None:
+            sqlite_fork.refuse(self._file, [*left])
+        self._pool, self._writer = [], None
+        # The batches that wait are the parent's.
+        self._queue, self._write_lock = deque(), threading.Lock()
+        self._reading_threads, self._fork_gate = set(), threading.Lock()
+        self._write_locked_by_fork = False

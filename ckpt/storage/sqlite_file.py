@@ -22,6 +22,7 @@ from ckpt.errors import (
     StoreNotFoundError,
     StoreUnavailableError,
 )
+from ckpt.storage import sqlite_fork
 
 APPLICATION_ID = 0x636B7074
 """`ckpt` in ASCII, in the header of every store file."""
@@ -195,7 +196,11 @@ def _switch_to_wal(connection: sqlite3.Connection, seconds: float) -> None:
 
 
 def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connection:
-    """Open a connection in autocommit mode, usable from any thread, one at a time."""
+    """Open a connection in autocommit mode, usable from any thread, one at a time.
+
+    Raises StoreUnavailableError in a process that was forked while the file was in use.
+    """
+    sqlite_fork.check(path)
     mode = "ro" if readonly else "rw"
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",

@@ -86,12 +86,10 @@ class Session:
         if self.connection.in_transaction:
             yield
             return
-        try:
-            self.execute("BEGIN")
-            yield
-        finally:
-            if self.connection.in_transaction:
-                self.execute("COMMIT")
+        # A read that is broken off in between ends with its connection.
+        self.execute("BEGIN")
+        yield
+        self.execute("COMMIT")
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
