@@ -194,16 +194,31 @@ class Marker:
 
 
 def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and record of every thread, deleted ones that have not been collected included."""
+    """Yield the number and record of every thread, deleted ones that have not been collected included.
+
+    One that a collector removes meanwhile is left out. Raises DamagedRecordError when the record of one is missing.
+    """
     start, end = keys.ALL_NAMES
     while page := reading.scan(start, end, limit=_PAGE):
-        numbers: list[int] = []
+        named: list[tuple[int, str]] = []
         for key, raw in page:
             name = NameRecord.decode(key, raw)
-            numbers += [*name.former, *([name.thread] if name.thread is not None else [])]
-        values = reading.read([keys.thread_key(number) for number in numbers])
-        for number, value in zip(numbers, values, strict=True):
-            if value is None:
+            named += [(number, name.name) for number in _numbers(name)]
+        values = reading.read([keys.thread_key(number) for number, _ in named])
+        for (number, text), value in zip(named, values, strict=True):
+            if value is not None:
+                yield number, value
+            elif not collected(reading, text, number):
                 raise missing(f"thread number {number}")
-            yield number, value
         start = page[-1][0] + b"\x00"
+
+
+def collected(reading: Reading, name: str, number: int) -> bool:
+    """Whether a thread of this name is gone as a collector leaves it: no record, and its name names it no more."""
+    key = keys.name_key(name)
+    thread, raw = reading.read([keys.thread_key(number), key])
+    return thread is None and (raw is None or number not in _numbers(NameRecord.decode(key, raw)))
+
+
+def _numbers(name: NameRecord) -> list[int]:
+    return [*name.former, *([name.thread] if name.thread is not None else [])]

@@ -151,8 +151,12 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, create: bool, opt
     def pragma(name: str) -> int:
         return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
+    # In one transaction: another process may make this file a store between two looks at it.
+    connection.execute("BEGIN")
     tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if pragma("application_id") != APPLICATION_ID and (tables or pragma("application_id")):
+    application = pragma("application_id")
+    connection.execute("COMMIT")
+    if application != APPLICATION_ID and (tables or application):
         if {"checkpoints", "writes"} <= tables:
             raise NotAStoreError(
                 f"{path} is a database of LangGraph's SqliteSaver, not a store; it was left untouched",
