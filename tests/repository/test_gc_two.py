@@ -1,0 +1,235 @@
+"""Collectors that meet: two at once, one after another that was killed, and one while threads are let go."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from ckpt.errors import ConflictError, DamagedRecordError, ThreadDeletedError
+from ckpt.history import keys
+from ckpt.repository import gc
+from ckpt.repository.repository import Repository
+from ckpt.repository.writer import NewCheckpoint, Typed
+from ckpt.storage.base import Batch, Exclusive
+from ckpt.storage.memory import MemoryStorage
+
+NOTHING = Typed("msgpack", b"\x80")
+AT_ONCE = timedelta(0)
+STATE = {"text": "what the fork still sees " * 40}
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Met:
+    """A store in whose use something happens once, before a call. What is exclusive nobody comes between."""
+
+    def __init__(self, inner: MemoryStorage, calls: int, happens: Callable[[], object], names: frozenset[str]) -> None:
+        self._inner, self._left, self._happens, self._names = inner, calls, happens, names
+        self._exclusive = False
+
+    @property
+    def met(self) -> bool:
+        return self._left < 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._inner, name)
+        return call if name not in self._names else lambda *args, **named: self._before() or call(*args, **named)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Exclusive]:
+        self._before()
+        with self._inner.exclusive() as session:
+            self._exclusive = True
+            try:
+                yield session
+            finally:
+                self._exclusive = False
+
+    def _before(self) -> None:
+        if not self._exclusive:
+            self._left -= 1
+            if self._left == -1:
+                self._happens()
+
+
+CALLS = frozenset({"read", "view", "scan", "locate", "load", "scan_index", "scan_frames", "publish"})
+
+
+def collected(
+    prepare: Callable[[Repository], object],
+    happens: Callable[[Repository], object],
+    *,
+    grace: timedelta,
+    names: frozenset[str] = CALLS,
+) -> Iterator[Repository]:
+    """Yield what is left of a store when something happens before the first, second, third... call of a collection."""
+    for calls in itertools.count():
+        inner = MemoryStorage()
+        prepare(Repository(inner))
+        storage = Met(inner, calls, lambda other=Repository(inner): happens(other), names)
+        collector = Repository(storage)  # type: ignore[arg-type]
+        storage._left = calls
+        with suppress(Killed):
+            collector.gc(grace=grace)
+        if not storage.met:
+            assert calls > 5
+            return
+        yield Repository(inner)
+
+
+def killed(repository: Repository) -> None:
+    raise Killed
+
+
+def deleted_base(repository: Repository) -> None:
+    repository.thread("base").commit(STATE)
+    repository.fork("base", "keeper")
+    repository.fork("base", "gone")
+    repository.delete("gone")
+    repository.delete("base")
+
+
+def test_two_collectors_remove_a_fork_once() -> None:
+    for left in collected(deleted_base, lambda other: other.gc(grace=AT_ONCE), grace=AT_ONCE):
+        left.gc(grace=AT_ONCE)
+        assert left.thread("keeper").state() == STATE
+        assert left.fsck().problems == []
+        left.delete("keeper")
+        assert left.gc(grace=AT_ONCE).threads_removed == 2
+        assert left.stats().checkpoints == 0
+        assert left.storage.scan(*keys.ALL_THREADS) == []
+
+
+def test_a_thread_that_is_missing_while_its_name_names_it_is_damage() -> None:
+    repository = Repository(MemoryStorage())
+    repository.thread("t").commit(STATE)
+    repository.delete("t")
+    repository.storage.publish(Batch(records={keys.thread_key(1): None}))
+    with pytest.raises(DamagedRecordError, match="thread number 1"):
+        repository.gc(grace=AT_ONCE)
+
+
+def let_go_in_steps(repository: Repository) -> None:
+    for namespace in ("", "sub"):
+        for number in range(4):
+            parent = f"{number - 1}" if number else None
+            repository.put(NewCheckpoint("t", namespace, f"{number}", parent, None, NOTHING, NOTHING))
+    repository.delete("t")
+
+
+@pytest.mark.parametrize("steps", [1, 3, 500])
+def test_a_collector_goes_on_where_another_was_killed(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gc, "_ROWS", steps)
+    for left in collected(let_go_in_steps, killed, grace=AT_ONCE, names=frozenset({"publish"})):
+        assert left.fsck().problems == []
+        left.gc(grace=AT_ONCE)
+        assert left.fsck().problems == []
+        assert left.stats().checkpoints == 0
+        assert left.storage.scan(*keys.ALL_THREADS) == []
+        for namespace in ("", "sub"):
+            for number in range(4):
+                with pytest.raises(ThreadDeletedError):
+                    left.put(NewCheckpoint("t", namespace, "9", f"{number}", None, NOTHING, NOTHING))
+
+
+def test_what_is_deleted_during_a_collection_can_be_restored() -> None:
+    def prepare(repository: Repository) -> None:
+        repository.thread("t").commit(STATE)
+        repository.thread("tagged").commit(STATE)
+        repository.tag("v1", "tagged")
+        let_go_in_steps(repository)
+
+    def happens(other: Repository) -> None:
+        other.delete("t") if "t" in other.thread_names() else None
+        other.delete("tagged")
+
+    for left in collected(prepare, happens, grace=timedelta(days=14)):
+        left.undo()
+        assert left.thread("tagged").state() == STATE
+        assert left.state("v1") == STATE
+        left.undo()
+        assert left.fsck().problems == []
+
+
+def restorable(repository: Repository) -> None:
+    """Delete a thread that goes on behind its fork, and one without a fork."""
+    repository.thread("t").commit(STATE)
+    repository.fork("t", "fork")
+    repository.thread("t").commit({"text": "after the fork"})
+    repository.thread("alone").commit(STATE)
+    repository.tag("v1", "alone")
+    repository.delete("t")
+    repository.delete("alone")
+
+
+def test_a_thread_is_restored_wholly_or_not_at_all() -> None:
+    restored: set[bool] = set()
+
+    def happens(other: Repository) -> None:
+        for _ in range(2):
+            with suppress(ConflictError):
+                other.undo()
+
+    for left in collected(restorable, happens, grace=AT_ONCE):
+        names = set(left.thread_names())
+        restored.add("alone" in names)
+        if "t" in names:
+            assert left.thread("t").state() == {"text": "after the fork"}
+        if "alone" in names:
+            assert left.thread("alone").state() == STATE
+            assert left.state("v1") == STATE
+        assert left.thread("fork").state() == STATE
+        assert left.fsck().problems == []
+    assert restored == {True, False}
+
+
+def test_a_second_deletion_has_a_grace_period_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[bool] = []
+
+    def prepare(repository: Repository) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda: 0.0)
+            restorable(repository)
+
+    def happens(other: Repository) -> None:
+        again.clear()
+        with suppress(ConflictError):
+            other.undo()
+            other.delete("alone")
+            again.append(True)
+
+    for left in collected(prepare, happens, grace=timedelta(days=14)):
+        if again:
+            left.undo()
+            assert left.thread("alone").state() == STATE
+            assert left.state("v1") == STATE
+        assert left.fsck().problems == []
+
+
+@pytest.mark.parametrize("before", [None, 2])
+def test_what_is_pruned_during_a_collection_can_be_restored(
+    before: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(repository: Repository) -> None:
+        for turn in range(3):
+            repository.thread("t").commit({"turn": turn})
+        if before is not None:
+            # Out of its grace period, so that the collector has rows of this thread to remove.
+            with monkeypatch.context() as patch:
+                patch.setattr("time.time", lambda: 0.0)
+                repository.prune(["t"], keep_last=before)
+
+    for left in collected(prepare, lambda other: other.prune(["t"], keep_last=1), grace=timedelta(days=14)):
+        assert len(left.thread("t").log()) == 1
+        left.undo()
+        assert [left.state(info.id) for info in left.thread("t").log()] == [
+            {"turn": turn} for turn in range(2, 2 - (before or 3), -1)
+        ]
+        assert left.fsck().problems == []
