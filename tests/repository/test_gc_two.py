@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,15 +29,19 @@ class Killed(BaseException):
 
 
 class Met:
-    """A store in whose use something happens once, before a call. What is exclusive nobody comes between."""
+    """A store in whose use something happens once armed, before a call. Nobody comes between what is exclusive."""
 
-    def __init__(self, inner: MemoryStorage, calls: int, happens: Callable[[], object], names: frozenset[str]) -> None:
-        self._inner, self._left, self._happens, self._names = inner, calls, happens, names
+    def __init__(self, inner: MemoryStorage, happens: Callable[[], object], names: frozenset[str]) -> None:
+        self._inner, self._happens, self._names = inner, happens, names
+        self._left: int | None = None
         self._exclusive = False
 
+    def arm(self, calls: int) -> None:
+        self._left = calls
+
     @property
-    def met(self) -> bool:
-        return self._left < 0
+    def armed(self) -> bool:
+        return self._left is not None
 
     def __getattr__(self, name: str) -> Any:
         call = getattr(self._inner, name)
@@ -53,10 +58,12 @@ class Met:
                 self._exclusive = False
 
     def _before(self) -> None:
-        if not self._exclusive:
-            self._left -= 1
-            if self._left == -1:
-                self._happens()
+        if self._exclusive or self._left is None:
+            return
+        self._left -= 1
+        if self._left < 0:
+            self._left = None
+            self._happens()
 
 
 CALLS = frozenset({"read", "view", "scan", "locate", "load", "scan_index", "scan_frames", "publish"})
@@ -73,12 +80,12 @@ def collected(
     for calls in itertools.count():
         inner = MemoryStorage()
         prepare(Repository(inner))
-        storage = Met(inner, calls, lambda other=Repository(inner): happens(other), names)
+        storage = Met(inner, partial(happens, Repository(inner)), names)
         collector = Repository(storage)  # type: ignore[arg-type]
-        storage._left = calls
+        storage.arm(calls)
         with suppress(Killed):
             collector.gc(grace=grace)
-        if not storage.met:
+        if storage.armed:
             assert calls > 5
             return
         yield Repository(inner)
