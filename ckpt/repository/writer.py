@@ -360,7 +360,10 @@ class Writer:
             return "was deleted"
         for number in record.former:
             thread, _ = self._directory.by_number(number)
-            if Timeline(self._core, thread).find(namespace, checkpoint_id) is not None:
+            timeline, own = Timeline(self._core, thread), keys.checkpoint_key(number, namespace, checkpoint_id)
+            # Nothing is proved: a collector may be half-way through these rows, and has made ghosts of them before.
+            bases = (timeline.put_in(each, namespace, checkpoint_id) for each in timeline.segments[1:])
+            if self._core.storage.read([own])[0] is not None or any(put is not None for put in bases):
                 return "has expired" if thread.lapsed(clock.now_ms()) else "was deleted"
         return None
 

@@ -66,14 +66,20 @@ class SqliteStorage:
         self._checked = False
         self._file: sqlite_fork.Identity | None = None
         sqlite_fork.watch(self)
-        with self._no_fork():
-            first = sqlite_file.prepare(path, create=create and not readonly, readonly=readonly, options=self._options)
+        create = create and not readonly
+        with sqlite_fork.opening(path) as in_use, self._no_fork():
+            first = sqlite_file.prepare(path, create=create, readonly=readonly, options=self._options, in_use=in_use)
             self._file = sqlite_fork.identity(path)
             self._pool.append(Session(first))
 
     @property
     def url(self) -> str:
         return f"sqlite:///{quote(str(self._path))}"
+
+    @property
+    def file(self) -> sqlite_fork.Identity | None:
+        """The file that this store has connections to; None once it is closed."""
+        return self._file
 
     @property
     def remote(self) -> bool:
@@ -319,6 +325,7 @@ class SqliteStorage:
         with self._write_lock:
             self._close_writer()
         self._close_pool()
+        self._file = None
 
     def _close_writer(self) -> None:
         if self._writer is not None:

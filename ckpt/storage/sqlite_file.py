@@ -71,8 +71,10 @@ class Options:
             )
 
 
-def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sqlite3.Connection:
+def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_use: bool = False) -> sqlite3.Connection:
     """Make sure that `path` is a store of a format known here, creating it if asked; return a connection to it.
+
+    `in_use`: this process has the file open as a store already, so only SQLite may open it.
 
     A new file is created with mode 0600, whatever the umask, before SQLite opens it. Several processes may do
     this at once. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, StoreUnavailableError, or
@@ -84,6 +86,12 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options) -> sq
         raise NotAStoreError(
             f"{path} is a directory, not a store", hints=[f"name a file in it, such as {path / 'store.db'}"]
         )
+    if in_use:
+        with translated(path):
+            connection = connect(path, readonly=readonly, options=options)
+            if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+                return connection
+            connection.close()
     try:
         if not path.exists():
             _create(path, create=create)

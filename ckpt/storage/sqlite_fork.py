@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 from weakref import WeakSet
@@ -27,6 +29,10 @@ FORK_SECONDS = 10.0
 
 class Forking(Protocol):
     """A store that is told of forks."""
+
+    @property
+    def file(self) -> Identity | None:
+        """The file that it has connections to."""
 
     def before_fork(self, deadline: float) -> None:
         """Close all connections and keep others from being opened; leave those in use at `deadline` as they are."""
@@ -49,6 +55,15 @@ class _Forks:
         self._stores: WeakSet[Forking] = WeakSet()
         self._told: list[Forking] = []
         self._hooked = False
+        self._opening = threading.Lock()
+
+    @contextmanager
+    def opening(self, path: Path) -> Iterator[bool]:
+        with self._opening:
+            found = identity(path)
+            with self._lock:
+                stores = list(self._stores)
+            yield found is not None and any(store.file == found for store in stores)
 
     def watch(self, store: Forking) -> None:
         with self._lock:
@@ -71,7 +86,7 @@ class _Forks:
         self._lock.release()
 
     def _in_child(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._opening = threading.Lock(), threading.Lock()
         self._told = []
         for store in list(self._stores):
             store.after_fork_in_child()
@@ -83,6 +98,15 @@ _forks = _Forks()
 def watch(store: Forking) -> None:
     """Tell `store` of forks from now on, for as long as it is referred to."""
     _forks.watch(store)
+
+
+def opening(path: Path) -> AbstractContextManager[bool]:
+    """Keep other threads from opening a store meanwhile, and say whether this process has that file open already.
+
+    Such a file must not be opened and closed past SQLite: closing it would drop the locks that this process holds
+    on it, as POSIX has it, and whoever closes it next would take the write-ahead log away from under the others.
+    """
+    return _forks.opening(path)
 
 
 def refuse(file: Identity, connections: list[object]) -> None:
@@ -103,6 +127,6 @@ def identity(path: Path) -> Identity | None:
     """Return what tells this file from another one of the same name; None when there is none."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return found.st_dev, found.st_ino

@@ -581,3 +581,35 @@ def test_the_directory_of_our_own_is_made_and_no_other(tmp_path: Path) -> None:
     with pytest.raises(StoreNotFoundError):
         SqliteStorage(tmp_path / "elsewhere" / "store.db")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_opening_a_file_again_leaves_the_locks_of_this_process_alone(path: Path) -> None:
+    """Otherwise whoever closes the file next takes the log away, and what is written from then on is lost."""
+    script = """
+        import sys
+        from pathlib import Path
+        from ckpt.storage.base import Batch
+        from ckpt.storage.sqlite import SqliteStorage
+
+        with_it = SqliteStorage(Path(sys.argv[1]))
+        with_it.publish(Batch(records={b"theirs": b"1"}))
+        with_it.close()
+        print("ready", flush=True)
+    """
+    with closing(SqliteStorage(path)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        with closing(SqliteStorage(path)) as again:
+            assert again.read([b"a"]) == [b"1"]
+            output_of(python(script, path))
+            storage.publish(Batch(records={b"b": b"2"}))
+            again.publish(Batch(records={b"c": b"3"}))
+            look = """
+                import sys
+                from contextlib import closing
+                from pathlib import Path
+                from ckpt.storage.sqlite import SqliteStorage
+
+                with closing(SqliteStorage(Path(sys.argv[1]))) as fresh:
+                    assert fresh.read([b"a", b"b", b"c", b"theirs"]) == [b"1", b"2", b"3", b"1"]
+            """
+            output_of(python(look, path))
