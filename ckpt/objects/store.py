@@ -18,8 +18,7 @@ from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
-from ckpt.objects.open_packs import OpenPacks
-from ckpt.objects.open_packs import apart as laid_apart
+from ckpt.objects.open_packs import OpenPacks, apart
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.storage.base import Frame, Place, StoredFrame
 
@@ -205,19 +204,19 @@ class ObjectStore:
         """
         _, unknown = self._known.get_many(draft.objects)
         asked = [oid for oid in unknown if oid not in new]
-        apart: list[ObjectId] = []
-        if asked and self._storage.remote:
-            if sum(len(draft.objects[oid].data) for oid in asked) >= _APART_MIN:
-                apart = asked
-        elif asked:
-            present = self._present(asked)
-            unknown = [oid for oid in unknown if oid not in present]
-        rest = [oid for oid in unknown if oid not in apart]
+        aside: set[ObjectId] = set()
+        frames: list[Frame] = []
+        if asked and not self._storage.remote:
+            aside = self._present(asked)
+        elif sum(len(draft.objects[oid].data) for oid in asked) >= _APART_MIN:
+            aside = set(asked)
+            frames = apart([(oid, draft.objects[oid]) for oid in asked])
+        rest = [oid for oid in unknown if oid not in aside]
         content = [(oid, draft.objects[oid]) for oid in rest if oid not in draft.tops]
         tops = [(oid, draft.objects[oid]) for oid in rest if oid in draft.tops]
         if self._storage.remote and content and sum(len(obj.data) for _, obj in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
-        return laid_apart([(oid, draft.objects[oid]) for oid in apart]) + self._packs.append(line, content, tops)
+        return frames + self._packs.append(line, content, tops)
 
     def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         known = self._known

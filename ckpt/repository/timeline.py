@@ -146,12 +146,11 @@ class Timeline:
             return self._head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
         if line is not None and line.moved:
             return line.head
-        if depth + 1 < len(self.segments):
-            base, below = thread.base, self.segments[depth + 1].moment
-            if base is not None and base.bare is not None:
-                return self._head_at(depth + 1, namespace, base.moment)
-            return self._head(depth + 1, namespace, below)
-        return None
+        base = thread.base
+        if base is None:
+            return None
+        below = self._head if base.bare is None else self._head_at
+        return below(depth + 1, namespace, base.moment)
 
     def _head_at(self, depth: int, namespace: str, moment: int) -> str | None:
         """Return the head of a namespace as of the put of a root checkpoint: of what had begun before it.
@@ -159,14 +158,11 @@ class Timeline:
         A subgraph may store its first checkpoint before the root's, under which it runs, has reached the store.
         """
         head = self._head(depth, namespace, moment)
-        put = self._own_put(depth, namespace, head)
+        # There is none when its row lies further down.
+        put = self.put_in(self.segments[depth], namespace, head) if head is not None else None
         if put is None or not self._began_at(depth, namespace, put, moment):
             return head
         return self._replay(depth, namespace, moment, bare=True)[0]
-
-    def _own_put(self, depth: int, namespace: str, checkpoint_id: str | None) -> Put | None:
-        """Return the put of a checkpoint in one stretch; None when its row lies further down."""
-        return self.put_in(self.segments[depth], namespace, checkpoint_id) if checkpoint_id is not None else None
 
     def _began_at(self, depth: int, namespace: str, put: Put, moment: int) -> bool:
         """Whether a checkpoint of a namespace was made by a run of the root's at this moment, or a later one."""
@@ -197,13 +193,11 @@ class Timeline:
         thread = self.segments[depth].thread
         head: str | None = None
         moves: list[str] = []
-        if depth + 1 < len(self.segments):
-            left_bare = thread.base is not None and thread.base.bare is not None
-            head, moves = self._replay(depth + 1, namespace, self.segments[depth + 1].moment, bare=left_bare)
-            left_at = thread.base.bare if thread.base is not None else None
-            if left_at is not None and not namespace:
-                head = left_at
-                moves.append(left_at)
+        if (base := thread.base) is not None:
+            head, moves = self._replay(depth + 1, namespace, base.moment, bare=base.bare is not None)
+            if base.bare is not None and not namespace:
+                head = base.bare
+                moves.append(head)
         told: list[tuple[int, str, ObjectId | Reset]] = []
         rows = self._reading.scan(*keys.checkpoints_range(thread.number, namespace))
         self._prove_rows(thread, namespace, rows)
