@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from threading import Lock, RLock
+from typing import TypeVar
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage.base import (
@@ -16,11 +17,15 @@ from ckpt.storage.base import (
     Exclusive,
     Place,
     Range,
+    Reading,
     RecordChangedError,
     StoredFrame,
     Usage,
     View,
 )
+from ckpt.storage.lending import LendingReads
+
+_T = TypeVar("_T")
 
 
 class _Tables:
@@ -143,7 +148,7 @@ class _Tables:
             self._frames.pop(number, None)
 
 
-class MemoryStorage:
+class MemoryStorage(LendingReads):
     """A store in memory; nothing survives `close`.
 
     Writers hold one lock for as long as they write, an exclusive one included; the other is held by every call
@@ -170,43 +175,9 @@ class MemoryStorage:
                 raise StoreUnavailableError("the store has been closed", hints=["open it again"])
             yield self._state
 
-    def epoch(self) -> int:
+    def _lend(self, call: Callable[[Reading], _T]) -> _T:
         with self._tables() as tables:
-            return tables.epoch()
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._tables() as tables:
-            return tables.read(keys)
-
-    def scan(
-        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
-    ) -> list[tuple[bytes, bytes]]:
-        with self._tables() as tables:
-            return tables.scan(start, end, limit=limit, reverse=reverse)
-
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        with self._tables() as tables:
-            return tables.view(keys, ranges)
-
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        with self._tables() as tables:
-            return tables.locate(keys)
-
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        with self._tables() as tables:
-            return tables.load(frames, known)
-
-    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        with self._tables() as tables:
-            return tables.scan_index(after, limit)
-
-    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        with self._tables() as tables:
-            return tables.scan_frames(after, limit)
-
-    def usage(self) -> Usage:
-        with self._tables() as tables:
-            return tables.usage()
+            return call(tables)
 
     def publish(self, batch: Batch) -> list[int]:
         with self._writing, self._tables() as tables:

@@ -14,7 +14,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any, TypeVar
 
@@ -24,7 +24,8 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
 from ckpt.storage import postgres_connect, postgres_schema
-from ckpt.storage.base import Batch, Exclusive, Place, Range, StoredFrame, Usage, View
+from ckpt.storage.base import Batch, Exclusive
+from ckpt.storage.lending import LendingReads
 from ckpt.storage.postgres_connect import Connection, Lost
 from ckpt.storage.postgres_sql import Session
 
@@ -37,7 +38,7 @@ _PASSING_MAX = 20
 _T = TypeVar("_T")
 
 
-class PostgresStorage:
+class PostgresStorage(LendingReads):
     """A store in one schema of a PostgreSQL database.
 
     `database` is a URL (`postgresql://`; `schema` and `pool_size` in its query are ours, all else is libpq's), a
@@ -174,43 +175,12 @@ class PostgresStorage:
                         raise
                     time.sleep(random.random() * 0.005 * passing)
 
-    def _reading(self, call: Callable[[Session], _T]) -> _T:
+    def _lend(self, call: Callable[[Session], _T]) -> _T:
         def act(lost: bool) -> _T:
             with self._session() as session:
                 return call(session)
 
         return self._again(act)
-
-    # -- reading --------------------------------------------------------------------------------------
-
-    def epoch(self) -> int:
-        return self._reading(lambda session: session.epoch())
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._reading(lambda session: session.read(keys))
-
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return self._reading(lambda session: session.view(keys, ranges))
-
-    def scan(
-        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
-    ) -> list[tuple[bytes, bytes]]:
-        return self._reading(lambda session: session.scan(start, end, limit=limit, reverse=reverse))
-
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        return self._reading(lambda session: session.locate(keys))
-
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        return self._reading(lambda session: session.load(frames, known))
-
-    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        return self._reading(lambda session: session.scan_index(after, limit))
-
-    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        return self._reading(lambda session: session.scan_frames(after, limit))
-
-    def usage(self) -> Usage:
-        return self._reading(lambda session: session.usage())
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -287,11 +257,11 @@ class PostgresStorage:
         """PostgreSQL checks nothing by itself that could be looked at here; see `verify`."""
 
     def verify(self) -> list[str]:
-        return self._reading(postgres_schema.verify)
+        return self._lend(postgres_schema.verify)
 
     def compact(self) -> None:
         self._check_writable()
-        self._reading(postgres_schema.vacuum)
+        self._lend(postgres_schema.vacuum)
 
     def close(self) -> None:
         self._closed = True

@@ -11,25 +11,22 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from ckpt.errors import CkptError, IntegrityError, StoreNotFoundError, StoreUnavailableError
+from ckpt.storage import base
 from ckpt.storage import redis_scripts as scripts
 from ckpt.storage.base import (
     Batch,
     EpochChangedError,
     Exclusive,
-    Place,
-    Range,
     RecordChangedError,
-    StoredFrame,
-    Usage,
-    View,
 )
+from ckpt.storage.lending import LendingReads
 from ckpt.storage.redis_client import (
     DEFAULT_PREFIX,
     Argument,
@@ -45,6 +42,7 @@ from ckpt.storage.redis_lua import FORMAT
 from ckpt.storage.redis_reading import Reading, entry
 from ckpt.storage.redis_session import Session, check_sizes, record_arguments
 
+_T = TypeVar("_T")
 _LOCK_SECONDS_MAX = 60.0
 _PAGE = 5000
 _PAUSE_MIN, _PAUSE_MAX = 0.002, 0.1
@@ -58,7 +56,7 @@ class _Sender:
         self.turns = count(1)
 
 
-class RedisStorage:
+class RedisStorage(LendingReads):
     """The store under one prefix of a server, named by a URL or reached through a client of redis-py.
 
     A client passed in is used as it is and never closed. With `create` a missing store is begun. Raises
@@ -113,36 +111,8 @@ class RedisStorage:
     def remote(self) -> bool:
         return True
 
-    # -- reading ------------------------------------------------------------------------------------
-
-    def epoch(self) -> int:
-        return self._reading.epoch()
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._reading.read(keys)
-
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return self._reading.view(keys, ranges)
-
-    def scan(
-        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
-    ) -> list[tuple[bytes, bytes]]:
-        return self._reading.scan(start, end, limit=limit, reverse=reverse)
-
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        return self._reading.locate(keys)
-
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        return self._reading.load(frames, known)
-
-    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        return self._reading.scan_index(after, limit)
-
-    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        return self._reading.scan_frames(after, limit)
-
-    def usage(self) -> Usage:
-        return self._reading.usage()
+    def _lend(self, call: Callable[[base.Reading], _T]) -> _T:
+        return call(self._reading)
 
     # -- writing ------------------------------------------------------------------------------------
 

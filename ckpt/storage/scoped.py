@@ -6,33 +6,34 @@ apart. A scope sees its own records under the keys it gave them, and no others.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from ckpt.storage.base import (
     Batch,
     Exclusive,
-    Place,
     Range,
     Reading,
     RecordChangedError,
     Storage,
-    StoredFrame,
-    Usage,
     View,
 )
+from ckpt.storage.lending import LendingReads
+
+_T = TypeVar("_T")
 
 
-class ScopedReading:
+class ScopedReading(LendingReads):
     """The reading half of one scope. Each call is one call of the store."""
 
     def __init__(self, reading: Reading, prefix: bytes) -> None:
         self._reading = reading
         self._prefix = prefix
 
-    def epoch(self) -> int:
-        return self._reading.epoch()
+    def _lend(self, call: Callable[[Reading], _T]) -> _T:
+        return call(self._reading)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._reading.read([self._prefix + key for key in keys])
@@ -53,21 +54,6 @@ class ScopedReading:
     def _inside(self, rows: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         length = len(self._prefix)
         return [(key[length:], value) for key, value in rows]
-
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        return self._reading.locate(keys)
-
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        return self._reading.load(frames, known)
-
-    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        return self._reading.scan_index(after, limit)
-
-    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        return self._reading.scan_frames(after, limit)
-
-    def usage(self) -> Usage:
-        return self._reading.usage()
 
 
 class ScopedStorage(ScopedReading):
@@ -107,9 +93,11 @@ class ScopedStorage(ScopedReading):
         prefix = self._prefix
         expected = {prefix + key: value for key, value in batch.expected.items()}
         records = {prefix + key: value for key, value in batch.records.items()}
-        if self._registration is not None and records:
+        # Taken once: another thread may have written it by the next line.
+        registration = self._registration
+        if registration is not None and records:
             # Unconditionally: it is the same for all who write it, and nobody removes it.
-            records[self._registration[0]] = self._registration[1]
+            records[registration[0]] = registration[1]
         return replace(batch, expected=expected, records=records)
 
     @contextmanager

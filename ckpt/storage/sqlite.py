@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -19,7 +19,8 @@ from urllib.parse import quote
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage import sqlite_file, sqlite_fork
-from ckpt.storage.base import Batch, Exclusive, Place, Range, StoredFrame, Usage, View
+from ckpt.storage.base import Batch, Exclusive
+from ckpt.storage.lending import LendingReads
 from ckpt.storage.sqlite_session import Session
 
 _T = TypeVar("_T")
@@ -41,7 +42,7 @@ class _Waiter:
         self.error: BaseException | None = None
 
 
-class SqliteStorage:
+class SqliteStorage(LendingReads):
     """A store in the SQLite file at `path`; see `ckpt.storage.sqlite_file` for what `options` may say."""
 
     def __init__(
@@ -116,7 +117,7 @@ class SqliteStorage:
         finally:
             self._reading_threads.discard(thread)
 
-    def _reading(self, call: Callable[[Session], _T]) -> _T:
+    def _lend(self, call: Callable[[Session], _T]) -> _T:
         """Run a read on a connection of its own."""
         self._check_usable()
         with self._no_fork():
@@ -138,35 +139,6 @@ class SqliteStorage:
             else:
                 self._pool.append(session)
         return found
-
-    def epoch(self) -> int:
-        return self._reading(lambda session: session.epoch())
-
-    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._reading(lambda session: session.read(keys))
-
-    def scan(
-        self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
-    ) -> list[tuple[bytes, bytes]]:
-        return self._reading(lambda session: session.scan(start, end, limit=limit, reverse=reverse))
-
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return self._reading(lambda session: session.view(keys, ranges))
-
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
-        return self._reading(lambda session: session.locate(keys))
-
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        return self._reading(lambda session: session.load(frames, known))
-
-    def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
-        return self._reading(lambda session: session.scan_index(after, limit))
-
-    def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        return self._reading(lambda session: session.scan_frames(after, limit))
-
-    def usage(self) -> Usage:
-        return self._reading(lambda session: session.usage())
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -220,17 +192,19 @@ class SqliteStorage:
                     self._write_apart(session, waiter)
             ending = True
             session.execute("COMMIT")
+            # Here and not after the block: an interrupt on the way must not leave what was committed in the queue.
+            self._settle(group)
         except Exception as error:
             for waiter in group:
                 waiter.error = waiter.error or self._translated(error)
             with sqlite_file.translated(self._path):
                 self._roll_back()
+            self._settle(group)
         except BaseException:
             if ending and not session.connection.in_transaction:
                 self._settle(group)
             self._roll_back()
             raise
-        self._settle(group)
 
     def _settle(self, group: list[_Waiter]) -> None:
         for waiter in group:
@@ -307,13 +281,13 @@ class SqliteStorage:
     def check(self) -> None:
         if self._checked:
             return
-        found = self._reading(lambda session: sqlite_file.check(session.connection))
+        found = self._lend(lambda session: sqlite_file.check(session.connection))
         if found:
             raise sqlite_file.damaged(self._path, found[0])
         self._checked = True
 
     def verify(self) -> list[str]:
-        return self._reading(lambda session: sqlite_file.verify(session.connection))
+        return self._lend(lambda session: sqlite_file.verify(session.connection))
 
     def compact(self) -> None:
         self._check_writable()

@@ -68,6 +68,21 @@ def test_a_scope_registers_itself_with_its_first_record(root: MemoryStorage) -> 
     assert root.scan(b"", b"\xff" * 20) == [REGISTRATION, (PREFIX + b"a", b"2")]
 
 
+def test_two_threads_may_be_the_first_at_once(root: MemoryStorage) -> None:
+    class Overtaken(tuple[bytes, bytes]):
+        """A registration that another thread writes while this one looks at it."""
+
+        def __getitem__(self, position: object) -> bytes:  # type: ignore[override]
+            if not root.read([REGISTRATION[0]])[0]:
+                root.publish(Batch(records={REGISTRATION[0]: REGISTRATION[1]}))
+                one.publish(Batch(records={b"b": b"2"}))
+            return super().__getitem__(position)  # type: ignore[call-overload, no-any-return]
+
+    one = ScopedStorage(root, PREFIX, Overtaken(REGISTRATION))
+    one.publish(Batch(records={b"a": b"1"}))
+    assert root.scan(b"", b"\xff" * 20) == [REGISTRATION, (PREFIX + b"a", b"1"), (PREFIX + b"b", b"2")]
+
+
 def test_an_exclusive_session_registers_too(root: MemoryStorage) -> None:
     with scope(root).exclusive() as session:
         session.write(Batch(records={b"a": b"1"}))

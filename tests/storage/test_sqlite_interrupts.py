@@ -38,6 +38,14 @@ def storage(path: Path) -> Iterator[SqliteStorage]:
         yield storage
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Have SIGINT raise KeyboardInterrupt: a shell starts what runs in the background with the signal ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def batch(name: str) -> Batch:
     """Return a batch that can be applied only once."""
     return Batch({name.encode(): None}, {name.encode(): b"of " + name.encode()})
@@ -105,20 +113,42 @@ def test_an_interrupt_anywhere_in_a_write_leaves_all_or_nothing(storage: SqliteS
     assert outcomes == {True, False}
 
 
-def test_the_interrupt_of_one_loses_and_repeats_nothing_of_another(storage: SqliteStorage) -> None:
+class MineFirst:
+    """A lock that other threads get only after the one that made this."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self.lock = lock
+        self.over = threading.Event()
+        self._first = threading.get_ident()
+
+    def __enter__(self) -> None:
+        if threading.get_ident() != self._first:
+            assert self.over.wait(20)
+        self.lock.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self.lock.release()
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_the_interrupt_of_one_loses_and_repeats_nothing_of_another(storage: SqliteStorage, together: bool) -> None:
     outcomes = set()
+    lock = storage._write_lock
     for moment in range(1, 2000):
         mine, other = f"mine {moment:04}", f"other {moment:04}"
         with ThreadPoolExecutor(1) as pool:
-            storage._write_lock.acquire()
+            turns = MineFirst(lock)
+            storage._write_lock = turns if together else lock  # type: ignore[assignment]
+            lock.acquire()
             future = pool.submit(storage.publish, batch(other))
             wait_for(lambda: len(storage._queue) == 1)
 
             def publish(name: str = mine) -> None:
-                storage._write_lock.release()
+                lock.release()
                 storage.publish(batch(name))
 
             ended = interrupt_at(moment, publish)
+            turns.over.set()
             assert future.result(20) == []
         assert storage.read([other.encode()]) == [f"of {other}".encode()]
         outcomes.add(storage.read([mine.encode()]) != [None])
@@ -151,6 +181,7 @@ def test_an_interrupt_before_a_group_is_committed_leaves_the_other_batch(
     assert storage.scan(*ALL) == [(kept, b"of " + kept)]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_batch_whose_writer_was_interrupted_in_the_queue_is_never_written(storage: SqliteStorage) -> None:
     def press() -> None:
         wait_for(lambda: len(storage._queue) == 1)
@@ -175,6 +206,7 @@ def test_a_batch_whose_writer_was_interrupted_in_the_queue_is_never_written(stor
     assert storage.scan(*ALL) == [(b"next", b"of next")]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupt_while_another_process_holds_the_lock_wedges_nothing(storage: SqliteStorage, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
         other.execute("BEGIN IMMEDIATE")
