@@ -12,7 +12,7 @@ DURATION_FORMS: Final = 'write a duration such as "30d", "12h", "90m", "45s", "2
 
 _DURATION = re.compile(
     r"(?:(?P<weeks>\d{1,9})w)?(?:(?P<days>\d{1,9})d)?(?:(?P<hours>\d{1,9})h)?"
-    r"(?:(?P<minutes>\d{1,9})m)?(?:(?P<seconds>\d{1,9})s)?",
+    r"(?:(?P<minutes>\d{1,9})m(?:in)?)?(?:(?P<seconds>\d{1,9})s)?",
     re.ASCII,
 )
 
@@ -33,7 +33,7 @@ def duration_text(duration: timedelta) -> str:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Return the duration that a text such as `30d`, `1d12h` or `2w` means; units w, d, h, m, s, largest first.
+    """Return the duration that a text such as `30d`, `1d12h` or `2w` means; units w, d, h, m or min, s, largest first.
 
     Each number is whole and has a unit. Raises InvalidInputError for anything else.
     """

@@ -22,6 +22,8 @@
        ├─ StoreNotFoundError          10
        ├─ NotAStoreError              10
        ├─ StoreUnavailableError       11   wait, then retry
+       │  ├─ StoreLockedError              another process writes to it for too long
+       │  └─ StoreUnreachableError         its server cannot be reached
        ├─ WrongKeyError               12   give the store's encryption key
        └─ FormatTooNewError           13   update ckpt
 
@@ -196,10 +198,22 @@ class NotAStoreError(StoreError):
 
 
 class StoreUnavailableError(StoreError):
-    """The store is locked, full or unreachable for now."""
+    """The store cannot be used for now: it is full, closed, may not be written to, or one of the cases below."""
 
     exit_code = 11
+    code = "STORE_UNAVAILABLE"
+
+
+class StoreLockedError(StoreUnavailableError):
+    """Another process has the store locked, and went on for longer than we wait."""
+
     code = "STORE_LOCKED"
+
+
+class StoreUnreachableError(StoreUnavailableError):
+    """The server of the store does not answer, or the connection to it was lost."""
+
+    code = "STORE_UNREACHABLE"
 
 
 class WrongKeyError(StoreError):

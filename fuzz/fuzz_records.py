@@ -74,7 +74,7 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     ),
     (
         _THREAD,
-        ThreadRecord(3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a", 6), 2, True, (Reset(5, 2, 1),)).encode(),
+        ThreadRecord(3, "n", 9, "c", _LINE, Census(1, 5), Base(1, 4, "a", 6, "b"), 2, True, (Reset(5, 2, 1),)).encode(),
         lambda record: ThreadRecord.decode(3, record).encode(),
     ),
     (

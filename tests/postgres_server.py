@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -163,13 +164,20 @@ def postgres_dsn() -> Iterator[str]:
 
 @pytest.fixture
 def postgres_url(postgres_dsn: str) -> Iterator[str]:
-    """The URL of a store that is not there yet, in a schema of its own; what the test made of it is removed.
+    """The URL of a store that is not there yet, as `postgres_schema` has it."""
+    with postgres_schema(postgres_dsn) as url:
+        yield url
+
+
+@contextmanager
+def postgres_schema(dsn: str) -> Iterator[str]:
+    """Yield the URL of a store that is not there yet, in a schema of its own, which is dropped at the end.
 
     Its connections carry the schema's name too, by which a test can find them.
     """
     import psycopg
 
     schema = f"t_{secrets.token_hex(6)}"
-    yield f"{postgres_dsn}{'&' if '?' in postgres_dsn else '?'}application_name={schema}&schema={schema}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    yield f"{dsn}{'&' if '?' in dsn else '?'}application_name={schema}&schema={schema}"
+    with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())

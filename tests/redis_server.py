@@ -122,6 +122,13 @@ def running(*settings: str) -> Iterator[Server]:
             server.stop()
 
 
+def emptied(server: Server) -> Server:
+    """Return a server after it has forgotten all keys."""
+    with redis.Redis(port=server.port) as client:
+        client.flushall()
+    return server
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     """The URL of a server that all tests share, each with a `key_prefix` of its own."""

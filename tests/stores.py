@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psycopg
 import pytest
 import redis
+from postgres_server import postgres_schema
 
 BACKENDS = ("memory", "sqlite", "postgres", "redis")
 SHARED = ("sqlite", "postgres", "redis")
@@ -53,15 +53,6 @@ def new_store(backend: str, request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with redis_prefix(request.getfixturevalue("redis_url")) as url:
             yield url
-
-
-@contextmanager
-def postgres_schema(dsn: str) -> Iterator[str]:
-    """Yield the URL of a store that is not there yet in a schema of its own, which is dropped at the end."""
-    schema = f"t_{secrets.token_hex(6)}"
-    yield f"{dsn}{'&' if '?' in dsn else '?'}schema={schema}"
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
 
 
 @contextmanager

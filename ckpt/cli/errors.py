@@ -112,8 +112,8 @@ def _asks_for_json(arguments: Sequence[str]) -> bool:
 
 
 def _lower_first(message: str) -> str:
-    # click writes sentences; our errors are fragments after a colon.
-    text = message.rstrip(".")
+    # click writes sentences, and choices one a line; our errors are fragments after a colon.
+    text = " ".join(message.split()).rstrip(".")
     return text[:1].lower() + text[1:] if text[1:2].islower() else text
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from itertools import pairwise
 from typing import Final
 
@@ -11,8 +10,6 @@ ELLIPSIS: Final = "…"
 ID_LENGTH: Final = 8
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
-_DURATION: Final = re.compile(r"([0-9]{1,6}) ?(s|min|h|d|w)")
-_UNIT_SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 def size(count: int) -> str:
@@ -126,12 +123,6 @@ def age(stamp: str | None) -> str:
         if seconds >= length:
             return f"{seconds // length} {unit}"
     return "now"
-
-
-def duration(text: str) -> timedelta | None:
-    """Read `14d`, `90 min`; None if it is not a duration. A bare number has no unit and is refused."""
-    read = _DURATION.fullmatch(text.strip())
-    return timedelta(seconds=int(read[1]) * _UNIT_SECONDS[read[2]]) if read else None
 
 
 def width_of(text: str) -> int:

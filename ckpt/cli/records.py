@@ -211,6 +211,7 @@ def gc(found: GcReport, *, dry_run: bool) -> Record:
         "objects_removed": found.objects_removed,
         "packs_rewritten": found.packs_rewritten,
         "bytes": {"before": found.bytes_before, "after": found.bytes_after},
+        "data": {"before": found.data_before, "after": found.data_after},
     }
 
 

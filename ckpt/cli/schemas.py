@@ -152,6 +152,7 @@ def _gc() -> Schema:
     return document("gc", {
         "store": STORE, "dry_run": FLAG, "threads_removed": COUNT, "objects_removed": COUNT,
         "packs_rewritten": COUNT, "bytes": fields({"before": COUNT, "after": COUNT}),
+        "data": fields({"before": COUNT, "after": COUNT}),
     })  # fmt: skip
 
 

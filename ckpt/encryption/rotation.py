@@ -19,6 +19,7 @@ from ckpt.encryption.mark import HEADER_KEY
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
 from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame
+from ckpt.storage.turns import Turns
 
 _RECORDS_AT_ONCE = 200
 _FRAMES_AT_ONCE = 500
@@ -51,8 +52,8 @@ def reseal(storage: EncryptedStorage) -> Resealed:
     """Rotate the data key, and seal all that is stored under the new one; the old ones are gone afterwards.
 
     Goes on with a rotation that was interrupted instead of beginning another. Costs a read and a write of the whole
-    store. Readers go on; writers wait for steps of a few megabytes. Raises IntegrityError when it meets damage, and
-    keeps the old keys then.
+    store. Readers go on; writers get their turn between steps of a few megabytes. Raises IntegrityError when it
+    meets damage, and keeps the old keys then.
     """
     keys = storage.keys
     while not (ring := keys.reopen()).has_old_keys:
@@ -84,6 +85,7 @@ def _swapped(storage: EncryptedStorage, old: Ring, new: Ring, key: UserKey) -> b
 
 def _reseal_records(storage: EncryptedStorage) -> int:
     inner, keys = storage.inner, storage.keys
+    turns = Turns()
     start, end = ALL_RECORDS
     count = 0
     while page := inner.scan(start, end, limit=_RECORDS_AT_ONCE):
@@ -92,7 +94,8 @@ def _reseal_records(storage: EncryptedStorage) -> int:
         new = {key: ring.seal_record(key, storage.opened_record(key, value)) for key, value in old.items()}
         if old:
             try:
-                inner.publish(Batch({**old, HEADER_KEY: ring.raw}, dict(new)))
+                with turns.step():
+                    inner.publish(Batch({**old, HEADER_KEY: ring.raw}, dict(new)))
             except RecordChangedError as lost:
                 # What another writer has changed is sealed under the new key by now. Look at the page again.
                 keys.renew(lost.current.get(HEADER_KEY))
@@ -133,6 +136,7 @@ class _Frames:
         self._storage = storage
         self._inner = storage.inner
         self._ring = storage.keys.ring
+        self._turns = Turns()
         self._previous: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
         self._followers: Counter[int] = Counter()
@@ -190,7 +194,7 @@ class _Frames:
         plain = {number: self._storage.opened_frame(number, frame) for number, frame in old.items()}
         moved: dict[int, int] = {}
         free, fewer = self._free(old)
-        with self._inner.exclusive() as session:
+        with self._turns.step(), self._inner.exclusive() as session:
             if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != old:
                 raise _MovedError
             if self._joined_since(session, old):

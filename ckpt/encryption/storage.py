@@ -23,8 +23,10 @@ from ckpt.storage.base import (
     RECORD_KEY_MAX,
     Batch,
     Exclusive,
+    Fetched,
     Place,
     Range,
+    Ranking,
     Reading,
     RecordChangedError,
     Storage,
@@ -144,9 +146,11 @@ class _SealedReading:
         return {wanted[key]: place for key, place in self._inner.locate(wanted).items()}
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
+        return self._opened(self._inner.load(frames, known))
+
+    def _opened(self, frames: Mapping[int, StoredFrame]) -> dict[int, StoredFrame]:
         return {
-            number: StoredFrame(frame.previous, self.opened_frame(number, frame))
-            for number, frame in self._inner.load(frames, known).items()
+            number: StoredFrame(frame.previous, self.opened_frame(number, frame)) for number, frame in frames.items()
         }
 
     def opened_frame(self, number: int, frame: StoredFrame) -> bytes:
@@ -271,6 +275,16 @@ class EncryptedStorage(_SealedReading):
     @property
     def remote(self) -> bool:
         return self._storage.remote
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """None: vectors tell what they were made from, and the database below gets to see none."""
+        return None
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
+        places, frames = self._storage.fetch(wanted, known)
+        return Fetched({wanted[key]: place for key, place in places.items()}, self._opened(frames))
 
     def publish(self, batch: Batch) -> list[int]:
         return self._apply(batch, self._storage.publish)

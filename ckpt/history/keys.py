@@ -2,7 +2,9 @@
 
     d <bucket>                             directory: how many names stand in this bucket, and their digest
     n <bucket> <hash of name>              name: which thread has this name now
+    o                                      how many operations there are
     o <number>                             operation, for `op log` and `undo`
+    g                                      how many tags there are, and their digest
     g <hash of name>                       tag
     t <thread>                             thread
     t <thread> l <namespace>               line: the namespace's head
@@ -89,15 +91,19 @@ def bucket_range(bucket: int) -> tuple[bytes, bytes]:
 
 ALL_BUCKETS = (b"d", b"e")
 ALL_NAMES = (b"n", b"o")
-ALL_OPERATIONS = (b"o", b"p")
-ALL_TAGS = (b"e", b"n")
-"""Wider than the keys of tags, up to where others begin: tags are not counted, and one byte of a key may be wrong."""
-
+ALL_OPERATIONS = (b"o\x00", b"p")
+ALL_TAGS = (b"g\x00", b"h")
 ALL_REGISTRATIONS = (b"r", b"s")
 ALL_SCOPES = (b"s", b"t")
 ALL_THREADS = (b"t", b"u")
 COUNTERS = b"c"
 """The record that hands out thread numbers."""
+
+OPERATIONS = b"o"
+"""The record that says how many operations there are. It stands before all of them."""
+
+TAGS = b"g"
+"""The record that counts the tags."""
 
 
 def scope_prefix(kind: str, graph: str) -> bytes:
@@ -202,11 +208,15 @@ def path_of(key: bytes, thread: int) -> bytes:
     return path[:-_STEP_SIZE] if path[-_STEP_SIZE:-_NAME_HASH_SIZE] == b"\x00" else path
 
 
+def checkpoints_of(key: bytes, thread: int) -> bytes:
+    """Return where the range of the checkpoints of a namespace begins, given the key of one of them."""
+    offset = len(thread_key(thread)) + 1
+    return key[: offset + (_STEP_SIZE if key[offset : offset + 1] == b"\x01" else 1)]
+
+
 def checkpoint_id_of(key: bytes, thread: int) -> str:
     """Return the checkpoint id that a checkpoint's key ends with."""
-    offset = len(thread_key(thread)) + 1
-    offset += 1 if key[offset] == 0 else 1 + _NAME_HASH_SIZE
-    return decode_text(key[offset:])
+    return decode_text(key[len(checkpoints_of(key, thread)) :])
 
 
 def thread_range(thread: int) -> tuple[bytes, bytes]:

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from ckpt.history import keys
 from ckpt.history.seal import Census, damaged, seal, shaped, unseal
 
-_LINE = (str, str | None, str | None, int, int, int)
-_BASE = (int, int, str | None, int)
+_LINE = (str, str | None, str | None, int, int, int, int, int)
+_BASE = (int, int, str | None, int, str)
 _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
 _THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None)
@@ -20,7 +20,8 @@ class Line(NamedTuple):
 
     `head` is the checkpoint the next run continues from, `greatest` the greatest id
     (None in a fork that has not needed it yet). `moved` is the sequence
-    number at which `head` last changed. `census` counts the checkpoint records of this thread's own part.
+    number at which `head` last changed. `census` counts the checkpoint records of this thread's own part, `low` those
+    of them whose ids a base may have as well (see `Base.border`): none in a thread without a base.
     """
 
     namespace: str
@@ -28,16 +29,17 @@ class Line(NamedTuple):
     greatest: str | None = ""
     moved: int = 0
     census: Census = Census()
+    low: Census = Census()
 
     def fields(self) -> list[object]:
         """Return the line as plain data."""
-        return [self.namespace, self.head, self.greatest, self.moved, *self.census]
+        return [self.namespace, self.head, self.greatest, self.moved, *self.census, *self.low]
 
     @staticmethod
     def of(fields: object) -> Line:
         """Undo `fields`, or raise DamagedRecordError."""
-        namespace, head, greatest, moved, count, digest = shaped(fields, _LINE, "a namespace")
-        return Line(namespace, head, greatest, moved, Census(count, digest))
+        namespace, head, greatest, moved, *counted = shaped(fields, _LINE, "a namespace")
+        return Line(namespace, head, greatest, moved, Census(*counted[:2]), Census(*counted[2:]))
 
 
 class Base(NamedTuple):
@@ -45,12 +47,14 @@ class Base(NamedTuple):
 
     `bare` is the root checkpoint whose pending writes are left out, when the fork did not leave at the head.
     `made` is the sequence number that `thread` had when the fork was made: what was pruned by then stays hidden.
+    No checkpoint that the fork sees in a base has an id greater than `border`.
     """
 
     thread: int
     moment: int
     bare: str | None
     made: int
+    border: str
 
 
 class Reset(NamedTuple):
@@ -92,7 +96,7 @@ class ThreadRecord(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
-        base = [self.base.thread, self.base.moment, self.base.bare, self.base.made] if self.base else None
+        base = list(self.base) if self.base is not None else None
         resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
         fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
         lifetime = list(self.lifetime) if self.lifetime is not None else None
@@ -121,6 +125,23 @@ class ThreadRecord(NamedTuple):
     def lapsed(self, now: int) -> bool:
         """Whether the thread's lifetime is over at `now`, in milliseconds since 1970."""
         return self.lifetime is not None and 0 < self.lifetime.expires <= now
+
+    def may_be_in_base(self, checkpoint_id: str) -> bool:
+        """Whether a base of this thread can have a checkpoint of this id that the thread sees."""
+        return self.base is not None and checkpoint_id <= self.base.border
+
+    def low_range(self, namespace: str) -> tuple[bytes, bytes] | None:
+        """Return the range of this thread's checkpoints whose ids a base may have as well; None without a base."""
+        if self.base is None:
+            return None
+        start, _ = keys.checkpoints_range(self.number, namespace)
+        return start, keys.checkpoint_key(self.number, namespace, self.base.border) + b"\x00"
+
+    def counted(self, line: Line, key: bytes, by: int) -> Line:
+        """Return a line of this thread with a checkpoint's key added to what it counts (by=1), or removed (by=-1)."""
+        bounds = self.low_range(line.namespace)
+        low = line.low.toggled(key, by) if bounds is not None and key < bounds[1] else line.low
+        return line._replace(census=line.census.toggled(key, by), low=low)
 
     def advanced(self, line: Line, greatest: str) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""
@@ -161,13 +182,13 @@ class NameRecord(NamedTuple):
 
 
 def encode_census(key: bytes, census: Census) -> bytes:
-    """Return the record of a directory bucket."""
+    """Return the record that is nothing but a census: of a directory bucket, or of all tags."""
     return seal(key, list(census))
 
 
 def decode_census(key: bytes, record: bytes | None) -> Census:
-    """Undo `encode_census`; a bucket that was never written is empty."""
+    """Undo `encode_census`, or raise DamagedRecordError; what was never written counts nothing."""
     if record is None:
         return Census()
-    what = "the directory of threads"
+    what = "the list of tags" if key == keys.TAGS else "the directory of threads"
     return Census(*shaped(unseal(key, record, what), (int, int), what))

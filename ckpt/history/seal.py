@@ -2,8 +2,8 @@
 
 A record ends with a checksum over its key and its body, so a changed byte in either is found on reading. A set
 of keys is summed up in a `Census`, a count and the XOR of a hash of each, kept in the record above it: names in
-their directory bucket, lines in their thread, checkpoints in their line. What is not found is counted before it
-is believed to be absent.
+their directory bucket, lines in their thread, checkpoints in their line, tags in a record beside them. What is not
+found is counted before it is believed to be absent.
 
 This is evidence of damage, not of forgery: whoever can write to the store can seal again.
 """
@@ -80,5 +80,13 @@ def missing(what: str) -> DamagedRecordError:
     """Return the error for a record that must exist and does not."""
     return DamagedRecordError(
         f"the record of {what} is missing, although the store says that it exists",
+        hints=["see what is affected with: ckpt fsck", "restore a backup"],
+    )
+
+
+def outdated(what: str) -> DamagedRecordError:
+    """Return the error for a record that is older than others that were written with it or after it."""
+    return DamagedRecordError(
+        f"the record of {what} is older than what belongs to it: an earlier version of it was put back",
         hints=["see what is affected with: ckpt fsck", "restore a backup"],
     )

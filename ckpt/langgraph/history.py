@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from langgraph.checkpoint.base import DeltaChannelHistory
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -27,6 +27,31 @@ def delta_history(
     that holds a value, and that value as `seed`; no seed when none does. The target's own writes are left out.
     Values are loaded in one batch.
     """
+    writes, seeds, values = repository.consistently(
+        lambda: _walked(repository, thread, namespace, checkpoint_id, channels)
+    )
+    loaded = iter(values)
+    result: dict[str, DeltaChannelHistory] = {}
+    for channel, found_writes in writes.items():
+        live = [(write.task_id, channel, serde.loads_typed((write.type, next(loaded)))) for write in found_writes]
+        result[channel] = {"writes": live[::-1]}
+    for channel, value in seeds.items():
+        seed: Any = serde.loads_typed((value.type, next(loaded)))
+        result[channel]["seed"] = seed
+    return result
+
+
+class _Walk(NamedTuple):
+    """What a walk has found: the writes by channel, newest first, the seeds, and the bytes of all of these values."""
+
+    writes: dict[str, list[PendingWrite]]
+    seeds: dict[str, StoredValue]
+    loaded: list[bytes]
+
+
+def _walked(
+    repository: Repository, thread: str, namespace: str, checkpoint_id: str | None, channels: Sequence[str]
+) -> _Walk:
     writes: dict[str, list[PendingWrite]] = {channel: [] for channel in channels}
     seeds: dict[str, StoredValue] = {}
     open_channels = set(channels)
@@ -45,12 +70,4 @@ def delta_history(
             if not open_channels:
                 break
     values = [StoredValue(write.type, write.rope) for channel in writes for write in writes[channel]]
-    loaded = iter(repository.load([*values, *seeds.values()]))
-    result: dict[str, DeltaChannelHistory] = {}
-    for channel, found_writes in writes.items():
-        live = [(write.task_id, channel, serde.loads_typed((write.type, next(loaded)))) for write in found_writes]
-        result[channel] = {"writes": live[::-1]}
-    for channel, value in seeds.items():
-        seed: Any = serde.loads_typed((value.type, next(loaded)))
-        result[channel]["seed"] = seed
-    return result
+    return _Walk(writes, seeds, repository.load([*values, *seeds.values()]))

@@ -13,8 +13,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import EXCLUDED_METADATA_KEYS, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from ckpt.errors import CkptError
+from ckpt.errors import CkptError, InvalidInputError, UnstorableValueError
 from ckpt.history.commits import StoredValue
+from ckpt.repository.arguments import check_mapping
 from ckpt.repository.writer import Typed
 from ckpt.values.kinds import TAG
 from ckpt.values.serializer import Serializer
@@ -40,13 +41,16 @@ def merged_metadata(
     """Return the metadata to be stored with a checkpoint.
 
     All that the call gives is kept. From the config's metadata and configurable values come those that are str,
-    int, float or bool, whose key does not begin with `__` and is not one of LangGraph's own. `allowed` names the
-    keys to take; None takes all whose names do not look like secrets.
+    int, float or bool, whose key is a str, does not begin with `__` and is not one of LangGraph's own. `allowed`
+    names the keys to take; None takes all whose names do not look like secrets.
     """
+    check_mapping("the metadata of a checkpoint", metadata)
     merged = dict(metadata)
-    for source in (config.get("metadata"), config.get("configurable")):
-        for key, value in (source or {}).items():
-            if key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
+    for source in (config.get("metadata") or {}, config.get("configurable") or {}):
+        check_mapping("the metadata of a config", source)
+        entries: Mapping[Any, Any] = source
+        for key, value in entries.items():
+            if not isinstance(key, str) or key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
                 continue
             wanted = key in allowed if allowed is not None else not looks_secret(key)
             if wanted and isinstance(value, str | int | float):
@@ -74,7 +78,7 @@ def dump_metadata(serde: SerializerProtocol, metadata: Mapping[str, Any]) -> Typ
     try:
         return Typed(*_PLAIN.dumps_typed(metadata))
     except CkptError:
-        return Typed(*serde.dumps_typed(metadata))
+        return dump_value(serde, metadata, "the metadata")
 
 
 def load_metadata(serde: SerializerProtocol, value: StoredValue, data: bytes) -> CheckpointMetadata:
@@ -82,9 +86,30 @@ def load_metadata(serde: SerializerProtocol, value: StoredValue, data: bytes) ->
     return cast(CheckpointMetadata, Reading(serde).loads_typed((value.type, data)))
 
 
-def dump_value(serde: SerializerProtocol, value: object) -> Typed:
-    """Serialize a value of a channel or a write."""
-    return Typed(*serde.dumps_typed(value))
+def dump_value(serde: SerializerProtocol, value: object, path: str) -> Typed:
+    """Serialize a value; `path` says in errors whose it is.
+
+    Raises UnstorableValueError for a value that the serde refuses, and InvalidInputError for a serde that returns
+    something else than a str and bytes.
+    """
+    typed: Any
+    try:
+        typed = serde.dumps_typed(value)
+    except CkptError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise UnstorableValueError(
+            f"cannot store {path}: {reason}", path=path, hints=["turn it into plain data, or give the saver a serde"]
+        ) from error
+    if isinstance(typed, tuple | list) and len(typed) == 2:
+        tag, data = typed
+        if isinstance(tag, str) and isinstance(data, bytes | bytearray | memoryview):
+            return Typed(tag, data if type(data) is bytes else bytes(data))
+    raise InvalidInputError(
+        f"the serde {type(serde).__name__} made no (str, bytes) of {path}",
+        hints=["its dumps_typed returns a type tag and the bytes"],
+    )
 
 
 class Reading:

@@ -7,13 +7,11 @@ saver beyond its base class is written down in `docs/saver-contract.md`.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -33,8 +31,19 @@ from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.keys import check_text
 from ckpt.langgraph.history import delta_history
 from ckpt.langgraph.metadata import Reading, dump_metadata, dump_value, load_metadata, matches, merged_metadata
-from ckpt.langgraph.shared import Done, Shared, above, config_of, named_id, next_version, place, several, warn_encrypted
+from ckpt.langgraph.shared import (
+    LifeCycle,
+    Shared,
+    above,
+    config_of,
+    named_id,
+    next_version,
+    place,
+    thread_name,
+    warn_encrypted,
+)
 from ckpt.repository import Repository, StoredCheckpoint
+from ckpt.repository.arguments import check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint
@@ -44,12 +53,10 @@ if TYPE_CHECKING:
 
 _APART = frozenset({"channel_values", "id", "ts"})
 _PAGE_MAX = 32
-_STRATEGIES = frozenset({"keep_latest", "delete", "delete_all"})
-
-_T = TypeVar("_T")
+_STRATEGIES = ("delete", "delete_all", "keep_latest")
 
 
-class CkptSaver(BaseCheckpointSaver[str]):
+class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
     """Keeps the checkpoints of LangGraph graphs, each value stored once.
 
     `store` is a path, a URL (`sqlite:///…`, `memory://`) or an open `Repository`, which then stays open when the
@@ -78,11 +85,13 @@ class CkptSaver(BaseCheckpointSaver[str]):
         configurable_keys: Collection[str] | None = None,
         on_conflict: str = "keep",
     ) -> None:
+        if serde is not None and not (hasattr(serde, "dumps_typed") or hasattr(serde, "dumps")):
+            raise InvalidInputError(f"a {type(serde).__name__} is no serde", hints=["give what has dumps_typed"])
         super().__init__(serde=serde)
         if on_conflict not in ("keep", "error"):
             raise InvalidInputError(f"on_conflict={on_conflict!r} is neither 'keep' nor 'error'")
-        if isinstance(configurable_keys, str):
-            raise InvalidInputError("configurable_keys takes a collection of names, not one string")
+        names = None if configurable_keys is None else several(configurable_keys, "configurable_keys")
+        check_text("a configurable key", *(names or ()))
         self._shared = Shared.of(
             store,
             graph=graph,
@@ -91,50 +100,10 @@ class CkptSaver(BaseCheckpointSaver[str]):
             ttl=ttl,
             retention=retention,
         )
-        self._configurable_keys = None if configurable_keys is None else frozenset(configurable_keys)
+        self._configurable_keys = None if names is None else frozenset(names)
         self._expect_head = on_conflict == "error"
         if isinstance(serde, EncryptedSerializer):
             warn_encrypted()
-
-    @classmethod
-    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a saver on the store that a path or URL names, to be used with `with` or `async with`."""
-        return cls(conn_string, **options)
-
-    @property
-    def repository(self) -> Repository:
-        """The engine under this saver."""
-        return self._shared.repository
-
-    # -- life cycle -----------------------------------------------------------------------------------
-
-    def setup(self) -> Done:
-        """Do nothing: the store is ready as soon as the saver exists. May be awaited."""
-        return Done()
-
-    def close(self) -> None:
-        """Wait for calls under way and release the store, unless the repository was handed in."""
-        self._shared.close()
-
-    async def aclose(self) -> None:
-        """Do what `close` does, without blocking the event loop."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
     # -- writing --------------------------------------------------------------------------------------
 
@@ -149,12 +118,14 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         All channel values are stored; those that `new_versions` does not name and whose version is the parent's
         are taken over from it without being serialized. Raises StateTooLargeError, ThreadDeletedError, and
-        HeadMovedError with `on_conflict="error"`, and InvalidInputError for an id or a channel's name that is no
-        str; nothing is written then.
+        HeadMovedError with `on_conflict="error"`, UnstorableValueError for what the serde refuses, and
+        InvalidInputError for an id or a channel's name that is no str; nothing is written then.
         """
         thread, namespace, parent_id = place(config)
         serde = self.serde
-        versions: ChannelVersions = checkpoint.get("channel_versions") or {}
+        check_mapping("a checkpoint", checkpoint)
+        check_mapping("new_versions", new_versions)
+        versions: ChannelVersions = _mapping_in(checkpoint, "channel_versions")
 
         def unchanged(name: str) -> Callable[[Commit], bool]:
             if name in new_versions or name not in versions:
@@ -164,7 +135,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
         timestamp: object = checkpoint.get("ts")
         apart = _APART if isinstance(timestamp, str) else _APART - {"ts"}
         header = {key: value for key, value in checkpoint.items() if key not in apart}
-        values = checkpoint.get("channel_values") or {}
+        values = _mapping_in(checkpoint, "channel_values")
+        checkpoint_id: object = checkpoint.get("id")
+        check_text("the id of a checkpoint", checkpoint_id)
         check_text("the name of a channel", *values)
         stored = self.repository.put(
             NewCheckpoint(
@@ -173,10 +146,11 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 checkpoint_id=checkpoint["id"],
                 parent_id=parent_id or None,
                 timestamp=timestamp if isinstance(timestamp, str) else None,
-                header=dump_value(serde, header),
+                header=dump_value(serde, header, "the checkpoint without its values"),
                 metadata=dump_metadata(serde, merged_metadata(config, metadata, self._configurable_keys)),
                 channels={
-                    name: Channel(partial(dump_value, serde, value), unchanged(name)) for name, value in values.items()
+                    name: Channel(partial(dump_value, serde, value, name), unchanged(name))
+                    for name, value in values.items()
                 },
                 expect_head=self._expect_head,
                 above=above(metadata),
@@ -192,15 +166,15 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         Decided write by write: error, scheduled, interrupt and resume writes replace what they wrote before,
         all others keep their first value. Raises ThreadDeletedError when the thread was deleted meanwhile, and
-        InvalidInputError for a task or a channel that is not named by a str; nothing is written then.
+        InvalidInputError for a task or a channel that is not named by a str, or for what is no pair of channel and
+        value; UnstorableValueError for what the serde refuses. Nothing is written then.
         """
         thread, namespace, checkpoint_id = place(config)
         if checkpoint_id is None:
             raise InvalidInputError("put_writes needs the checkpoint_id that the writes belong to")
-        check_text("the name of a channel", *(channel for channel, _ in writes))
         typed = [
-            (WRITES_IDX_MAP.get(channel, index), channel, dump_value(self.serde, value))
-            for index, (channel, value) in enumerate(writes)
+            (WRITES_IDX_MAP.get(channel, index), channel, dump_value(self.serde, value, channel))
+            for index, (channel, value) in enumerate(_pairs(writes))
         ]
         if typed:
             self.repository.put_writes(thread, namespace, checkpoint_id, task_id, task_path, typed)
@@ -237,11 +211,15 @@ class CkptSaver(BaseCheckpointSaver[str]):
 
         Without `checkpoint_ns` in the config, those of all namespaces; without a config, those of all threads.
         `filter` compares metadata by equality, `before` wants a lesser id, `limit` counts what is left: 0 gives
-        none, a negative one raises InvalidInputError. May be left half-read and interleaved with puts.
+        none. What is no config, mapping or number from 0 on raises InvalidInputError, before anything is read. May be
+        left half-read and interleaved with puts.
         """
-        if limit is not None and limit < 0:
-            raise InvalidInputError(f"limit={limit} is negative; None means no limit")
-        return self._list(config, filter or {}, named_id(before) if before else None, limit)
+        if filter is not None:
+            check_mapping("a filter", filter)
+        if config is not None:
+            place(config)
+        below = None if before is None or before == {} else named_id(before)
+        return self._list(config, filter or {}, below, checked_limit(limit))
 
     def _list(
         self, config: RunnableConfig | None, wanted: dict[str, Any], before: str | None, limit: int | None
@@ -319,14 +297,16 @@ class CkptSaver(BaseCheckpointSaver[str]):
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Return, per channel, the writes on the ancestors since the nearest one that holds a value, and it."""
+        names = several(channels, "channels")
+        check_text("the name of a channel", *names)
         thread, namespace, checkpoint_id = place(config)
-        return delta_history(self.repository, Reading(self.serde), thread, namespace, checkpoint_id, channels)
+        return delta_history(self.repository, Reading(self.serde), thread, namespace, checkpoint_id, names)
 
     # -- threads --------------------------------------------------------------------------------------
 
     def delete_thread(self, thread_id: str) -> None:
         """Delete a thread; late writes of a run that still goes on are refused. Unknown threads are ignored."""
-        self.repository.delete_thread(str(thread_id))
+        self.repository.delete_thread(thread_name(thread_id))
 
     def delete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints that the given runs made, in all threads and namespaces, with their writes.
@@ -345,12 +325,13 @@ class CkptSaver(BaseCheckpointSaver[str]):
                 ],
             )
 
-    def _run_id(self, commit: Commit) -> object:
-        return str(self._metadata(commit).get("run_id"))
+    def _run_id(self, commit: Commit) -> str | None:
+        run_id: object = self._metadata(commit).get("run_id")
+        return None if run_id is None else str(run_id)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread whole, in constant time and space. Raises ThreadNotFoundError, AlreadyExistsError."""
-        self.repository.copy_thread(str(source_thread_id), str(target_thread_id))
+        self.repository.copy_thread(thread_name(source_thread_id), thread_name(target_thread_id))
 
     def prune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Prune threads: `keep_latest` keeps the head of every namespace, `delete` (or `delete_all`) nothing.
@@ -358,9 +339,9 @@ class CkptSaver(BaseCheckpointSaver[str]):
         An interrupted thread stays resumable and DeltaChannels of what is kept still rebuild. Raises
         InvalidInputError for another strategy or a plain string instead of a list.
         """
-        names = [str(thread_id) for thread_id in several(thread_ids, "thread_ids")]
+        names = [thread_name(thread_id) for thread_id in several(thread_ids, "thread_ids")]
         if strategy not in _STRATEGIES:
-            raise InvalidInputError(f"strategy={strategy!r} is not one of {', '.join(sorted(_STRATEGIES))}")
+            raise InvalidInputError(f"strategy={strategy!r} is not one of {', '.join(_STRATEGIES)}")
         for name in names:
             if strategy == "keep_latest":
                 self.repository.prune_thread(name, keep_last(1))
@@ -385,9 +366,6 @@ class CkptSaver(BaseCheckpointSaver[str]):
         return next_version(current)
 
     # -- async ------------------------------------------------------------------------------------------
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `get_tuple` does, off the event loop."""
@@ -443,3 +421,22 @@ class CkptSaver(BaseCheckpointSaver[str]):
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Do what `prune` does, off the event loop."""
         await self._run(lambda: self.prune(thread_ids, strategy=strategy))
+
+
+def _mapping_in(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    found: Any = checkpoint.get(key)
+    if found is None:
+        return {}
+    check_mapping(key, found)
+    return cast(dict[str, Any], found)
+
+
+def _pairs(writes: Iterable[Any]) -> Sequence[tuple[str, Any]]:
+    pairs: list[Any] = several(writes, "writes")
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            raise InvalidInputError(
+                f"a write is a {type(pair).__name__}, not a pair", hints=["give (channel, value) for each write"]
+            )
+    check_text("the name of a channel", *(channel for channel, _ in pairs))
+    return pairs

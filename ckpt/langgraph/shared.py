@@ -1,14 +1,16 @@
-"""What the copies of a saver share, and small things that the saver and its reader both need."""
+"""What the saver and the store have in common: their life cycle, what their copies share, and small things."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 _WORKERS = 8
 _VERSIONS_CACHE = 256
 _warned: list[str] = []
+
+_T = TypeVar("_T")
 
 
 class Shared:
@@ -78,6 +82,55 @@ class Shared:
             self.repository.close()
 
 
+class LifeCycle:
+    """Opening and closing of what works on a `Shared`, and its pool of threads for the async methods."""
+
+    _shared: Shared
+
+    @classmethod
+    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
+        """Return one on the store that a path or URL names, to be used with `with` or `async with`."""
+        make: Callable[..., Self] = cls
+        return make(conn_string, **options)
+
+    @property
+    def repository(self) -> Repository:
+        """The engine underneath."""
+        return self._shared.repository
+
+    def setup(self) -> Done:
+        """Do nothing: all is ready from the beginning. May be awaited."""
+        return Done()
+
+    def close(self) -> None:
+        """Wait for calls under way and release the store, unless the repository was handed in."""
+        self._shared.close()
+
+    async def aclose(self) -> None:
+        """Do what `close` does, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, call: Callable[[], _T]) -> _T:
+        """Return what a call returns that may block."""
+        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
+
+
 class Done:
     """What `setup` returns: nothing to wait for, though it may be awaited."""
 
@@ -93,7 +146,14 @@ def place(config: RunnableConfig) -> tuple[str, str, str | None]:
     configurable = _configurable(config)
     if "thread_id" not in configurable:
         raise InvalidInputError("the config names no thread", hints=[_CONFIG_FORM])
-    return str(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns") or "", named_id(config)
+    return thread_name(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns") or "", named_id(config)
+
+
+def thread_name(thread_id: object) -> str:
+    """Return the name of the thread that an id of any type stands for; None stands for none."""
+    if thread_id is None:
+        raise InvalidInputError("the thread_id is None", hints=[_CONFIG_FORM])
+    return thread_id if type(thread_id) is str else str(thread_id)
 
 
 def named_id(config: RunnableConfig) -> str | None:
@@ -130,13 +190,6 @@ def above(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}
 
 
-def several(ids: Sequence[str], what: str) -> Sequence[str]:
-    """Return several ids as they are, or raise InvalidInputError for a plain string."""
-    if isinstance(ids, str | bytes):
-        raise InvalidInputError(f"{what} takes a list of ids, not one string", hints=[f"write [{ids!r}]"])
-    return ids
-
-
 def warn_encrypted() -> None:
     """Say once per process that encrypted values cannot be shared."""
     if not _warned:
@@ -154,7 +207,8 @@ def next_version(current: Any) -> str:
     Raises InvalidInputError for what is none.
     """
     try:
-        number = int(current.split(".", 1)[0] or 0) if isinstance(current, str) else int(current or 0)
+        whole = current.split(".", 1)[0] or 0 if isinstance(current, str) else current
+        number = 0 if whole is None else int(whole)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(
             f"a {type(current).__name__} that does not begin with a whole number is no version of a channel",

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING
 
 from langgraph.store.base import (
     BaseStore,
@@ -30,12 +29,16 @@ from langgraph.store.base import (
 )
 
 from ckpt.errors import CkptError, InvalidInputError
+from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
-from ckpt.langgraph.shared import Done, Shared
-from ckpt.langgraph.vectors import Index, Texts, decode_vectors, encode_vectors, similarities
+from ckpt.langgraph.shared import LifeCycle, Shared
+from ckpt.langgraph.vectors import Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
+from ckpt.repository.arguments import check_count, check_mapping, several
+from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
 from ckpt.repository.memory_reader import Entry
+from ckpt.repository.memory_vectors import Ranked
 
 if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey
@@ -44,10 +47,9 @@ logger = logging.getLogger(__name__)
 
 _Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
-_T = TypeVar("_T")
 
 
-class CkptStore(BaseStore):
+class CkptStore(LifeCycle, BaseStore):
     """Keeps LangGraph's long-term memory, each value stored once, and every version of every item.
 
     `store` is a path, a URL or an open `Repository`, which then stays open when the store is closed; a `CkptSaver`
@@ -71,53 +73,17 @@ class CkptStore(BaseStore):
         name: str = DEFAULT_MEMORY,
         encryption_key: EncryptionKey | None = None,
     ) -> None:
+        for what, given in (("index", index), ("ttl", ttl)):
+            check_mapping(what, {} if given is None else given)
+        config: Mapping[str, object] = ttl or {}
+        minutes(config.get("default_ttl"), "default_ttl")
+        self._sweep_interval = minutes(config.get("sweep_interval_minutes"), "sweep_interval_minutes")
         self._index = Index(index) if index else None
         self._shared = Shared.of(store, graph=graph, encryption_key=encryption_key)
         self.index_config = index
         self.ttl_config = ttl
         self.memory: Memory = self.repository.memory(name)
         self._swept = time.monotonic()
-
-    @classmethod
-    def from_conn_string(cls, conn_string: str, **options: Any) -> Self:
-        """Return a store on what a path or URL names, to be used with `with` or `async with`."""
-        return cls(conn_string, **options)
-
-    @property
-    def repository(self) -> Repository:
-        """The engine under this store."""
-        return self._shared.repository
-
-    def setup(self) -> Done:
-        """Do nothing: the store is ready as soon as it exists. May be awaited."""
-        return Done()
-
-    def close(self) -> None:
-        """Wait for calls under way and release the store, unless the repository was handed in."""
-        self._shared.close()
-
-    async def aclose(self) -> None:
-        """Do what `close` does, without blocking the event loop."""
-        await asyncio.to_thread(self.close)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
 
     # -- what LangGraph calls ---------------------------------------------------------------------------
 
@@ -166,8 +132,8 @@ class CkptStore(BaseStore):
             )
             for address, op in batch.puts.items()
         )
-        interval = (self.ttl_config or {}).get("sweep_interval_minutes")
-        if interval and time.monotonic() - self._swept >= 60 * interval:
+        interval = self._sweep_interval
+        if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
             self._swept = time.monotonic()
             self._shared.pool().submit(self._sweep_quietly)
 
@@ -208,7 +174,32 @@ class CkptStore(BaseStore):
             entries = [entry for entry, value in zip(entries, values, strict=True) if matches_filter(value, op.filter)]
         if not op.query or op.query not in queries:
             return [(entry, None) for entry in entries[op.offset : op.offset + op.limit]]
-        return _nearest(op, entries, self.memory.vectors(entries), queries[op.query])
+        return self._nearest(op, entries, queries[op.query])
+
+    def _nearest(self, op: SearchOp, entries: Sequence[Entry], query: Sequence[float]) -> list[_Scored]:
+        """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
+        having = [entry for entry in entries if entry.version.vectors]
+        limit = op.offset + op.limit if min(op.offset, op.limit) >= 0 else len(having)
+        scored, left = self.memory.nearest(having, query, limit)
+        if left:
+            scored += [
+                (left[place], score) for place, score in self._looked_at([having[at] for at in left], query, limit)
+            ]
+        scored.sort(key=lambda each: (-each[1], each[0]))
+        page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : op.offset + op.limit]]
+        rest = [entry for entry in entries if not entry.version.vectors]
+        return page + [(entry, None) for entry in rest[: max(op.limit - len(page), 0)]]
+
+    def _looked_at(self, entries: Sequence[Entry], query: Sequence[float], limit: int) -> list[tuple[int, float]]:
+        """Return the places and scores of items whose vectors the database did not know until now."""
+        vectors = [decode_vectors(packed) for packed in self.memory.vectors(entries)]
+        # Vectors of other dimensions can only be compared here, and would be sent for nothing.
+        fit = [place for place, each in enumerate(vectors) if {len(vector) for vector in each} == {4 * len(query)}]
+        scored, left = Ranked([], list(range(len(entries))))
+        if self.memory.keep_vectors([entries[place] for place in fit], [vectors[place] for place in fit]):
+            # Scores of the same make: what is equally near stays in order.
+            scored, left = self.memory.nearest(entries, query, limit)
+        return [*scored, *zip(left, best_similarities(query, [vectors[place] for place in left]), strict=True)]
 
     # -- lifetimes ------------------------------------------------------------------------------------
 
@@ -289,7 +280,7 @@ class _Batch:
         addresses: dict[_Address, None] = {}
         prefixes: dict[tuple[str, ...], None] = {}
         queries: dict[str, None] = {}
-        for at, op in enumerate(ops):
+        for at, op in enumerate(several(ops, "ops")):
             self.results.append(None)
             if isinstance(op, PutOp):
                 # As the last one, also in order.
@@ -299,10 +290,12 @@ class _Batch:
             if isinstance(op, GetOp):
                 addresses[tuple(op.namespace), op.key] = None
             elif isinstance(op, SearchOp):
-                check_filter(op.filter)
+                _check_search(op)
                 prefixes[tuple(op.namespace_prefix)] = None
                 queries |= {op.query: None} if op.query else {}
             elif isinstance(op, ListNamespacesOp):
+                _check_page(op)
+                check_count("max_depth", 0 if op.max_depth is None else op.max_depth, least=0)
                 prefixes[common_prefix(op.match_conditions or ())] = None
             else:
                 raise InvalidInputError(f"Unknown operation type: {type(op)}")
@@ -311,12 +304,19 @@ class _Batch:
 
 
 def _lifetime(op: PutOp) -> timedelta | None:
-    if op.ttl is None or op.value is None:
-        return None
-    try:
-        return timedelta(minutes=op.ttl)
-    except (ValueError, OverflowError) as error:
-        raise InvalidInputError(f"ttl={op.ttl} is no number of minutes: {error}") from error
+    return minutes(op.ttl, "ttl") if op.value is not None else None
+
+
+def _check_search(op: SearchOp) -> None:
+    check_mapping("a filter", {} if op.filter is None else op.filter)
+    check_filter(op.filter)
+    check_text("a query", "" if op.query is None else op.query)
+    _check_page(op)
+
+
+def _check_page(op: SearchOp | ListNamespacesOp) -> None:
+    check_count("limit", op.limit, least=0)
+    check_count("offset", op.offset, least=0)
 
 
 def _namespaces(op: ListNamespacesOp, entries: Iterable[Entry]) -> list[tuple[str, ...]]:
@@ -325,25 +325,6 @@ def _namespaces(op: ListNamespacesOp, entries: Iterable[Entry]) -> list[tuple[st
     if op.max_depth is not None:
         fitting = {each[: op.max_depth] for each in fitting}
     return sorted(fitting)[op.offset : op.offset + op.limit]
-
-
-def _nearest(op: SearchOp, entries: Sequence[Entry], vectors: Sequence[bytes], query: Sequence[float]) -> list[_Scored]:
-    """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
-    owners: list[Entry] = []
-    flat: list[bytes] = []
-    unscored: list[_Scored] = []
-    for entry, packed in zip(entries, vectors, strict=True):
-        found = decode_vectors(packed)
-        flat += found
-        owners += [entry] * len(found)
-        if not found:
-            unscored.append((entry, None))
-    best: dict[tuple[tuple[str, ...], str], _Scored] = {}
-    ranked = sorted(zip(similarities(query, flat), owners, strict=True), key=lambda pair: pair[0], reverse=True)
-    for score, entry in ranked:
-        best.setdefault((entry.namespace, entry.key), (entry, score))
-    page = list(best.values())[op.offset : op.offset + op.limit]
-    return page + unscored[: max(op.limit - len(page), 0)]
 
 
 def _item(item: MemoryItem) -> Item:

@@ -1,7 +1,8 @@
 """Finding by meaning: which texts of a value are embedded, how vectors are kept, and how near they are.
 
 A vector is kept as 32-bit floats beside the value it came from, so that a new process searches without
-embedding anything again. A search compares with every candidate: exact, and in proportion to their number.
+embedding anything again. A search compares with every candidate, here or in the database: exact, and in proportion
+to their number.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
+from itertools import islice
 from math import sqrt
 from operator import mul
 from typing import Any
@@ -83,11 +85,25 @@ def decode_vectors(data: bytes) -> list[bytes]:
     return [vector for _, vector in msgpack.unpackb(data)] if data else []
 
 
+def best_similarities(query: Sequence[float], lists: Sequence[Sequence[bytes]]) -> list[float]:
+    """Return, for each of several lists of vectors, the greatest of its `similarities`."""
+    near = iter(similarities(query, [vector for each in lists for vector in each]))
+    return [max(islice(near, len(each))) for each in lists]
+
+
 def similarities(query: Sequence[float], vectors: Sequence[bytes]) -> list[float]:
     """Return the cosine of the angle between a vector and each of others; 0 where one has no length.
 
-    Vectors of another number of dimensions than the query's are compared as far as both reach.
+    Vectors of another number of dimensions than the query's are compared as far as both reach. Equal vectors have
+    equal cosines, to the last bit.
     """
+    different = list(dict.fromkeys(vectors))
+    # Where a vector stands in a matrix shows in how its product is rounded.
+    cosines = dict(zip(different, _cosines(query, different), strict=True))
+    return [cosines[vector] for vector in vectors]
+
+
+def _cosines(query: Sequence[float], vectors: Sequence[bytes]) -> list[float]:
     numpy = _numpy()
     if numpy is not None and len({len(vector) for vector in vectors}) == 1 and len(vectors[0]) == 4 * len(query):
         matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")

@@ -3,12 +3,15 @@
 Reading is batched and verified: an object's hash is computed once, before its first use. Writing collects what
 a transaction needs into a `Draft`, finds out what is stored already, and lays the rest down as frames. Memory
 is bounded by the sizes given below.
+
+From a store behind a network whole frames are taken in at once: what lies beside an object mostly belongs to the
+same state, and would be asked for in the next round trip.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 from typing import Protocol
 
@@ -20,7 +23,7 @@ from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
 from ckpt.objects.open_packs import OpenPacks, apart
 from ckpt.objects.packs import PackReader, chain_to
-from ckpt.storage.base import Frame, Place, StoredFrame
+from ckpt.storage.base import Fetched, Frame, Place, StoredFrame
 
 _OBJECT_CACHE_SIZE = 32 << 20
 _FRAME_CACHE_SIZE = 16 << 20
@@ -42,6 +45,7 @@ class ObjectReading(Protocol):
     def remote(self) -> bool: ...
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]: ...
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched: ...
 
 
 class Draft:
@@ -65,6 +69,10 @@ class Draft:
             self.objects[oid] = StoredObject(kind, data)
         return oid
 
+    def size(self, ids: Iterable[ObjectId]) -> int:
+        """Return how many bytes some of the objects have together."""
+        return sum(len(self.objects[oid].data) for oid in ids)
+
 
 class ObjectStore:
     """Objects of one store. Safe for many threads; one pack is appended to by one thread at a time."""
@@ -76,6 +84,7 @@ class ObjectStore:
         self._readers: OrderedDict[int, PackReader] = OrderedDict()
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
+        self._ahead: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._packs = OpenPacks()
         renewed_in_child(self)
 
@@ -87,16 +96,16 @@ class ObjectStore:
     # -- reading ------------------------------------------------------------------------------------
 
     def load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
-        """Return the bytes of every id asked for, each verified; at most two round trips.
+        """Return the bytes of every id asked for, each verified; at most two round trips, one over a network.
 
         Raises ObjectMissingError naming what is not stored and DamagedObjectError when bytes are not what
         their id says.
         """
         found, wanted = self._objects.get_many(ids)
         if wanted:
-            fetched = self.fetch(wanted)
+            fetched = self._fetch_ahead(wanted) if self._storage.remote else self.fetch(wanted)
             self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items())
-            found.update((oid, obj.data) for oid, obj in fetched.items())
+            found.update((oid, fetched[oid].data) for oid in wanted)
         return found
 
     def fetch(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
@@ -123,6 +132,29 @@ class ObjectStore:
                 hints=["see what is affected with: ckpt fsck"],
             )
         known.put_many((oid, True, 1) for oid in found)
+        return found
+
+    def _fetch_ahead(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
+        """Return objects with all that lies in the frames opened for them, verified, in one round trip."""
+        known, ahead = self._known, self._ahead
+        with self._read_lock:
+            ends = set(self._readers)
+        places, stored = self._storage.fetch([index_key(oid) for oid in ids], ends)
+        absent = [oid for oid in ids if index_key(oid) not in places]
+        if absent:
+            raise _missing(absent)
+        wanted = {place.frame for place in places.values()}
+        try:
+            opened = self._opened(stored, ends - wanted)
+        except DamagedObjectError:
+            opened = {}
+        found = {object_id(*obj): obj for frame in opened.values() for obj in frame.objects()}
+        # What is not where it should be is looked for once more, and named if it is damaged.
+        damaged = [oid for oid in ids if oid not in found]
+        found |= self.fetch(damaged) if damaged else {}
+        known.put_many((oid, True, 1) for oid in ids)
+        # That the index names those beside is likely and not certain: a collector may have let them go.
+        ahead.put_many((oid, True, 1) for oid in found)
         return found
 
     @staticmethod
@@ -161,46 +193,48 @@ class ObjectStore:
         if not wanted:
             return found
         with self._read_lock:
-            for number in wanted:
-                # A frame that left the cache while its pack's reader stands behind it must be read from the start.
-                self._readers.pop(number, None)
-            known = set(self._readers)
-            stored = self._storage.load(wanted, known)
-            again: list[int] = []
+            # A frame that left the cache while its pack's reader stands behind it must be read from the start.
+            ends = set(self._readers).difference(wanted)
+        return found | self._opened(self._storage.load(wanted, ends), ends)
+
+    def _opened(self, stored: Mapping[int, StoredFrame], ends: Collection[int]) -> dict[int, RawFrame]:
+        """Unfold frames as loaded, with all before them in their packs but for those that lie before one of `ends`."""
+        opened: dict[int, RawFrame] = {}
+        again: list[int] = []
+        with self._read_lock:
             for last in stored.keys() - {frame.previous for frame in stored.values()}:
-                chain = chain_to(last, stored, known)
+                chain = chain_to(last, stored, ends)
                 before = stored[chain[0]].previous
                 if before and before not in self._readers:
-                    again.append(last)  # its pack's reader went on along another branch just now
+                    again.append(last)  # its pack's reader went on meanwhile, here or along another branch
                 else:
-                    self._continue(before, chain, stored, found)
-            if again:
-                stored = self._storage.load(again)
+                    opened |= self._continue(before, chain, stored)
+        if again:
+            stored = self._storage.load(again)
+            with self._read_lock:
                 for last in again:
-                    self._continue(0, chain_to(last, stored), stored, found)
-        return found
+                    opened |= self._continue(0, chain_to(last, stored), stored)
+        return opened
 
-    def _continue(
-        self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], found: dict[int, RawFrame]
-    ) -> None:
-        """Read the frames of a chain, which follow `before` (0: begin a pack), into `found` and the cache."""
+    def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
+        """Read the frames of a chain, which follow `before` (0: begin a pack), and keep them in the cache."""
         reader = self._readers.pop(before, None) or PackReader()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
         self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
-        found.update(opened)
         self._readers[chain[-1]] = reader
         while len(self._readers) > _READERS_MAX:
             self._readers.popitem(last=False)
+        return opened
 
     # -- writing ------------------------------------------------------------------------------------
 
     def lay_down(self, line: object, draft: Draft, new: Collection[ObjectId] = ()) -> list[Frame]:
         """Return what of a draft is not stored yet as frames behind the pack of `line`.
 
-        Objects in `new` are taken to be new without asking. Asks the store in at most one round trip, or not at
-        all when that is a trip over a network: then what might be there already goes into a frame of its own,
-        which the store leaves out if so. The frames are good for one publish: call `stored` when it succeeded
-        and `abandon` when it did not.
+        Objects in `new` are taken to be new without asking. Asks the store in at most one round trip. When that is
+        a trip over a network, it asks only for what it has seen beside something that was read; whatever else might
+        be there already goes into a frame of its own, which the store leaves out if so. The frames are good for one
+        publish: call `stored` when it succeeded and `abandon` when it did not.
         """
         _, unknown = self._known.get_many(draft.objects)
         asked = [oid for oid in unknown if oid not in new]
@@ -208,13 +242,17 @@ class ObjectStore:
         frames: list[Frame] = []
         if asked and not self._storage.remote:
             aside = self._present(asked)
-        elif sum(len(draft.objects[oid].data) for oid in asked) >= _APART_MIN:
-            aside = set(asked)
-            frames = apart([(oid, draft.objects[oid]) for oid in asked])
+        elif draft.size(asked) >= _APART_MIN:
+            seen, _ = self._ahead.get_many(asked)
+            if draft.size(seen) >= _APART_MIN:
+                aside = self._present(seen)
+            sent = [(oid, draft.objects[oid]) for oid in asked if oid not in aside]
+            aside.update(asked)
+            frames = apart(sent)
         rest = [oid for oid in unknown if oid not in aside]
         content = [(oid, draft.objects[oid]) for oid in rest if oid not in draft.tops]
         tops = [(oid, draft.objects[oid]) for oid in rest if oid in draft.tops]
-        if self._storage.remote and content and sum(len(obj.data) for _, obj in content) < _TOGETHER_MAX:
+        if self._storage.remote and content and draft.size(oid for oid, _ in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
         return frames + self._packs.append(line, content, tops)
 
@@ -240,7 +278,7 @@ class ObjectStore:
     def forget(self) -> None:
         """Drop all that is believed about the store: something was removed from it."""
         self._packs.clear()
-        self._known = Cache(_KNOWN_MAX)
+        self._known, self._ahead = Cache(_KNOWN_MAX), Cache(_KNOWN_MAX)
         self._forget_frames()
 
     def _forget_frames(self) -> None:

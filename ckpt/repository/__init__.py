@@ -9,7 +9,8 @@ from ckpt.repository.memory import Memory, MemoryChange, MemoryItem, MemoryVersi
 from ckpt.repository.opening import open_repository
 from ckpt.repository.operations import Operation
 from ckpt.repository.prune import PruneReport
-from ckpt.repository.repository import Diff, Repository
+from ckpt.repository.reader import Diff
+from ckpt.repository.repository import Repository
 from ckpt.repository.scopes import GraphInfo
 from ckpt.repository.stats import ChannelStats, Stats
 from ckpt.repository.thread import Thread

@@ -156,7 +156,6 @@ class Acts:
             )
         thread, _ = self._parts.admin.require(target.thread)
         tag = Tag(name, thread.number, target.namespace, target.checkpoint_id, bytes.fromhex(target.id))
-        key = keys.tag_key(name)
 
         def act() -> tuple[Batch, None]:
             old, raw = self._parts.tags.get(name)
@@ -168,20 +167,21 @@ class Acts:
             if old == tag:
                 return Batch(), None
             entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
-            return Batch({key: raw, **entry.expected}, {key: tag.encode(), **entry.records}), None
+            change = self._parts.tags.changed(name, raw, tag.encode())
+            return Batch({**change.expected, **entry.expected}, {**change.records, **entry.records}), None
 
         self._parts.admin.atomically((), act)
 
     def untag(self, name: str) -> None:
         """Remove a tag, or raise NotFoundError."""
-        key = keys.tag_key(name)
 
         def act() -> tuple[Batch, None]:
             tag, raw = self._parts.tags.get(name)
             if tag is None:
                 raise NotFoundError(f"there is no tag {name!r}", hints=["ckpt tag lists all"])
             entry = self._parts.operations.entry("untag", f"untag {name}", [name, raw, None])
-            return Batch({key: raw, **entry.expected}, {key: None, **entry.records}), None
+            change = self._parts.tags.changed(name, raw, None)
+            return Batch({**change.expected, **entry.expected}, {**change.records, **entry.records}), None
 
         self._parts.admin.atomically((), act)
 
@@ -238,10 +238,13 @@ class Acts:
         done: list[Operation] = []
 
         def act() -> tuple[Batch, None]:
-            if not target.facts:
+            now = self._parts.operations.get(target.number)
+            if now.undone:
+                _refuse(target, "it is undone already")
+            if not now.facts:
                 _refuse(target, "the collector has removed what it needs")
             undone, text = change()
-            entry, operation = self._parts.operations.undone(target, text)
+            entry, operation = self._parts.operations.undone(now, text)
             done[:] = [operation]
             return Batch({**undone.expected, **entry.expected}, {**undone.records, **entry.records}), None
 
@@ -285,10 +288,8 @@ class Acts:
         unchanged = thread.root.head == made and thread.resets and thread.resets[-1].at == thread.sequence
         if record is None or not unchanged or thread.forks != forks:
             _refuse(target, f"thread {name!r} has changed since")
-        root = thread.root._replace(
-            head=str(head) if head is not None else None,
-            census=thread.root.census.toggled(key, -1),
-            moved=thread.sequence,
+        root = thread.counted(thread.root, key, -1)._replace(
+            head=str(head) if head is not None else None, moved=thread.sequence
         )
         before = thread._replace(root=root, resets=thread.resets[:-1], sequence=thread.sequence + 1)
         change = Change(
@@ -303,12 +304,12 @@ class Acts:
 
     def _undo_tag(self, target: Operation) -> tuple[Change, str]:
         name, before, after = target.facts
-        key = keys.tag_key(str(name))
         raw = self._parts.tags.get(str(name))[1]
         if raw != after:
             _refuse(target, f"tag {name!r} has changed since")
         state = "gone" if before is None else "back"
-        return Change({key: raw}, {key: before}), f"Undid op {target.id}: tag {name} is {state}"  # type: ignore[dict-item]
+        change = self._parts.tags.changed(str(name), raw, before)  # type: ignore[arg-type]
+        return change, f"Undid op {target.id}: tag {name} is {state}"
 
     def _still_there(self, target: Operation, number: object) -> tuple[ThreadRecord, bytes]:
         """Return the thread that an operation needs. What has expired does not come back."""

@@ -17,12 +17,13 @@ from ckpt.history.records import (
     decode_census,
     encode_census,
 )
-from ckpt.history.seal import census, missing, seal, unseal
+from ckpt.history.seal import census, missing, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
 GHOSTS_MAX = 4096
 _PAGE = 1000
+_VACANT_MAX = 256
 _GHOST_SIZE = 8
 
 
@@ -46,6 +47,9 @@ class Directory:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._tried_first = False
+        self._vacant: dict[str, Place] = {}
+        """What was seen of names that were asked for and are not in use: mostly a run begins on one next."""
 
     def name_record(self, name: str, reading: Reading | None = None) -> tuple[NameRecord | None, bytes | None]:
         """Return the record of a thread name and its bytes; (None, None) when it was never used.
@@ -57,8 +61,15 @@ class Directory:
         raw = reading.read([key])[0]
         if raw is None:
             place = self.place(name, reading)
+            if len(self._vacant) >= _VACANT_MAX:
+                self._vacant.clear()
+            self._vacant[name] = place
             return place.name, place.raw[key]
         return NameRecord.decode(key, raw), raw
+
+    def vacant(self, name: str) -> Place | None:
+        """Return what `place` did when a name was looked for that was not in use; once, as others may have it since."""
+        return self._vacant.pop(name, None)
 
     def place(self, name: str, reading: Reading | None = None) -> Place:
         """Return all that creating a thread of this name depends on, in one round trip.
@@ -82,10 +93,27 @@ class Directory:
         """Return the thread that has this name now, and its record's bytes; None when there is none, or it expired."""
         reading = reading or self._core.storage
         record, _ = self.name_record(name, reading)
-        if record is None or record.thread is None:
+        if record is None:
+            return None
+        if record.thread is None:
+            self._prove_deleted(record, reading)
             return None
         found = self.by_number(record.thread, reading)
+        if found[0].deleted:
+            self._prove_deleted(record, reading)
+            return None
         return found if not found[0].lapsed(clock.now_ms()) else None
+
+    def _prove_deleted(self, record: NameRecord, reading: Reading) -> None:
+        """Raise DamagedRecordError when a name and its threads disagree, as of one moment, about which one has it."""
+        key = keys.name_key(record.name)
+        numbers = record.former if record.thread is None else (record.thread,)
+        now, *threads = reading.read([key, *map(keys.thread_key, numbers)])
+        if now != record.encode():
+            return
+        for number, raw in zip(numbers, threads, strict=True):
+            if raw is not None and ThreadRecord.decode(number, raw).deleted != (record.thread is None):
+                raise outdated(f"the name {record.name!r} or of its thread")
 
     def by_number(self, number: int, reading: Reading | None = None) -> tuple[ThreadRecord, bytes]:
         """Return a thread that must exist, deleted ones with forks included."""
@@ -98,31 +126,35 @@ class Directory:
         """Yield the record of every name, deleted ones included, in no useful order."""
         self._core.storage.check()
         _, (rows, buckets) = self._core.storage.view([], [keys.ALL_NAMES, keys.ALL_BUCKETS])
-        found: dict[int, list[bytes]] = {}
+        found: dict[bytes, list[bytes]] = {}
         for key, _ in rows:
-            found.setdefault(key[1], []).append(key)
+            found.setdefault(key[1:2], []).append(key)
         counted = dict(buckets)
         for bucket in range(keys.BUCKETS):
             key = keys.directory_key(bucket)
-            if census(found.get(bucket, ())) != decode_census(key, counted.get(key)):
+            if census(found.get(bytes((bucket,)), ())) != decode_census(key, counted.get(key)):
                 raise missing("a thread in the directory")
         for key, record in rows:
             yield NameRecord.decode(key, record)
 
     def threads(self) -> Iterator[ThreadRecord]:
         """Yield every thread that has a name and has not expired."""
-        named = [(record.name, record.thread) for record in self.names() if record.thread is not None]
+        named = [
+            (record.name, number, record.thread is None)
+            for record in self.names()
+            for number in (record.former if record.thread is None else (record.thread,))
+        ]
         now = clock.now_ms()
         for start in range(0, len(named), _PAGE):
             page = named[start : start + _PAGE]
-            raws = self._core.storage.read([keys.thread_key(number) for _, number in page])
-            for (name, number), raw in zip(page, raws, strict=True):
-                if raw is None:
-                    self.find(name)  # raises, unless it was collected between the two looks and its name with it
-                    continue
-                thread = ThreadRecord.decode(number, raw)
-                if not thread.deleted and not thread.lapsed(now):
-                    yield thread
+            raws = self._core.storage.read([keys.thread_key(number) for _, number, _ in page])
+            for (name, number, free), raw in zip(page, raws, strict=True):
+                thread = ThreadRecord.decode(number, raw) if raw is not None else None
+                if thread is not None and thread.deleted == free:
+                    if not free and not thread.lapsed(now):
+                        yield thread
+                elif thread is not None or not free:
+                    self.find(name)  # raises, unless it was deleted, restored or collected between the two looks
 
     def create(
         self,
@@ -151,6 +183,8 @@ class Directory:
             former = (*former, old.number)
         name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
         counter = raw[keys.COUNTERS]
+        if counter is None:
+            expected |= self._as_first(raw[bucket_key])
         number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
         lifetime = self._core.lifetimes.renewed(lifetime, clock.now_ms())
         thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime)
@@ -162,6 +196,21 @@ class Directory:
             counted = decode_census(bucket_key, raw[bucket_key]).toggled(name_key, 1)
             records[bucket_key] = encode_census(bucket_key, counted)
         return thread, Change(expected, records)
+
+    def _as_first(self, directory: bytes | None) -> dict[bytes, bytes | None]:
+        """Return what must be if there never was a thread: a lost counter must not give numbers out again.
+
+        Raises DamagedRecordError when there is the directory of a bucket, or when one was in the way the last time.
+        """
+        buckets = [keys.directory_key(bucket) for bucket in range(keys.BUCKETS)]
+        counter: bytes | None = None
+        directories = [directory]
+        if self._tried_first:
+            counter, *directories = self._core.storage.read([keys.COUNTERS, *buckets])
+        if counter is None and any(directories):
+            raise missing("the thread counter")
+        self._tried_first = True
+        return dict.fromkeys(buckets)
 
     def release(self, thread: ThreadRecord) -> Change:
         """Return the change that frees a thread's name and marks the thread as deleted."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 from ckpt.errors import IntegrityError, InvalidInputError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
+from ckpt.repository.arguments import check_count, check_place, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.lifetimes import Lifetimes
 from ckpt.repository.listing import Listing
 from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
+from ckpt.repository.replays import is_ahead
 from ckpt.repository.retention import Retention
 from ckpt.repository.scopes import GRAPH, within
 from ckpt.repository.tags import Tags
@@ -29,6 +31,7 @@ from ckpt.storage.base import Storage
 from ckpt.values.serializer import Serializer
 
 _PAGE_MAX = 64
+_T = TypeVar("_T")
 
 
 class StoredCheckpoint(NamedTuple):
@@ -64,8 +67,7 @@ class Engine:
         retention: object = None,
         types: Iterable[type] = (),
     ) -> None:
-        if max_checkpoint_size <= 0:
-            raise InvalidInputError("max_checkpoint_size must be a number of bytes above 0")
+        check_count("max_checkpoint_size", max_checkpoint_size, least=1)
         self.graph = graph
         self.storage = storage = within(storage, GRAPH, graph)
         self._core = Core(storage, max_checkpoint_size=max_checkpoint_size, lifetimes=Lifetimes.of(ttl))
@@ -75,7 +77,7 @@ class Engine:
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
-        self._serializer = Serializer(types)
+        self._serializer = Serializer(_classes(types))
         self._upkeep = Upkeep(
             self._core, self._directory, self._admin, self._pruner, self._tags, Retention.of(retention)
         )
@@ -85,12 +87,15 @@ class Engine:
 
         Raises InvalidInputError, with nothing written, for a name, an id or a type tag that is no str.
         """
+        if not isinstance(new, NewCheckpoint):
+            raise InvalidInputError(f"a {type(new).__name__} is no NewCheckpoint")
         keys.check_text("the name of a thread", new.thread)
         keys.check_text("the namespace of a checkpoint", new.namespace)
         keys.check_text("the id of a checkpoint", new.checkpoint_id, "" if new.parent_id is None else new.parent_id)
         keys.check_text("the timestamp of a checkpoint", "" if new.timestamp is None else new.timestamp)
         keys.check_text("the name of a channel", *new.channels)
-        keys.check_text("the type tag of a value", new.header.type, new.metadata.type)
+        for small in (new.header, new.metadata):
+            _check_typed(small)
         stored = self._writer.put(new)
         self._upkeep.written(stored.thread, stored.line)
         return stored
@@ -115,20 +120,21 @@ class Engine:
         keys.check_text("the path of a task", task_path)
         for _, channel, typed in writes:
             keys.check_text("the name of a channel", channel)
-            keys.check_text("the type tag of a value", typed.type)
+            _check_typed(typed)
         self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
 
     def timeline(self, thread: str) -> Timeline | None:
         """Return the view of a thread as it is now, or None when there is no such thread."""
+        keys.check_text("the name of a thread", thread)
         known = self._directory.find(thread)
         if known is None:
             return None
-        found, current = self._upkeep.read(*known)
-        self._recent.saw(thread, Seen(found, current))
-        return Timeline(self._core, found)
+        return Timeline(self._core, self._upkeep.read(*known)[0])
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
         """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
+        check_place(thread, namespace)
+        keys.check_text("the id of a checkpoint", "" if checkpoint_id is None else checkpoint_id)
 
         def attempt() -> StoredCheckpoint | None:
             found = self._shortcut(thread, checkpoint_id) if not namespace else None
@@ -139,6 +145,8 @@ class Engine:
             if timeline is None or (wanted is None and (wanted := timeline.head(namespace)) is None):
                 return None
             row = timeline.find(namespace, wanted)
+            # Only now: what was found has proved that the thread's record is no old one.
+            self._recent.saw(thread, Seen(timeline.thread, timeline.thread.encode()))
             if row is None or row.put is None or row.hidden:
                 return None
             if row.record is not None:
@@ -166,7 +174,7 @@ class Engine:
         thread = last.thread
         if current != last.raw:
             thread = ThreadRecord.decode(number, current)
-            if thread.deleted:
+            if thread.deleted or thread.sequence < last.thread.sequence:
                 return None
             if checkpoint_id is None and thread.root.head != wanted:
                 self._recent.saw(name, Seen(thread, current))
@@ -175,11 +183,11 @@ class Engine:
             if thread.lapsed(clock.now_ms()):
                 return None
             thread, current = self._upkeep.read(thread, current)
+        events = self._recent.decoded(key, raw)
+        if any(isinstance(event, Spill | Hidden) for event in events) or is_ahead(thread, events):
+            return None
         if current != last.raw:
             self._recent.saw(name, Seen(thread, current))
-        events = self._recent.decoded(key, raw)
-        if any(isinstance(event, Spill | Hidden) for event in events):
-            return None
         row = Found("", wanted, events)
         return self._stored(name, row, row.put, pending_writes(events)) if row.put is not None else None
 
@@ -196,6 +204,8 @@ class Engine:
         Commits are loaded in pages that grow with what is asked for. The iterator holds no lock and no transaction
         and may be left half-read. What is removed while it runs is skipped, as far as it was not read ahead.
         """
+        check_place(thread, "" if namespace is None else namespace)
+        keys.check_text("the id of a checkpoint", "" if before is None else before)
         listing = Listing(self._core, lambda: self.timeline(thread), namespace, before)
         size = 1
         while page := listing.page(size):
@@ -203,6 +213,10 @@ class Engine:
                 writes = pending_writes(found.events)
                 yield StoredCheckpoint(thread, found.namespace, found.checkpoint_id, oid, commit, writes)
             size = min(4 * size, _PAGE_MAX)
+
+    def consistently(self, read: Callable[[], _T]) -> _T:
+        """Run a read of several calls, and run it again when it stumbles over what was removed meanwhile."""
+        return self._core.consistently(read)
 
     def load(self, values: Sequence[StoredValue]) -> list[bytes]:
         """Return the bytes of values, in order, with a bounded number of round trips for all together."""
@@ -237,10 +251,12 @@ class Engine:
 
     def copy_thread(self, source: str, target: str) -> None:
         """Make `target` a full copy of `source`, pending writes included, in constant time and space."""
+        keys.check_text("the name of a thread", source, target)
         self._admin.fork(source, target, None)
 
     def delete_thread(self, name: str) -> bool:
         """Delete a thread for good; False when there is none. Threads forked from it keep what they share."""
+        keys.check_text("the name of a thread", name)
         return self._admin.delete(name)
 
     def prune_thread(self, name: str, keep: Keep) -> PruneReport:
@@ -258,3 +274,17 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _classes(given: Iterable[type]) -> list[type]:
+    classes = several(given, "types")
+    for each in classes:
+        if not isinstance(each, type):
+            raise InvalidInputError(f"types holds {each!r}, which is no class", hints=["give the classes themselves"])
+    return classes
+
+
+def _check_typed(value: Typed | StoredValue) -> None:
+    keys.check_text("the type tag of a value", value.type)
+    if isinstance(value, Typed) and not isinstance(value.data, bytes):
+        raise InvalidInputError(f"a serialized value is a {type(value.data).__name__}, not bytes")

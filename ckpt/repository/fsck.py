@@ -25,6 +25,8 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.mark import Pack, Packs, Row, rows
 from ckpt.repository.memory_reader import MemoryReader
+from ckpt.repository.operations import OperationLog
+from ckpt.repository.replays import is_ahead
 from ckpt.repository.scopes import GRAPH, MEMORY, Scope, at, prefixes, registered, root_of
 from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
@@ -248,14 +250,19 @@ class _Records:
                 except IntegrityError as error:
                     self._problem("name", found.hex(), str(error))
         try:
-            list(Tags(self._core).all())
+            Tags(self._core).all()
         except IntegrityError as error:
             self._problem("tag", "", str(error))
+        try:
+            list(OperationLog(self._core, "").newest_first())
+        except IntegrityError as error:
+            self._problem("operation", "", str(error))
 
     def _thread(self, name: NameRecord) -> None:
-        if name.thread is None:
-            return
         try:
+            self._directory.find(name.name)  # raises when a name and its threads disagree
+            if name.thread is None:
+                return
             if self._memory:
                 MemoryReader(self._core, self._directory).read(name.name, [], [()])
                 return
@@ -271,12 +278,15 @@ class _Records:
             self._problem("thread", name.name, str(error), name.name)
 
     def _checkpoints(self) -> int:
+        threads: dict[int, ThreadRecord] = {}
         names: dict[int, str] = {}
         count = 0
         for row in rows(self._core.storage):
             try:
                 if not row.part:
-                    names[row.thread] = ThreadRecord.decode(row.thread, row.value).name
+                    threads[row.thread] = ThreadRecord.decode(row.thread, row.value)
+                    names[row.thread] = threads[row.thread].name
+                    self._named(threads[row.thread])
                 if row.part == "i":
                     self._item(ItemRecord.decode(row.key, row.value), names.get(row.thread, ""))
                 if row.part != "c":
@@ -287,11 +297,24 @@ class _Records:
                 self._problem(kind, row.key.hex(), str(error), self._owner(row, names))
                 continue
             count += any(isinstance(event, Put) for event in events)
+            if row.thread in threads and is_ahead(threads[row.thread], events):
+                # Read again: it may have been written to since.
+                threads[row.thread], _ = self._directory.by_number(row.thread)
+                if is_ahead(threads[row.thread], events):
+                    self._problem("thread", names[row.thread], "its record is older than its checkpoints")
             missing: frozenset[bytes] = frozenset()
             for oid in self._roots(events):
                 missing |= self._objects.below(oid)
             self._objects.note(self._label + self._owner(row, names), missing)
         return count
+
+    def _named(self, thread: ThreadRecord) -> None:
+        key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)
+        raw, named = self._core.storage.read([key, name_key])
+        if raw != thread.encode() or thread.deleted:
+            return
+        if named is None or NameRecord.decode(name_key, named).thread != thread.number:
+            self._problem("name", thread.name, "its record does not name the thread that has it", thread.name)
 
     def _item(self, record: ItemRecord, memory: str) -> None:
         missing: frozenset[bytes] = frozenset()
@@ -315,7 +338,12 @@ class _Records:
     @staticmethod
     def _owner(row: Row, names: dict[int, str]) -> str:
         number = row.thread
-        id_ = keys.checkpoint_id_of(row.key, number) if row.part == "c" else ""
+        id_ = ""
+        if row.part == "c":
+            try:
+                id_ = keys.checkpoint_id_of(row.key, number)
+            except (IndexError, UnicodeDecodeError):  # a damaged key
+                id_ = row.key.hex()
         return f"{names.get(number, f'thread number {number}')} {id_}".rstrip()
 
 

@@ -9,54 +9,44 @@ refused and looks again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from itertools import islice, takewhile
+from itertools import islice
 
-from ckpt.errors import IntegrityError, InvalidInputError
-from ckpt.history import clock, keys
-from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
-from ckpt.history.items import ItemRecord
-from ckpt.history.records import ThreadRecord, decode_line, encode_line
-from ckpt.history.seal import Census
+from ckpt.errors import InvalidInputError
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.objects.packs import pack_frame, unpack
 from ckpt.repository.core import Core
-from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, ghost_hashes
-from ckpt.repository.mark import Marker, Pack, Packs, collected, rows, thread_records
-from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Pruner
+from ckpt.repository.mark import Marker, Pack, Packs
+from ckpt.repository.memory_vectors import forget_unused
+from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
-from ckpt.repository.tags import Tag, Tags
-from ckpt.repository.threads import ThreadAdmin, silent
-from ckpt.repository.timeline import Timeline
-from ckpt.repository.versions import until
 from ckpt.storage.base import Batch, Exclusive, Frame, Place
+from ckpt.storage.turns import Turns
 
 PACKED_SIZE = 512 << 10
 """Raw bytes of a pack that the collector lays down, in one frame."""
 
-_ON_NUMBERS = frozenset({"fork", "delete", "prune", "expire"})
-"""Operations whose first fact is the number of the thread that undoing them takes."""
-
 _STEP_SIZE = 4 << 20
-_ROWS = 500
 _INDEX_PAGE = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class GcReport:
-    """What a collection did. Sizes are bytes of the whole store before and after."""
+    """What a collection did. Sizes are bytes of the whole store before and after.
+
+    `data` is what is stored, `bytes` what the store occupies. A database may keep the room that is free in it.
+    """
 
     threads_removed: int
     objects_removed: int
     packs_rewritten: int
     bytes_before: int
     bytes_after: int
+    data_before: int
+    data_after: int
 
 
 class Collector:
@@ -65,6 +55,7 @@ class Collector:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._store = root_of(core.storage)
+        self._turns = Turns()
 
     def collect(self, *, grace: timedelta, dry_run: bool = False) -> GcReport:
         """Remove what was let go longer ago than `grace`, then rewrite loose and half-dead packs.
@@ -74,12 +65,12 @@ class Collector:
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")
-        before = self._store.usage().disk
+        before = self._store.usage()
         self._store.check()
         until = time.time() - grace.total_seconds()
         threads = 0
         for prefix in list(prefixes(self._store)):
-            threads += _Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
+            threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
         marker = Marker(self._core)
         marker.mark_all()
         packs = self._settled_packs(dry_run)
@@ -89,9 +80,11 @@ class Collector:
             removed += dead
             rewritten += count
         if not dry_run:
+            forget_unused(self._core)
             self._store.compact()
-        after = self._store.usage().disk
-        return GcReport(threads, removed, rewritten, before, after)
+        after = self._store.usage()
+        sizes = before.disk, after.disk, before.frames + before.records, after.frames + after.records
+        return GcReport(threads, removed, rewritten, *sizes)
 
     def _settled_packs(self, dry_run: bool) -> Packs:
         """Return packs that nobody can append to or branch off from any more."""
@@ -138,7 +131,7 @@ class Collector:
         if dry_run:
             return len(dead), len(step)
         frames = list(_packed(kept))
-        with self._store.exclusive() as session:
+        with self._turns.step(), self._store.exclusive() as session:
             marker.catch_up(session)
             if not dead.isdisjoint(marker.live) or not _still(session, here):
                 return 0, 0
@@ -146,270 +139,6 @@ class Collector:
             session.forget(dead)
             session.drop(packs.release(step))
         return len(dead), len(step)
-
-
-class _Remover:
-    """Removes from one graph the records of what was let go."""
-
-    def __init__(self, core: Core) -> None:
-        self._core = core
-        self._directory = Directory(core)
-        self._admin = ThreadAdmin(core, self._directory)
-        self._pruner = Pruner(core, self._directory, self._admin)
-        self._operations = OperationLog(core, "")
-        self._tags = Tags(core)
-        # The threads that an operation numbered up to the end of the log can restore, wholly or in part.
-        self._kept: set[int] = set()
-        self._log_end = 0
-
-    def remove(self, until: float, dry_run: bool) -> int:
-        """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be.
-
-        What has expired goes at once, even if it was deleted lately: nobody can bring it back.
-        """
-        now = clock.now_ms()
-        # Before the log: of what is listed here, the log then tells who can restore it.
-        gone = [thread for thread in self._threads() if thread.deleted or thread.lapsed(now)]
-        over = {thread.number for thread in gone if thread.lapsed(now)}
-        self._read_log(until, over, dry_run)
-        doomed = [thread for thread in gone if thread.number not in self._kept]
-        if not dry_run:
-            for thread in doomed:
-                if not thread.deleted:
-                    self._admin.release_expired(thread.name)
-            self._remove_threads(doomed)
-            self._remove_hidden()
-        return len(doomed)
-
-    def _threads(self) -> Iterator[ThreadRecord]:
-        for number, raw in thread_records(self._core.storage):
-            yield ThreadRecord.decode(number, raw)
-
-    def _settle(self, key: bytes) -> tuple[Batch, None]:
-        return self._operations.settled(key), None
-
-    def _read_log(self, until: float, over: Collection[int], dry_run: bool) -> None:
-        """Forget what undoing operations takes if they are older than `until`, or on threads that are over.
-
-        Learns which threads one of the others can restore, wholly or in part.
-        """
-        old: list[bytes] = []
-        for operation in self._operations.newest_first():
-            self._log_end = max(self._log_end, operation.number)
-            number = operation.facts[0] if operation.facts else None
-            if operation.time <= until or (operation.kind in _ON_NUMBERS and number in over):
-                old += [keys.operation_key(operation.number)] if operation.facts else []
-            else:
-                self._keep(operation)
-        if not dry_run:
-            for key in old:
-                self._admin.atomically((), partial(self._settle, key))
-
-    def _keep(self, operation: Operation) -> None:
-        if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
-            self._kept.add(int(str(operation.facts[0])))
-
-    def _restorable(self, number: int) -> bool:
-        """Whether an operation can restore a thread or rows of it, as the log is now.
-
-        To be asked after the thread's record was read, by a change that compares it.
-        """
-        end = self._log_end
-        for operation in takewhile(lambda each: each.number > end, self._operations.newest_first()):
-            self._log_end = max(self._log_end, operation.number)
-            self._keep(operation)
-        return number in self._kept
-
-    def _remove_threads(self, doomed: list[ThreadRecord]) -> None:
-        """Remove deleted threads without forks; of those with forks, keep what a fork still sees."""
-        waiting = {thread.number: thread for thread in doomed}
-        progress = True
-        while waiting and progress:
-            progress = False
-            for number, thread in list(waiting.items()):
-                if self._unless_collected(thread, partial(self._remove_thread, thread)):
-                    del waiting[number]
-                    progress = True
-        moments: dict[int, int] = {}
-        for thread in self._threads():
-            if thread.base is not None:
-                moments[thread.base.thread] = max(moments.get(thread.base.thread, 0), thread.base.moment)
-        for number, thread in waiting.items():
-            if number in moments:
-                self._unless_collected(thread, partial(self._trim, number, moments[number]))
-
-    def _unless_collected(self, thread: ThreadRecord, act: Callable[[], bool]) -> bool:
-        """Run an act on a doomed thread; return True too when it stumbles because another collector removed it."""
-        try:
-            return act()
-        except IntegrityError:
-            if not collected(self._core.storage, thread.name, thread.number):
-                raise
-            return True
-
-    def _remove_thread(self, listed: ThreadRecord) -> bool:
-        """Remove a deleted thread; False while it has forks, True also when it is to stay after all."""
-        thread = self._directory.by_number(listed.number)[0]
-        if thread.forks:
-            return False
-        ghosts = self._ghosts(thread)
-        if not self._admin.atomically((thread.name,), partial(self._condemned, thread, ghosts)):
-            return True
-        for tag in self._going_with(thread, Timeline(self._core, thread)):
-            self._admin.atomically((), partial(self._untagged, tag))
-        below = (row.key for row in rows(self._core.storage, keys.thread_range(thread.number)) if row.part)
-        while page := list(islice(below, _ROWS)):
-            self._core.storage.publish(Batch(records=dict.fromkeys(page)))
-        self._admin.atomically((thread.name,), partial(self._without_record, thread))
-        return True
-
-    def _ghosts(self, thread: ThreadRecord) -> list[bytes]:
-        """Return the hashes of the checkpoint ids that a thread sees, its own last, where most are remembered.
-
-        Nothing is proved: a collector that was stopped may have removed some rows already.
-        """
-        storage, timeline = self._core.storage, Timeline(self._core, thread)
-        names = {""}
-        for segment in timeline.segments:
-            for key, raw in storage.scan(*keys.lines_range(segment.thread.number)):
-                names.add(decode_line(key, raw).namespace)
-        seen = (row for name in sorted(names) for row in timeline.newest_first(name, hidden=True, prove=False))
-        hashes = [ghost_hash(row.checkpoint_id) for row in islice(seen, GHOSTS_MAX)]
-        for row in rows(storage, keys.thread_range(thread.number)):
-            if row.part == "c":
-                hashes.append(ghost_hash(keys.checkpoint_id_of(row.key, thread.number)))
-        return hashes
-
-    def _condemned(self, thread: ThreadRecord, ghosts: list[bytes]) -> tuple[Batch, bool]:
-        """Return what is to be written before anything of a thread is removed, and whether it may be.
-
-        From here on nothing restores the thread. Its ghosts are remembered now, while all of its rows are there.
-        """
-        key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)
-        raw = self._core.storage.read([key])[0]
-        if not _doomed(thread.number, raw) or self._restorable(thread.number):
-            return Batch(), False
-        named, named_raw = self._directory.name_record(thread.name)
-        if named is None:
-            return Batch(), False
-        known = ghost_hashes(named.ghosts)
-        # Of a thread that has expired nothing stays, its name included.
-        added = [] if thread.lapsed(clock.now_ms()) else [ghost for ghost in ghosts if ghost not in known]
-        if not added:
-            return Batch(), True
-        name = named._replace(ghosts=(named.ghosts + b"".join(added))[-8 * GHOSTS_MAX :])
-        return Batch({key: raw, name_key: named_raw}, {name_key: name.encode()}), True
-
-    def _without_record(self, thread: ThreadRecord) -> tuple[Batch, None]:
-        """Return the change that removes the record of a thread whose rows are gone, unless it was removed already."""
-        key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)
-        raw = self._core.storage.read([key])[0]
-        named, named_raw = self._directory.name_record(thread.name)
-        if named is None or not _doomed(thread.number, raw):
-            return Batch(), None
-        name = named._replace(former=tuple(number for number in named.former if number != thread.number))
-        expected: dict[bytes, bytes | None] = {key: raw, name_key: named_raw}
-        records: dict[bytes, bytes | None] = {key: None, name_key: name.encode()}
-        if name.thread is None and not name.former and not name.ghosts:
-            gone = self._directory.forgotten(name.name)
-            expected, records = expected | gone.expected, records | gone.records
-        if thread.base is not None:
-            base, base_raw = self._directory.by_number(thread.base.thread)
-            expected[keys.thread_key(base.number)] = base_raw
-            records[keys.thread_key(base.number)] = base._replace(forks=base.forks - 1).encode()
-        return Batch(expected, records), None
-
-    def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[Tag]:
-        """Yield the tags that name nothing any more once a thread is gone: the row is there, or nowhere below."""
-        tags = list(self._tags.all())
-        own = [keys.checkpoint_key(thread.number, tag.namespace, tag.checkpoint_id) for tag in tags]
-        for tag, raw in zip(tags, self._core.storage.read(own), strict=True):
-            if raw is None and tag.thread != thread.number:
-                continue
-            puts = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments]
-            named = [put is not None and put.commit == tag.commit for put in puts]
-            if named[0] or (tag.thread == thread.number and not any(named)):
-                yield tag
-
-    def _untagged(self, tag: Tag) -> tuple[Batch, None]:
-        _, raw = self._tags.get(tag.name)
-        key = keys.tag_key(tag.name)
-        return (Batch({key: raw}, {key: None}) if raw == tag.encode() else Batch()), None
-
-    def _trim(self, number: int, moment: int) -> bool:
-        """Remove from a deleted thread what happened after the last moment that a fork sees."""
-
-        def act() -> tuple[Batch, bool]:
-            thread, raw = self._directory.by_number(number)
-            if not thread.deleted or self._restorable(number):
-                return Batch(), True
-            expected: dict[bytes, bytes | None] = {keys.thread_key(number): raw}
-            records: dict[bytes, bytes | None] = {}
-            gone: list[bytes] = []
-            for row in rows(self._core.storage, keys.thread_range(number)):
-                if row.part == "i":
-                    trimmed = until(ItemRecord.decode(row.key, row.value), moment)
-                    if trimmed is not None:
-                        expected[row.key], records[row.key] = row.value, trimmed.encode(row.key)
-                if row.part != "c":
-                    continue
-                events = decode_events(row.key, row.value)
-                kept = [event for event in events if event.sequence <= moment or isinstance(event, Hidden)]
-                kept = kept if current_put(kept) is not None or as_of(events, moment) else []
-                if len(kept) != len(events):
-                    expected[row.key] = row.value
-                    records[row.key] = encode_events(row.key, kept) if kept else None
-                    gone += [] if kept else [row.key]
-            if not records:
-                return Batch(), True
-            for row in rows(self._core.storage, keys.thread_range(number)):
-                if row.part == "l":
-                    line = decode_line(row.key, row.value)
-                    counted = _without(line.census, gone, keys.checkpoints_range(number, line.namespace))
-                    if counted != line.census:
-                        expected[row.key] = row.value
-                        records[row.key] = encode_line(number, line._replace(census=counted))
-            root = thread.root._replace(census=_without(thread.root.census, gone, keys.checkpoints_range(number, "")))
-            records[keys.thread_key(number)] = thread._replace(root=root).encode()
-            return Batch(expected, records), True
-
-        return self._admin.atomically((), act)
-
-    def _remove_hidden(self) -> None:
-        """Remove pruned rows that no fork, no DeltaChannel and no operation needs any more."""
-        for thread in self._threads():
-            if thread.deleted or thread.forks or self._restorable(thread.number):
-                continue
-            if any(
-                isinstance(event, Hidden)
-                for row in rows(self._core.storage, keys.thread_range(thread.number))
-                if row.part == "c"
-                for event in decode_events(row.key, row.value)
-            ):
-                with suppress(_RestorableError):
-                    self._pruner.prune(
-                        thread.name,
-                        lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
-                        log=self._refuse_restorable,
-                    )
-
-    def _refuse_restorable(self, facts: list[object]) -> Change:
-        """Stop a prune of rows that an operation since has made restorable; writes nothing down."""
-        if self._restorable(int(str(facts[0]))):
-            raise _RestorableError
-        return silent(facts)
-
-
-class _RestorableError(Exception):
-    """An operation can restore what was about to be removed."""
-
-
-def _doomed(number: int, raw: bytes | None) -> bool:
-    """Whether the record of a thread, as it is now, still says that all of it can go."""
-    if raw is None:
-        return False
-    thread = ThreadRecord.decode(number, raw)
-    return thread.deleted and not thread.forks
 
 
 def _still(session: Exclusive, here: dict[bytes, tuple[Place, StoredObject]]) -> bool:
@@ -437,10 +166,3 @@ def _steps(packs: list[Pack]) -> Iterator[list[Pack]]:
     per_step = max(_STEP_SIZE // (256 << 10), 1)
     for start in range(0, len(packs), per_step):
         yield packs[start : start + per_step]
-
-
-def _without(counted: Census, gone: list[bytes], bounds: tuple[bytes, bytes]) -> Census:
-    for key in gone:
-        if bounds[0] <= key < bounds[1]:
-            counted = counted.toggled(key, -1)
-    return counted

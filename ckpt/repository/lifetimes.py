@@ -67,9 +67,9 @@ class Lifetimes:
         if type(refresh) is not bool:
             raise InvalidInputError(f"ttl: refresh_on_read={refresh!r} is neither True nor False")
         return Lifetimes(
-            _minutes(value.get("default_ttl"), "default_ttl"),
+            minutes(value.get("default_ttl"), "ttl: default_ttl"),
             refresh,
-            _minutes(value.get("sweep_interval_minutes"), "sweep_interval_minutes"),
+            minutes(value.get("sweep_interval_minutes"), "ttl: sweep_interval_minutes"),
         )
 
     def renewed(self, lifetime: Lifetime | None, now: int) -> Lifetime | None:
@@ -88,12 +88,16 @@ class Lifetimes:
         return Lifetime(ttl, now + ttl if ttl else 0, own) if ttl or own else None
 
 
-def _minutes(value: object, what: str) -> timedelta | None:
+def minutes(value: object, what: str) -> timedelta | None:
+    """Return a duration given as a number of minutes, or as `duration` takes it; None for None.
+
+    Raises InvalidInputError as `duration` does.
+    """
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             value = timedelta(minutes=value)
         except (OverflowError, ValueError) as error:
-            raise InvalidInputError(f"ttl: {what}={value!r} is no number of minutes") from error
+            raise InvalidInputError(f"{what}={value!r} is no number of minutes") from error
     return duration(value, what)

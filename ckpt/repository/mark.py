@@ -1,7 +1,8 @@
 """Marking: which objects the records of a store still need, those of every graph.
 
 One pass over all records, then level by level down the ropes; blobs are named by their ropes and need not be
-loaded. What is remembered is one index key per live object.
+loaded. What is remembered is one index key per live object. What is marked is counted: a row that was lost must not
+take with it what it needs, as long as it can be repaired.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import NamedTuple
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
-from ckpt.history.items import ItemRecord
-from ckpt.history.records import NameRecord
-from ckpt.history.seal import missing
+from ckpt.history.items import ItemRecord, decode_namespace
+from ckpt.history.records import NameRecord, ThreadRecord, decode_census, decode_line
+from ckpt.history.seal import Census, census, missing
 from ckpt.objects.ids import Kind, ObjectId, index_key
 from ckpt.repository.core import Core
 from ckpt.repository.scopes import prefixes, root_of, seen_by
@@ -42,13 +43,16 @@ class Row(NamedTuple):
 
 
 def rows(reading: Reading, bounds: tuple[bytes, bytes] = keys.ALL_THREADS) -> Iterator[Row]:
-    """Yield the records of all threads, or of those within `bounds`, in key order."""
+    """Yield the records of all threads, or of those within `bounds`, in key order.
+
+    A key that is none of a thread's is one of thread 0, which there is never, and its part is `?`.
+    """
     start, end = bounds
     while page := reading.scan(start, end, limit=_PAGE):
         for key, value in page:
-            size = key[1]
-            part = key[2 + size : 3 + size].decode("ascii")
-            yield Row(int.from_bytes(key[2 : 2 + size], "big"), part, key, value)
+            behind = 2 + key[1] if len(key) > 1 else len(key)
+            part = chr(key[behind]) if behind < len(key) else "" if behind == len(key) > 2 else "?"
+            yield Row(int.from_bytes(key[2:behind], "big"), part, key, value)
         start = page[-1][0] + b"\x00"
 
 
@@ -126,7 +130,8 @@ class Marker:
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
 
-        A thread's record changes with every row, so unchanged records mean unchanged rows.
+        A thread's record changes with every row, so unchanged records mean unchanged rows. Raises DamagedRecordError
+        when a thread, or a row of one, is missing.
         """
         count = 0
         for prefix in prefixes(store):
@@ -134,7 +139,10 @@ class Marker:
             for number, raw in thread_records(reading):
                 if self._threads.get((prefix, number)) == raw:
                     continue
-                self._mark(rows(reading, keys.thread_range(number)))
+                tally = _Tally(ThreadRecord.decode(number, raw))
+                self._mark(tally.passing(rows(reading, keys.thread_range(number))))
+                if not tally.fits() and reading.read([keys.thread_key(number)])[0] == raw:
+                    raise missing(f"a row of thread {tally.thread.name!r}")
                 self._threads[prefix, number] = raw
                 count += 1
         return count
@@ -193,15 +201,61 @@ class Marker:
             pending = below
 
 
+class _Tally:
+    """Counts the rows of one thread as they pass, to compare them with what its records say that there are."""
+
+    def __init__(self, thread: ThreadRecord) -> None:
+        self.thread = thread
+        self._lines = keys.lines_range(thread.number)[0]
+        self._root = keys.checkpoints_range(thread.number, "")[0]
+        self._found: dict[bytes, Census] = {}
+        self._expected = {self._lines: thread.lines, self._root: thread.root.census}
+
+    def passing(self, records: Iterable[Row]) -> Iterator[Row]:
+        """Yield the rows given, counting them."""
+        for row in records:
+            if row.part:
+                group = self._group(row)
+                self._found[group] = self._found.get(group, Census()).toggled(row.key, 1)
+            yield row
+
+    def _group(self, row: Row) -> bytes:
+        """Return what a row is counted with, after noting what it counts itself."""
+        number = self.thread.number
+        if row.part == "c":
+            return keys.checkpoints_of(row.key, number)
+        if row.part == "l":
+            line = decode_line(row.key, row.value)
+            self._expected[keys.checkpoints_range(number, line.namespace)[0]] = line.census
+            return self._lines
+        if row.part in ("n", "i"):
+            items = keys.items_range(number, keys.path_of(row.key, number))[0]
+            if row.part == "i":
+                return items
+            self._expected[items] = decode_namespace(row.key, row.value)[1]
+            return self._root  # a memory has no checkpoints: its namespaces are counted in their place
+        return row.key
+
+    def fits(self) -> bool:
+        """Whether nothing is missing and nothing too much. A thread that can go may be gone by half."""
+        if self.thread.deleted and not self.thread.forks:
+            return True
+        groups = {*self._found, *self._expected}
+        return all(self._found.get(each, Census()) == self._expected.get(each, Census()) for each in groups)
+
+
 def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
     """Yield the number and record of every thread, deleted ones that have not been collected included.
 
-    One that a collector removes meanwhile is left out. Raises DamagedRecordError when the record of one is missing.
+    One that a collector removes meanwhile is left out. Raises DamagedRecordError when the record of one, or of its
+    name, is missing; of a name after the others.
     """
     start, end = keys.ALL_NAMES
+    found: dict[bytes, Census] = {}
     while page := reading.scan(start, end, limit=_PAGE):
         named: list[tuple[int, str]] = []
         for key, raw in page:
+            found[key[1:2]] = found.get(key[1:2], Census()).toggled(key, 1)
             name = NameRecord.decode(key, raw)
             named += [(number, name.name) for number in _numbers(name)]
         values = reading.read([keys.thread_key(number) for number, _ in named])
@@ -211,6 +265,18 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
             elif not collected(reading, text, number):
                 raise missing(f"thread number {number}")
         start = page[-1][0] + b"\x00"
+    _prove_names(reading, found)
+
+
+def _prove_names(reading: Reading, found: Mapping[bytes, Census]) -> None:
+    """Raise DamagedRecordError unless the names found in each bucket are all, or were when they are looked at again."""
+    directories = [keys.directory_key(bucket) for bucket in range(keys.BUCKETS)]
+    for key, raw in zip(directories, reading.read(directories), strict=True):
+        if decode_census(key, raw) == found.get(key[1:], Census()):
+            continue
+        (raw,), (there,) = reading.view([key], [keys.bucket_range(key[1])])
+        if decode_census(key, raw) != census(each for each, _ in there):
+            raise missing("a thread in the directory")
 
 
 def collected(reading: Reading, name: str, number: int) -> bool:

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from ckpt.durations import DURATION_MAX
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from ckpt.history import keys
 from ckpt.history.commits import StoredValue
 from ckpt.history.items import NAMESPACE_LABELS_MAX, TEXT_MAX
 from ckpt.history.records import Base
 from ckpt.objects.cache import Cache
+from ckpt.repository.arguments import several
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.memory_forget import Forgetter
 from ckpt.repository.memory_reader import Address, Entry, MemoryReader
+from ckpt.repository.memory_vectors import Ranked, keep, rank
 from ckpt.repository.memory_writer import MemoryWriter, NewVersion, now
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.writer import Typed
@@ -197,6 +200,21 @@ class Memory:
         loaded = iter(core.consistently(lambda: core.value_bytes(ropes)))
         return [next(loaded) if entry.version.vectors else b"" for entry in entries]
 
+    def nearest(self, entries: Sequence[Entry], query: Sequence[float], limit: int) -> Ranked:
+        """Return which of these items, all of which have vectors, the database finds nearest to a query.
+
+        Includes the nearest `limit` of those it knows, with their cosines; `left` are those it does not. One round
+        trip, however many items; none where the database compares no vectors, and all are left.
+        """
+        return rank(self._memories.core.storage.ranking, entries, query, limit)
+
+    def keep_vectors(self, entries: Sequence[Entry], vectors: Sequence[Sequence[bytes]]) -> bool:
+        """Have `nearest` know these items, given the vectors of each as 32-bit floats; return whether it may do so now.
+
+        Best effort; fails no reader.
+        """
+        return keep(self._memories.core.storage.ranking, entries, vectors)
+
     def history(self, namespace: Namespace, key: str) -> list[MemoryVersion]:
         """Return all versions of an item, newest first, deletions included; what a fork left behind counts too."""
         versions = self._memories.reader.versions(self.name, _address(namespace, key))[::-1]
@@ -235,7 +253,9 @@ class Memory:
         """Make all changes or none, in one transaction; of several to one item the last counts."""
         dumps = self._memories.serializer.dumps_typed
         last: dict[Address, NewVersion] = {}
-        for change in changes:
+        for change in several(changes, "changes"):
+            if not isinstance(change, Put):
+                raise InvalidInputError(f"a change is a {type(change).__name__}, not a Put", hints=["give Put(…)"])
             address = _address(change.namespace, change.key)
             value: Typed | None = None
             if change.value is not None:
@@ -276,6 +296,7 @@ class Memory:
         Later changes to one are not seen by the other. Raises NotFoundError when this memory does not exist, and
         AlreadyExistsError when there is one of that name.
         """
+        keys.check_text("the name of a memory", name)
         moment = None if as_of is None else moment_of(as_of)
 
         def act() -> tuple[Batch, None]:
@@ -286,7 +307,7 @@ class Memory:
             if self._memories.directory.find(name) is not None:
                 raise AlreadyExistsError(f"there is a memory {name!r} already", hints=["choose another name"])
             left = thread.sequence if moment is None else min(moment, thread.sequence)
-            base = Base(thread.number, left, None, thread.sequence)
+            base = Base(thread.number, left, None, thread.sequence, "")
             created, change = self._memories.directory.create(name, base=base)
             key, source = keys.thread_key(created.number), keys.thread_key(thread.number)
             records: dict[bytes, bytes | None] = {
@@ -312,6 +333,10 @@ class Memory:
         `other` it is empty. In the order of namespaces and keys. Equal values are recognised by their ids, and
         not loaded.
         """
+        if other is not None and not isinstance(other, Memory):
+            raise InvalidInputError(
+                f"the other side is a {type(other).__name__}, not a Memory", hints=["a moment is given as since="]
+            )
         _, (after,) = self.read(prefixes=[()], as_of=as_of)
         before: list[Entry] = []
         if other is not None or since is not None:
@@ -334,14 +359,18 @@ class Memory:
         return f"Memory({self.name!r})"
 
 
-def moment_of(as_of: Moment) -> int:
-    """Return a moment as a number, or raise InvalidInputError for a datetime without a timezone."""
+def moment_of(as_of: Any) -> int:
+    """Return a moment as a number, or raise InvalidInputError for what is none, or a datetime without a timezone."""
     if isinstance(as_of, datetime):
         if as_of.tzinfo is None:
             raise InvalidInputError(
                 f"{as_of.isoformat()} does not say in which timezone", hints=["give an aware datetime, as in UTC"]
             )
         return (as_of - _EPOCH) // _MICROSECOND
+    if not isinstance(as_of, int) or isinstance(as_of, bool):
+        raise InvalidInputError(
+            f"a moment is a {type(as_of).__name__}", hints=["give an aware datetime, or a moment that history returns"]
+        )
     return as_of
 
 
@@ -356,16 +385,18 @@ def _mapping(value: object, key: str) -> dict[str, Any]:
     return dict(value)
 
 
-def _microseconds(ttl: timedelta | None) -> int:
+def _microseconds(ttl: Any) -> int:
     if ttl is None:
         return 0
+    if not isinstance(ttl, timedelta) or ttl > DURATION_MAX:
+        raise InvalidInputError(f"ttl={ttl!r} is no timedelta of a hundred years or less", hints=["give a timedelta"])
     if ttl <= timedelta(0):
         raise InvalidInputError(f"ttl={ttl}: an item lives longer than no time at all")
     return ttl // _MICROSECOND
 
 
-def _labels(namespace: Namespace) -> tuple[str, ...]:
-    if isinstance(namespace, str) or not all(isinstance(label, str) for label in namespace):
+def _labels(namespace: Any) -> tuple[str, ...]:
+    if not isinstance(namespace, tuple | list) or not all(isinstance(label, str) for label in namespace):
         raise InvalidInputError(
             f"the namespace {namespace!r} is no sequence of texts", hints=["write it as in ('users', 'ana')"]
         )

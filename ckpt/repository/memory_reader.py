@@ -1,8 +1,8 @@
 """Reading a memory: items by their keys and by the beginning of their namespace, now or as of a moment.
 
 One view of the store answers for any number of keys and ranges, its bases included. Rows are counted against
-the census of their namespace whenever a range is read; an item that is not found alone is counted too, unless its
-namespace is large.
+the census of their namespace whenever a range is read; an item that is not found alone is counted too, in each memory
+whose row would count, unless its namespace is large.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class MemoryReader:
     def _looking(
         self, name: str, addresses: Sequence[Address], prefixes: Sequence[tuple[str, ...]], as_of: int | None
     ) -> tuple[list[Entry | None], list[list[Entry]]]:
-        looked = self.look(name, addresses, prefixes)
+        looked = self.look(name, addresses, prefixes, past=as_of is not None)
         if looked is None:
             return [None] * len(addresses), [[] for _ in prefixes]
         whole = [self._below(looked, prefix, as_of) for prefix in prefixes]
@@ -169,16 +169,17 @@ class MemoryReader:
         prefixes: Sequence[tuple[str, ...]] = (),
         *,
         prove: bool = True,
+        past: bool = False,
     ) -> Look | None:
         """Return the rows that a read or a write depends on, as of one moment; None when there is no such memory.
 
-        Without `prove` an item that is not found is taken to be absent.
+        Without `prove` a row that is not found is taken to be absent; with `past` those below a newer row count too.
         """
         while (known := self.known(name)) is not None:
             looked = Look(known, name, addresses, prefixes, self._rows)
             if looked.read(self._core):
                 if prove:
-                    self._prove(looked)
+                    self._prove(looked, past)
                 return looked
             self._known.drop(name)
         return None
@@ -187,9 +188,9 @@ class MemoryReader:
         """Return what stands at the addresses of a look, expired items included."""
         return self._entries(looked.items, looked, None)
 
-    def _prove(self, looked: Look) -> None:
+    def _prove(self, looked: Look, past: bool) -> None:
         """Raise DamagedRecordError when an item was not found that its small namespace counts."""
-        wanted = list(looked.doubtful())
+        wanted = list(looked.doubtful(past))
         if not wanted:
             return
         self._core.storage.check()
@@ -227,7 +228,7 @@ class MemoryReader:
         """Return all versions of an item that this memory sees, oldest first."""
 
         def attempt() -> list[Version]:
-            looked = self.look(name, [address])
+            looked = self.look(name, [address], past=True)
             rows = looked.items[0][::-1] if looked is not None else []
             told = all_versions([row.record for _, row in rows], self._core.objects.load)
             return [
@@ -317,15 +318,24 @@ class Look:
                     raise damaged("an item of a memory")
                 yield segment, row
 
-    def doubtful(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (thread, path) of small namespaces that have items, and not the one asked for."""
-        absent = {path for (_, path), rows in zip(self._addresses, self.items, strict=True) if not rows}
-        for path in absent:
+    def doubtful(self, past: bool) -> Iterator[tuple[int, bytes]]:
+        """Yield (thread, path) of small namespaces that have items, and not the one asked for.
+
+        Above the first row that was found, or with `past` wherever there is none.
+        """
+        absent: dict[tuple[int, bytes], None] = {}
+        for (_, path), rows in zip(self._addresses, self.items, strict=True):
+            found = {segment.number for segment, _ in rows}
             for number, _ in self._segments:
-                key = keys.namespace_key(number, path)
-                raw = self.values[key]
-                if raw is not None and 0 < decode_namespace(key, raw)[1].count <= _COUNTED_MAX:
-                    yield number, path
+                if number not in found:
+                    absent[number, path] = None
+                elif not past:
+                    break
+        for number, path in absent:
+            key = keys.namespace_key(number, path)
+            raw = self.values[key]
+            if raw is not None and 0 < decode_namespace(key, raw)[1].count <= _COUNTED_MAX:
+                yield number, path
 
     def all(self, prefix: tuple[str, ...]) -> list[list[tuple[Segment, Row]]]:
         """Return the rows of each item below a prefix, the newest thread's first, after counting them."""

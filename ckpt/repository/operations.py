@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ckpt.history import keys
-from ckpt.history.seal import seal, unseal
+from ckpt.history.seal import missing, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Batch
@@ -48,20 +48,55 @@ class OperationLog:
         self._actor = actor
 
     def newest_first(self) -> Iterator[Operation]:
-        """Yield all operations, the last one first."""
+        """Yield all operations, the last one first. Raises DamagedRecordError where one is missing or put back."""
         self._core.storage.check()
         start, end = keys.ALL_OPERATIONS
+        count, _ = self._count()
+        below: int | None = None
+        undone: set[object] = set()
         while page := self._core.storage.scan(start, end, limit=100, reverse=True):
             for key, raw in page:
-                yield _decode(key, raw)
+                operation = _decode(key, raw)
+                if operation.number < count if below is None else operation.number != below:
+                    raise missing("an operation")
+                if operation.number in undone and not operation.undone:
+                    raise outdated(f"op {operation.id}")
+                if operation.kind == "undo":
+                    undone.update(operation.facts)
+                below = operation.number - 1
+                yield operation
             end = page[-1][0]
+        if count if below is None else below:
+            raise missing("an operation")
+
+    def get(self, number: int) -> Operation:
+        """Return an operation that must exist, as it is now."""
+        key = keys.operation_key(number)
+        raw = self._core.storage.read([key])[0]
+        if raw is None:
+            raise missing("an operation")
+        return _decode(key, raw)
 
     def entry(self, kind: str, text: str, facts: list[object]) -> Change:
         """Return the change that adds an operation."""
-        number = next((operation.number for operation in self.newest_first()), 0) + 1
-        operation = Operation(number, time.time(), kind, text, self._actor, False, tuple(facts))
-        key = keys.operation_key(number)
-        return Change({key: None}, {key: operation.encode()})
+        return self._added(kind, text, tuple(facts))[0]
+
+    def _added(self, kind: str, text: str, facts: tuple[object, ...]) -> tuple[Change, Operation]:
+        count, raw = self._count()
+        operation = Operation(count + 1, time.time(), kind, text, self._actor, False, facts)
+        key = keys.operation_key(operation.number)
+        return Change(
+            {keys.OPERATIONS: raw, key: None},
+            {keys.OPERATIONS: seal(keys.OPERATIONS, operation.number), key: operation.encode()},
+        ), operation
+
+    def _count(self) -> tuple[int, bytes | None]:
+        """Return how many operations there are, and the record that says so."""
+        for key, raw in self._core.storage.scan(keys.OPERATIONS, keys.ALL_OPERATIONS[1], limit=1):
+            if key != keys.OPERATIONS:
+                raise missing("how many operations there are")
+            return unseal(key, raw, "how many operations there are"), raw
+        return 0, None
 
     def settled(self, key: bytes) -> Batch:
         """Return the batch after which an operation can no longer be undone; its entry stays readable."""
@@ -72,13 +107,10 @@ class OperationLog:
 
     def undone(self, operation: Operation, text: str) -> tuple[Change, Operation]:
         """Return the change that marks an operation as undone and adds the undo itself, and the undo."""
-        number = next((each.number for each in self.newest_first()), 0) + 1
-        undo = Operation(number, time.time(), "undo", text, self._actor, False, (operation.number,))
-        old, new = keys.operation_key(operation.number), keys.operation_key(number)
-        return Change(
-            {old: operation.encode(), new: None},
-            {old: replace(operation, undone=True).encode(), new: undo.encode()},
-        ), undo
+        change, undo = self._added("undo", text, (operation.number,))
+        key = keys.operation_key(operation.number)
+        change.expected[key], change.records[key] = operation.encode(), replace(operation, undone=True).encode()
+        return change, undo
 
 
 def _decode(key: bytes, raw: bytes) -> Operation:

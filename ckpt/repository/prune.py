@@ -14,7 +14,6 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, decode_events, encode_events
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, ThreadRecord, encode_line
-from ckpt.history.seal import census
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
@@ -205,30 +204,24 @@ class _Plan:
             events = decode_events(key, old) if old is not None else []
             records[key] = encode_events(key, [*events, Hidden(sequence)])
             if old is None:
-                lines[namespace] = lines[namespace]._replace(census=lines[namespace].census.toggled(key, 1))
-        gone: dict[str, list[bytes]] = {}
+                lines[namespace] = thread.counted(lines[namespace], key, 1)
         for (namespace, _), key, old in zip(self.droppable, drop, before[len(hide) :], strict=True):
             expected[key], records[key] = old, None
-            gone.setdefault(namespace, []).append(key)
+            lines[namespace] = thread.counted(lines[namespace], key, -1)
         for namespace, line in lines.items():
             stood = self._timeline.own_line(namespace) or Line(namespace)
-            removed = census(gone.get(namespace, ()))
-            counted = line.census._replace(
-                count=line.census.count - removed.count, digest=line.census.digest ^ removed.digest
-            )
             head = self._heads[namespace]
-            changed = line._replace(census=counted)
             # A head that stays is left as it is told: a fork that left before a rewind reads this line too.
             if head != self._timeline.head(namespace):
-                changed = changed._replace(head=head, moved=sequence)
-            if changed == stood:
+                line = line._replace(head=head, moved=sequence)
+            if line == stood:
                 continue
             if not namespace:
-                thread = thread._replace(root=changed)
+                thread = thread._replace(root=line)
                 continue
             key = keys.line_key(thread.number, namespace)
             expected[key] = storage.read([key])[0]
-            records[key] = encode_line(thread.number, changed)
+            records[key] = encode_line(thread.number, line)
             if expected[key] is None:
                 thread = thread._replace(lines=thread.lines.toggled(key, 1))
         records[keys.thread_key(thread.number)] = thread._replace(sequence=sequence).encode()

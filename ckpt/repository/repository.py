@@ -4,67 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import msgpack
 
 from ckpt.durations import duration_text
-from ckpt.errors import (
-    HeadMovedError,
-    InvalidInputError,
-    NotFoundError,
-    PathNotFoundError,
-    ThreadDeletedError,
-    UnstorableValueError,
-)
+from ckpt.errors import HeadMovedError, InvalidInputError, NotFoundError, ThreadDeletedError, UnstorableValueError
 from ckpt.history import clock
 from ckpt.history.clock import next_checkpoint_id, now_text
-from ckpt.history.commits import Commit, StoredValue
-from ckpt.objects.ids import ObjectId
+from ckpt.history.keys import check_text
+from ckpt.history.readings import NUMBER_MAX
 from ckpt.repository.acts import SILENT, Acts, Parts
+from ckpt.repository.arguments import check_count, check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
-from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
-from ckpt.repository.engine import Engine
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
-from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
+from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.lifetimes import duration, expiry
-from ckpt.repository.memory import DEFAULT_MEMORY, Memories, Memory
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.plain import dumped, is_plain, same
 from ckpt.repository.prune import PruneReport
-from ckpt.repository.resolve import Resolver
+from ckpt.repository.reader import Reader
 from ckpt.repository.retention import Retention
-from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.repository.writer import Channel, NewCheckpoint, Stored, Typed
 from ckpt.storage.base import Storage
-from ckpt.storage.sqlite_file import FORMAT
-from ckpt.values.inert import inert
 from ckpt.values.kinds import TAG, Opaque
-from ckpt.values.rope import rope_length
-from ckpt.values.tree import Tree
 
 DEFAULT_GRACE = timedelta(days=14)
 """How long what was deleted can be brought back."""
 
 
-@dataclass(frozen=True, slots=True)
-class Diff:
-    """What differs between two checkpoints; `old` is None for the empty state."""
-
-    old: CheckpointInfo | None
-    new: CheckpointInfo
-    changes: Changes
-
-
-class Repository(Engine):
+class Repository(Reader):
     """The engine over one store. Safe for many threads; several may be open on one store, in many processes."""
 
     def __init__(
@@ -78,6 +52,7 @@ class Repository(Engine):
         actor: str = "",
         types: Iterable[type] = (),
     ) -> None:
+        check_text("actor", actor)
         limit = max_checkpoint_size
         super().__init__(storage, graph=graph, max_checkpoint_size=limit, ttl=ttl, retention=retention, types=types)
         self._operations = OperationLog(self._core, actor)
@@ -91,178 +66,7 @@ class Repository(Engine):
             self._tags,
         )
         self._acts = Acts(parts, self._serializer)
-        self._resolver = Resolver(self._core, self._directory, self._tags)
         self._collector = Collector(self._core)
-        self._memories = Memories(self._core.beside(within(storage, MEMORY, graph)), self._serializer)
-
-    # -- reading as people do ---------------------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """The URL that opens this store."""
-        return self.storage.url
-
-    @property
-    def format(self) -> int:
-        """The number of the store's format."""
-        return FORMAT
-
-    def memory(self, name: str = DEFAULT_MEMORY) -> Memory:
-        """Return a handle for a memory of this graph, which need not exist yet."""
-        return Memory(self._memories, name)
-
-    def memories(self) -> list[str]:
-        """Return the names of this graph's memories, sorted."""
-        return self._memories.names()
-
-    def graphs(self) -> list[GraphInfo]:
-        """Return all graphs in this store, by name. The default graph, named "", is always one."""
-        return graphs(self._core)
-
-    def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
-        """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
-        read = partial(self._resolver.resolve, revision, thread=thread, namespace=namespace)
-        info = self._core.consistently(read)
-        self._upkeep.looked_at(info.thread)
-        return info
-
-    def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
-        """Return all threads, or those whose name matches a glob, the one written to last first."""
-        names = [name for name in self.thread_names() if pattern is None or fnmatchcase(name, pattern)]
-        found = [info for name in names if (info := self._thread_info(name)) is not None]
-        return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
-
-    def _thread_info(self, name: str) -> ThreadInfo | None:
-        browser = self._resolver.browser(name)
-        if browser is None:
-            return None
-        infos = [info for each in browser.timeline.namespaces() for info in browser.newest_first(each)]
-        head = next((info for info in infos if info.is_current and not info.namespace), None)
-        base = browser.timeline.thread.base
-        return ThreadInfo(
-            name=name,
-            checkpoints=len(infos),
-            heads=sum(info.is_head and not info.namespace for info in infos),
-            head=head,
-            updated=head.timestamp if head is not None else None,
-            status=head.status if head is not None and head.status in ("interrupted", "error") else "idle",
-            bytes_logical=sum(info.bytes_logical for info in infos),
-            forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
-            expires=expiry(browser.timeline.thread),
-        )
-
-    def log(
-        self,
-        revision: str | None = None,
-        *,
-        thread: str | None = None,
-        namespace: str = "",
-        limit: int | None = None,
-        all_heads: bool = False,
-        subgraphs: bool = False,
-    ) -> list[CheckpointInfo]:
-        """Return checkpoints, greatest id first.
-
-        With a revision its ancestors and itself, or with `all_heads` all of its thread; without one all of
-        `thread`, or of every thread. `subgraphs` adds the other namespaces.
-        """
-        if revision is not None:
-            start = self.resolve(revision, thread=thread, namespace=namespace)
-            if not all_heads:
-                browser = self._resolver.browser(start.thread)
-                assert browser is not None
-                return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
-            thread = start.thread
-        names = self.thread_names() if thread is None else [self._admin.require(thread)[0].name]
-        found: list[CheckpointInfo] = []
-        for name in names:
-            browser = self._resolver.browser(name)
-            if browser is not None:
-                for each in browser.timeline.namespaces() if subgraphs else [namespace]:
-                    found += islice(browser.newest_first(each), limit)
-        return sorted(found, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
-
-    def channels(self, info: CheckpointInfo) -> list[ChannelInfo]:
-        """Return the channels of a checkpoint, in their order; no value is loaded."""
-        return [
-            ChannelInfo(name, value.type, rope_length(value.rope), is_internal(name))
-            for name, value in self._commit(info).channels.items()
-        ]
-
-    def inert(self, info: CheckpointInfo, channel: str) -> object:
-        """Return a channel's value as inert data, importing nothing. Raises PathNotFoundError."""
-        value = self._value(info, channel)
-        return inert(value.type, self.load([value])[0])
-
-    def tree(self, info: CheckpointInfo, channel: str) -> Tree:
-        """Return a channel's value as a tree that loads what is looked at. Raises PathNotFoundError."""
-        value = self._value(info, channel)
-        return Tree(value.type, value.rope, self._core.objects.load)
-
-    def writes(self, info: CheckpointInfo) -> list[WriteInfo]:
-        """Return the pending writes of a checkpoint, in (task path, task id, index) order."""
-        stored = self.read(info.thread, info.namespace, info.checkpoint_id)
-        found = stored.writes if stored is not None else []
-        values = self.load([StoredValue(write.type, write.rope) for write in found])
-        return [
-            WriteInfo(write.task_id, write.task_path, write.index, write.channel, inert(write.type, data))
-            for write, data in zip(found, values, strict=True)
-        ]
-
-    def state(self, revision: str, *, thread: str | None = None) -> dict[str, Any]:
-        """Return the values of a checkpoint as live Python values; what cannot be revived is an `Opaque`."""
-        return self._state(self.resolve(revision, thread=thread))
-
-    def _state(self, info: CheckpointInfo) -> dict[str, Any]:
-        channels = self._commit(info).channels
-        loaded = self.load(list(channels.values()))
-        return {
-            name: self._serializer.loads_typed((value.type, data))
-            for (name, value), data in zip(channels.items(), loaded, strict=True)
-        }
-
-    def diff(
-        self,
-        old: CheckpointInfo | None,
-        new: CheckpointInfo,
-        *,
-        internal: bool = False,
-        paths: Sequence[tuple[str | int, ...]] = (),
-    ) -> Diff:
-        """Return what differs between two checkpoints of any threads; None stands for an empty state.
-
-        Equal parts are recognised by their ids and not loaded.
-        """
-        before = self._commit(old).channels if old is not None else {}
-        after = self._commit(new).channels
-        changes = self._core.consistently(
-            lambda: diff_states(self._core.objects.load, before, after, internal=internal, paths=paths)
-        )
-        return Diff(old, new, changes)
-
-    def changes(self, info: CheckpointInfo) -> list[ChannelChange]:
-        """Return, in short, what a checkpoint changed against its parent; LangGraph's own channels left out."""
-        before: Mapping[str, StoredValue] = {}
-        if info.parents:
-            before = self._core.commit(ObjectId(bytes.fromhex(info.parents[0]))).channels
-        after = self._commit(info).channels
-        return key_changes(
-            self._core.objects.load,
-            {name: value for name, value in before.items() if not is_internal(name)},
-            {name: value for name, value in after.items() if not is_internal(name)},
-        )
-
-    def _commit(self, info: CheckpointInfo) -> Commit:
-        return self._core.commit(ObjectId(bytes.fromhex(info.id)))
-
-    def _value(self, info: CheckpointInfo, channel: str) -> StoredValue:
-        channels = self._commit(info).channels
-        if channel not in channels:
-            raise PathNotFoundError(
-                f"checkpoint {info.id[:8]} has no key {channel!r}",
-                hints=[f"it has {', '.join(channels) or 'none'}"],
-            )
-        return channels[channel]
 
     # -- changing as people do --------------------------------------------------------------------------
 
@@ -278,6 +82,9 @@ class Repository(Engine):
         Creates the thread if need be. Values come back equal in value and type, or UnstorableValueError names
         the path of the one that would not; nothing is written then. Durable on return.
         """
+        check_text("the name of a thread", thread)
+        check_mapping("what is to be committed", values)
+        check_mapping("metadata", {} if metadata is None else metadata)
         typed = {name: dumped(self._serializer, name, value) for name, value in values.items()}
         while True:
             timeline = self.timeline(thread)
@@ -287,7 +94,7 @@ class Repository(Engine):
             details = {"source": "commit", "step": step, **(metadata or {})}
             made = next_checkpoint_id(timeline.thread.greatest if timeline is not None else "")
             try:
-                self.put(
+                stored = self.put(
                     NewCheckpoint(
                         thread=thread,
                         namespace="",
@@ -302,7 +109,8 @@ class Repository(Engine):
                 )
             except HeadMovedError:
                 continue  # somebody else committed first: this one goes behind it
-            return self._described(thread, made)
+            # Not by its name: the thread may have expired since, and what was stored is told all the same.
+            return self._as_stored(stored)
 
     def fork(
         self,
@@ -317,6 +125,9 @@ class Repository(Engine):
         At a thread's head pending writes come along; at an older checkpoint its next nodes run again. `values`
         replaces channels, by one more checkpoint. Raises AlreadyExistsError when the name is taken.
         """
+        check_text("the name of a thread", new_thread)
+        check_mapping("values", {} if values is None else values)
+        check_text("the name of a channel", *(values or ()))
         source = self.resolve(revision, thread=thread)
         typed = {name: self._typed_like(source, name, value) for name, value in (values or {}).items()}
         self._acts.fork(source, new_thread, rows=1 if typed else 0)
@@ -354,28 +165,34 @@ class Repository(Engine):
 
     def rewind(self, thread: str, steps: int = 1) -> CheckpointInfo:
         """Check out the N-th ancestor of a thread's head."""
-        if steps < 1:
-            raise InvalidInputError(f"rewind by {steps}: the number of checkpoints to go back is 1 or more")
-        return self._checkout(self.resolve(f"@~{steps}", thread=thread), "rewind")
+        check_count("the number of checkpoints to go back", steps, least=1)
+        return self._checkout(self.resolve(f"@~{min(steps, NUMBER_MAX)}", thread=thread), "rewind")
 
     def _checkout(self, target: CheckpointInfo, kind: str) -> CheckpointInfo:
-        stored = self._acts.checkout(target, kind=kind)
-        return self._described(target.thread, stored.commit.checkpoint_id)
+        return self._as_stored(self._acts.checkout(target, kind=kind))
+
+    def _as_stored(self, stored: Stored) -> CheckpointInfo:
+        info = self._resolver.describe_in(stored.thread, stored.commit.namespace, stored.commit.checkpoint_id)
+        if info is None:
+            raise _gone(stored.thread.name)
+        return info
 
     def _described(self, thread: str, checkpoint_id: str) -> CheckpointInfo:
         info = self._resolver.describe(thread, "", checkpoint_id)
         if info is None:
-            raise ThreadDeletedError(f"thread {thread!r} was deleted meanwhile")
+            raise _gone(thread)
         return info
 
     def tag(self, name: str, revision: str, *, thread: str | None = None) -> CheckpointInfo:
         """Name a checkpoint, which also protects it from `prune`. Raises AlreadyExistsError."""
+        check_text("the name of a tag", name)
         info = self.resolve(revision, thread=thread)
         self._acts.tag(name, info)
         return info
 
     def untag(self, name: str) -> None:
         """Remove a tag. Raises NotFoundError."""
+        check_text("the name of a tag", name)
         self._acts.untag(name)
 
     def tags(self) -> dict[str, CheckpointInfo]:
@@ -388,6 +205,7 @@ class Repository(Engine):
 
     def delete(self, thread: str) -> None:
         """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""
+        check_text("the name of a thread", thread)
         self._acts.delete(thread)
 
     def prune(
@@ -406,14 +224,17 @@ class Repository(Engine):
         keep = policy.keep(clock.now_ms())
         if keep is None:
             raise InvalidInputError("nothing says what to keep", hints=["give keep_last=, keep_within= or both"])
-        return self._acts.prune(threads, keep, str(policy), dry_run=dry_run)
+        names = several(threads, "threads")
+        check_text("the name of a thread", *names)
+        return self._acts.prune(names, keep, str(policy), dry_run=dry_run)
 
     def operations(self, limit: int | None = None) -> list[Operation]:
         """Return what people did to threads, the last first."""
-        return list(islice(self._operations.newest_first(), limit))
+        return list(islice(self._operations.newest_first(), checked_limit(limit)))
 
     def undo(self, operation: str | None = None) -> Operation:
         """Take back the last operation that is not undone, or the one named; see `Acts.undo`."""
+        check_text("the id of an operation", "" if operation is None else operation)
         return self._acts.undo(operation)
 
     # -- upkeep ---------------------------------------------------------------------------------------
@@ -423,6 +244,7 @@ class Repository(Engine):
 
         Returns when it ends if nothing is written any more. Raises ThreadNotFoundError, InvalidInputError.
         """
+        check_text("the name of a thread", thread)
         ttl = timedelta(0) if after is None else duration(after, "after")
         text = "never" if after is None else duration_text(ttl)
         return expiry(self._acts.expire(thread, ttl // timedelta(milliseconds=1), text))
@@ -444,6 +266,12 @@ class Repository(Engine):
 
         First prunes this graph's threads by its retention policy (but not in a dry run). See `Collector.collect`.
         """
+        if not isinstance(grace, timedelta):
+            raise InvalidInputError(f"grace={grace!r} is not a duration", hints=["give a timedelta"])
         if not dry_run:
             self._upkeep.prune_all()
         return self._collector.collect(grace=grace, dry_run=dry_run)
+
+
+def _gone(thread: str) -> ThreadDeletedError:
+    return ThreadDeletedError(f"thread {thread!r} was deleted meanwhile")

@@ -32,6 +32,7 @@ from ckpt.history.readings import (
 from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import format_revision, parse
 from ckpt.objects.ids import INDEX_KEY_SIZE, Kind, ObjectId
+from ckpt.repository.arguments import check_place
 from ckpt.repository.browse import Browser
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
@@ -59,6 +60,8 @@ class Resolver:
 
         Raises RevisionSyntaxError, RevisionNotFoundError, or AmbiguousRevisionError naming every meaning.
         """
+        keys.check_text("a revision", revision)
+        check_place(thread, namespace)
         readings = parse(revision)
         found: list[tuple[Reading, CheckpointInfo]] = []
         failure: NotFoundError | None = None
@@ -81,15 +84,19 @@ class Resolver:
     def browser(self, thread: str) -> Browser | None:
         """Return what describes the checkpoints of a thread, or None when there is no such thread."""
         found = self._directory.find(thread)
-        return Browser(self._core, Timeline(self._core, found[0]), self._tags.by_commit()) if found else None
+        return self._browser(found[0]) if found else None
 
     def describe(self, thread: str, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
         """Return the description of one checkpoint, or None."""
         browser = self.browser(thread)
-        found = browser.timeline.find(namespace, checkpoint_id) if browser is not None else None
-        if browser is None or found is None or found.put is None or found.hidden:
-            return None
-        return browser.describe([found])[0]
+        return _described(browser, namespace, checkpoint_id) if browser is not None else None
+
+    def describe_in(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
+        """Return the description of one checkpoint in a thread as it stood, whatever its name leads to now."""
+        return _described(self._browser(thread), namespace, checkpoint_id)
+
+    def _browser(self, thread: ThreadRecord) -> Browser:
+        return Browser(self._core, Timeline(self._core, thread), self._tags.by_commit())
 
     # -- anchors --------------------------------------------------------------------------------------
 
@@ -243,10 +250,11 @@ class Resolver:
                 candidates=names,
                 hints=[f"write one of: {' '.join(repr(name) for name in names)}", "in scripts use -t"],
             )
-        specs = [f"{info.spec[:19]} in thread {info.thread!r}" for _, info in found]
+        infos = sorted((info for _, info in found), key=lambda info: (info.thread, info.spec))
+        specs = [f"{info.spec[:19]} in thread {info.thread!r}" for info in infos]
         return AmbiguousRevisionError(
             f"{revision!r} matches {len(specs)} checkpoints",
-            candidates=[info.spec for _, info in found],
+            candidates=[info.spec for info in infos],
             hints=[f"matches are: {', '.join(specs[:5])}", "give more digits, or the thread with -t"],
         )
 
@@ -254,10 +262,11 @@ class Resolver:
         names = [record.name for record in self._directory.threads()]
         close = difflib.get_close_matches(revision, names, 1)
         guess = f"did you mean {close[0]}?  " if close else ""
-        return RevisionNotFoundError(
-            f"no thread or checkpoint matches {revision!r}",
-            hints=[f"{guess}ckpt threads lists all {len(names)}"],
-        )
+        listing = f"ckpt threads lists all {len(names)}" if len(names) > 1 else "ckpt threads lists them"
+        hints = [f"{guess}{listing}" if names else "there are no threads yet"]
+        if any(mark in revision for mark in "~^#{"):
+            hints.append("ckpt help revisions explains what may follow a name")
+        return RevisionNotFoundError(f"no thread or checkpoint matches {revision!r}", hints=hints)
 
 
 def _in_order(entries: list[tuple[bytes, Place]]) -> bool:
@@ -272,6 +281,13 @@ def _before(start: bytes) -> bytes:
     """Return a key just before `start`, since an index scan begins behind the key it is given."""
     number = int.from_bytes(start.ljust(INDEX_KEY_SIZE, b"\x00"), "big")
     return (number - 1).to_bytes(INDEX_KEY_SIZE, "big") if number else b""
+
+
+def _described(browser: Browser, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
+    found = browser.timeline.find(namespace, checkpoint_id)
+    if found is None or found.put is None or found.hidden:
+        return None
+    return browser.describe([found])[0]
 
 
 def _nth(line: Iterator[CheckpointInfo], distance: int, suffix: str, typed: str) -> CheckpointInfo:

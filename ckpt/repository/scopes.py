@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from ckpt.errors import InvalidInputError
 from ckpt.history import keys
-from ckpt.history.seal import damaged, seal, shaped, unseal
+from ckpt.history.seal import damaged, missing, seal, shaped, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.storage.base import Reading, Storage
@@ -97,9 +97,17 @@ class GraphInfo:
 
 
 def graphs(core: Core) -> list[GraphInfo]:
-    """Return all graphs of the store that a core is on, by name."""
+    """Return all graphs of the store that a core is on, by name. Raises DamagedRecordError when one has no name.
+
+    One round trip for each scope, and those that listing the threads of each graph takes.
+    """
     found = []
-    for name in sorted({"", *(scope.graph for scope in registered(core.storage).values())}):
+    # First what has records: a scope is registered with the first of them.
+    there = set(prefixes(root_of(core.storage))) - {b""}
+    known = registered(core.storage)
+    if there - known.keys():
+        raise missing(_WHAT)
+    for name in sorted({"", *(scope.graph for scope in known.values())}):
         directory = Directory(core.beside(within(core.storage, GRAPH, name)))
         found.append(GraphInfo(name, sum(1 for _ in directory.threads())))
     return found

@@ -18,7 +18,10 @@ from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 @dataclass(frozen=True, slots=True)
 class ChannelStats:
-    """One channel over all checkpoints: bytes written in full, and bytes of its distinct pieces."""
+    """One channel over all checkpoints: bytes written in full, and bytes of its distinct pieces.
+
+    In `Stats.metadata` what checkpoints hold besides their channels.
+    """
 
     name: str
     logical: int
@@ -29,7 +32,9 @@ class ChannelStats:
 class Stats:
     """Sizes in bytes, memories included.
 
-    `bytes_stored` are the compressed frames, `bytes_disk` all that the store occupies.
+    `bytes_logical` is what all checkpoints take in full, each once, however many forks share it: metadata and
+    channels, as `CheckpointInfo.bytes_logical`, and all versions of items. `bytes_stored` are the compressed frames,
+    `bytes_disk` all that the store occupies.
     """
 
     checkpoints: int
@@ -43,6 +48,7 @@ class Stats:
     bytes_disk: int
     bytes_reclaimable: int
     channels: tuple[ChannelStats, ...]
+    metadata: ChannelStats
 
 
 def collect_stats(core: Core, store_format: int) -> Stats:
@@ -71,21 +77,24 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     marker = Marker(core)
     marker.mark_all()
     dead = usage.objects - len(marker.live)
+    metadata = counter.channels.pop(None, _NO_METADATA)
     return Stats(
         checkpoints=checkpoints,
         threads=threads,
         heads=heads,
         objects=usage.objects,
         format=store_format,
-        bytes_logical=counter.items + sum(each.logical for each in counter.channels.values()),
+        bytes_logical=counter.items + sum(each.logical for each in (metadata, *counter.channels.values())),
         bytes_unique=counter.unique,
         bytes_stored=usage.frames,
         bytes_disk=usage.disk,
         bytes_reclaimable=usage.free + (usage.frames * dead // usage.objects if usage.objects else 0),
         channels=tuple(sorted(counter.channels.values(), key=lambda each: (-each.logical, each.name))),
+        metadata=metadata,
     )
 
 
+_NO_METADATA = ChannelStats("", 0, 0)
 _THREADS = Scope(GRAPH, "")
 
 _Owner = tuple[bytes, int]
@@ -101,7 +110,8 @@ class _Counter:
         self._ropes: set[bytes] = set()
         self._ids: set[tuple[_Owner, str, str]] = set()
         self._parents: set[tuple[_Owner, str, str]] = set()
-        self.channels: dict[str, ChannelStats] = {}
+        self.channels: dict[str | None, ChannelStats] = {}
+        """Under None what belongs to no channel."""
         self.unique = 0
         self.items = 0
         """Bytes of all versions of all items of memories, each written in full."""
@@ -121,7 +131,7 @@ class _Counter:
             commit = decode_commit(obj.data)
             self._ids.add((thread, commit.namespace, commit.checkpoint_id))
             self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
-            for name, value in commit.channels.items():
+            for name, value in ((None, commit.header), (None, commit.metadata), *commit.channels.items()):
                 self._channel(name, value)
 
     def item(self, record: ItemRecord) -> None:
@@ -130,14 +140,14 @@ class _Counter:
             self.items += rope_length(rope)
             self.unique += self._pieces(rope)
 
-    def _channel(self, name: str, value: StoredValue) -> None:
-        old = self.channels.get(name, ChannelStats(name, 0, 0))
+    def _channel(self, name: str | None, value: StoredValue) -> None:
+        old = self.channels.get(name, ChannelStats(name or "", 0, 0))
         unique = 0
         if value.rope not in self._ropes:
             self._ropes.add(value.rope)
             unique = self._pieces(value.rope)
         self.unique += unique
-        self.channels[name] = ChannelStats(name, old.logical + rope_length(value.rope), old.unique + unique)
+        self.channels[name] = ChannelStats(old.name, old.logical + rope_length(value.rope), old.unique + unique)
 
     def _pieces(self, rope: bytes) -> int:
         size = 0

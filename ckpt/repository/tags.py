@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ckpt.history import keys
-from ckpt.history.seal import seal, unseal
+from ckpt.history.records import decode_census, encode_census
+from ckpt.history.seal import census, missing, seal, unseal
 from ckpt.repository.core import Core
+from ckpt.repository.directory import Change
 from ckpt.storage.base import Reading
 
 
@@ -28,26 +29,52 @@ class Tag:
 
 
 class Tags:
-    """Reads tags."""
+    """Reads tags, and counts them before one is believed to be absent."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def all(self) -> Iterator[Tag]:
-        """Yield every tag."""
-        self._core.storage.check()
-        start, end = keys.ALL_TAGS
-        while page := self._core.storage.scan(start, end, limit=500):
-            for key, raw in page:
-                yield Tag(*unseal(key, raw, "a tag"))
-            start = page[-1][0] + b"\x00"
+    def all(self) -> list[Tag]:
+        """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError when one is missing."""
+        _, rows = self._counted([])
+        return [_decode(key, raw) for key, raw in rows.items()]
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
-        """Return a tag and its record's bytes, or (None, None)."""
-        self._core.storage.check()
+        """Return a tag and its record's bytes, or (None, None).
+
+        Costs reading all tags when there are some, but none of this name. Raises DamagedRecordError when it may have
+        been lost.
+        """
         key = keys.tag_key(name)
-        raw = (reading or self._core.storage).read([key])[0]
-        return (Tag(*unseal(key, raw, "a tag")), raw) if raw is not None else (None, None)
+        raw, counted = (reading or self._core.storage).read([key, keys.TAGS])
+        if raw is None:
+            self._core.storage.check()
+        if raw is None and counted is not None:
+            (raw,), rows = self._counted([key], reading)
+            if raw is None and key in rows:
+                raise missing("a tag")
+        return (_decode(key, raw), raw) if raw is not None else (None, None)
+
+    def changed(self, name: str, before: bytes | None, after: bytes | None) -> Change:
+        """Return the change that puts, moves or removes (None) a tag whose record is `before` now."""
+        key = keys.tag_key(name)
+        change = Change({key: before}, {key: after})
+        by = (after is not None) - (before is not None)
+        if by:
+            raw = self._core.storage.read([keys.TAGS])[0]
+            counted = decode_census(keys.TAGS, raw).toggled(key, by)
+            change.expected[keys.TAGS] = raw
+            change.records[keys.TAGS] = encode_census(keys.TAGS, counted) if counted.count else None
+        return change
+
+    def _counted(
+        self, wanted: list[bytes], reading: Reading | None = None
+    ) -> tuple[list[bytes | None], dict[bytes, bytes]]:
+        self._core.storage.check()
+        (counted, *values), (rows,) = (reading or self._core.storage).view([keys.TAGS, *wanted], [keys.ALL_TAGS])
+        if census(key for key, _ in rows) != decode_census(keys.TAGS, counted):
+            raise missing("a tag")
+        return values, dict(rows)
 
     def by_commit(self) -> dict[str, list[str]]:
         """Return the names of the tags of each commit, by its id in hex."""
@@ -59,3 +86,7 @@ class Tags:
     def protected(self, thread: int) -> list[tuple[str, str]]:
         """Return the (namespace, checkpoint id) pairs of a thread that carry a tag."""
         return [(tag.namespace, tag.checkpoint_id) for tag in self.all() if tag.thread == thread]
+
+
+def _decode(key: bytes, raw: bytes) -> Tag:
+    return Tag(*unseal(key, raw, "a tag"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ckpt.history.keys import check_text
+
 if TYPE_CHECKING:
     from ckpt.repository.infos import CheckpointInfo
     from ckpt.repository.repository import Repository
@@ -14,6 +16,7 @@ class Thread:
     """A named line of checkpoints. The thread comes into being with its first commit."""
 
     def __init__(self, repository: Repository, name: str) -> None:
+        check_text("the name of a thread", name)
         self._repository = repository
         self.name = name
 

@@ -44,7 +44,7 @@ class ThreadAdmin:
         """Run `act` to make a batch and publish it, again from the start when somebody else was faster."""
         with self._core.locked(*names):
             for attempts in range(_ATTEMPTS):
-                batch, result = act()
+                batch, result = self._core.consistently(act)
                 if batch == Batch():
                     return result  # a dry run, which a read-only store allows too
                 try:
@@ -72,7 +72,8 @@ class ThreadAdmin:
                     f"there is a thread {target!r} already", hints=["choose another name, or delete it first"]
                 )
             timeline = Timeline(self._core, thread)
-            base, left, left_raw = Base(thread.number, thread.sequence, None, thread.sequence), thread, raw
+            base = Base(thread.number, thread.sequence, None, thread.sequence, thread.greatest)
+            left, left_raw = thread, raw
             head = timeline.head()
             if checkpoint_id is not None and checkpoint_id != head:
                 left, base = self._moment(timeline, checkpoint_id)
@@ -98,13 +99,14 @@ class ThreadAdmin:
 
     def _moment(self, timeline: Timeline, checkpoint_id: str) -> tuple[ThreadRecord, Base]:
         """Return the thread whose row a root checkpoint is, and the base of a fork that leaves there."""
+        timeline.find("", checkpoint_id)  # raises when a row is missing above the one that is found
         for segment in timeline.segments:
             put = timeline.put_in(segment, "", checkpoint_id)
             if put is not None:
                 left = segment.thread
                 # Of a base, what was pruned after this thread left it is still to be seen.
                 made = left.sequence if segment.moment is None else segment.made
-                return left, Base(left.number, put.sequence, checkpoint_id, made)
+                return left, Base(left.number, put.sequence, checkpoint_id, made, timeline.thread.greatest)
         raise RevisionNotFoundError(
             f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}",
             hints=["ckpt log lists them"],

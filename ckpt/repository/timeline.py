@@ -7,7 +7,7 @@ thread are answered through this view, so that no reader can see what is not in 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple
 
 from ckpt.history import keys
@@ -25,11 +25,13 @@ from ckpt.history.checkpoints import (
 )
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
-from ckpt.history.seal import census, missing
+from ckpt.history.seal import outdated
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.lineage import root_parent
+from ckpt.repository.proofs import Proofs
+from ckpt.repository.replays import behind, is_ahead, is_before, is_overtaken
 from ckpt.repository.spill import open_spills
 from ckpt.storage.base import Reading
 
@@ -77,7 +79,7 @@ class Timeline:
         self._reading = reading or core.storage
         self.thread = thread
         self._segments: list[Segment] | None = None
-        self._lines: dict[tuple[int, str], Line | None] = {}
+        self._proofs = Proofs(core, self._reading)
 
     @property
     def segments(self) -> list[Segment]:
@@ -88,6 +90,8 @@ class Timeline:
             while (base := segments[-1].thread.base) is not None:
                 bare = segments[-1].bare | {base.bare} if base.bare is not None else segments[-1].bare
                 below = directory.by_number(base.thread, self._reading)[0]
+                if is_before(below, base):
+                    raise outdated(f"thread number {below.number}, which others were forked from,")
                 segments.append(Segment(below, base.moment, bare, base.made))
             self._segments = segments
         return self._segments
@@ -96,39 +100,11 @@ class Timeline:
 
     def own_line(self, namespace: str) -> Line | None:
         """Return the thread's own line, or None when this thread itself has no row in the namespace."""
-        return self._line(self.thread, namespace)
+        return self._proofs.line(self.thread, namespace)
 
     def saw_own_line(self, namespace: str, raw: bytes | None) -> Line | None:
         """Return the thread's own line from its record, which was read just now, and do not read it again."""
-        return self._take_line(self.thread, namespace, raw)
-
-    def _line(self, thread: ThreadRecord, namespace: str) -> Line | None:
-        if not namespace:
-            return thread.root
-        slot = (thread.number, namespace)
-        if slot not in self._lines:
-            return self._take_line(thread, namespace, self._reading.read([keys.line_key(*slot)])[0])
-        return self._lines[slot]
-
-    def _take_line(self, thread: ThreadRecord, namespace: str, raw: bytes | None) -> Line | None:
-        if raw is None:
-            self._prove_lines(thread)
-        line = decode_line(keys.line_key(thread.number, namespace), raw) if raw is not None else None
-        self._lines[thread.number, namespace] = line
-        return line
-
-    def _prove_lines(self, thread: ThreadRecord) -> None:
-        self._core.storage.check()
-        if not thread.lines.count:
-            return
-        found = census(key for key, _ in self._reading.scan(*keys.lines_range(thread.number)))
-        if found != thread.lines and self._unmoved(thread):
-            raise missing(f"a namespace of thread {thread.name!r}")
-
-    def _unmoved(self, thread: ThreadRecord) -> bool:
-        """Whether the thread is still as we read it, so that what is missing cannot be explained by a change."""
-        key = keys.thread_key(thread.number)
-        return self._reading.read([key])[0] == thread.encode()
+        return self._proofs.take_line(self.thread, namespace, raw)
 
     def head(self, namespace: str = "") -> str | None:
         """Return the id of the checkpoint that the next run continues from, or None."""
@@ -138,7 +114,7 @@ class Timeline:
 
     def _head(self, depth: int, namespace: str, moment: int | None) -> str | None:
         thread = self.segments[depth].thread
-        line = self._line(thread, namespace)
+        line = self._proofs.line(thread, namespace)
         if line is not None and moment is not None and line.moved > moment:
             return self._replay(depth, namespace, moment)[0]
         resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
@@ -160,6 +136,8 @@ class Timeline:
         head = self._head(depth, namespace, moment)
         # There is none when its row lies further down.
         put = self.put_in(self.segments[depth], namespace, head) if head is not None else None
+        if head is not None and put is None:
+            self._proofs.around(self.segments[depth].thread, namespace, head)
         if put is None or not self._began_at(depth, namespace, put, moment):
             return head
         return self._replay(depth, namespace, moment, bare=True)[0]
@@ -173,7 +151,10 @@ class Timeline:
             return False
         key = keys.checkpoint_key(self.segments[depth].thread.number, "", above)
         raw = self._reading.read([key])[0]
-        puts = [event for event in decode_events(key, raw) if isinstance(event, Put)] if raw is not None else []
+        if raw is None:
+            self._proofs.around(self.segments[depth].thread, "", above)
+            return False
+        puts = [event for event in decode_events(key, raw) if isinstance(event, Put)]
         return bool(puts) and puts[0].sequence >= moment
 
     def head_moves(self, namespace: str = "") -> list[str]:
@@ -200,7 +181,7 @@ class Timeline:
                 moves.append(head)
         told: list[tuple[int, str, ObjectId | Reset]] = []
         rows = self._reading.scan(*keys.checkpoints_range(thread.number, namespace))
-        self._prove_rows(thread, namespace, rows)
+        self._proofs.rows(thread, namespace, rows)
         for key, raw in rows:
             puts = [event for event in as_of(decode_events(key, raw), moment) if isinstance(event, Put)]
             checkpoint_id = keys.checkpoint_id_of(key, thread.number)
@@ -233,27 +214,55 @@ class Timeline:
         return self.find_many(namespace, [checkpoint_id])[0]
 
     def find_many(self, namespace: str, checkpoint_ids: list[str]) -> list[Found | None]:
-        """Return checkpoints in the order asked for, in one round trip for all."""
+        """Return checkpoints in the order asked for, in one round trip for all that are there.
+
+        Where an id may stand in several stretches, those without it are counted, unless there is nothing to count.
+        """
+        depths = [self._depth(checkpoint_id) for checkpoint_id in checkpoint_ids]
         wanted = [
             keys.checkpoint_key(segment.thread.number, namespace, checkpoint_id)
-            for checkpoint_id in checkpoint_ids
-            for segment in self.segments
+            for checkpoint_id, depth in zip(checkpoint_ids, depths, strict=True)
+            for segment in self.segments[:depth]
         ]
         if len(self.segments) > 1:
             # A row found in one stretch says nothing of the rows under the same id in another.
             self._core.storage.check()
-        values = self._reading.read(wanted)
+        rows = zip(wanted, self._read_rows(namespace, checkpoint_ids, wanted), strict=True)
         found: list[Found | None] = []
-        width = len(self.segments)
-        for i, checkpoint_id in enumerate(checkpoint_ids):
-            rows = zip(wanted[i * width : (i + 1) * width], values[i * width : (i + 1) * width], strict=True)
-            parts = [self._events(segment, key, raw) for segment, (key, raw) in zip(self.segments, rows, strict=True)]
+        absent: set[bytes] = set()
+        for checkpoint_id, depth in zip(checkpoint_ids, depths, strict=True):
+            own = list(islice(rows, depth))
+            parts = [self._events(segment, *row) for segment, row in zip(self.segments, own, strict=False)]
             joined = self._joined(namespace, checkpoint_id, parts)
-            found.append(joined._replace(record=values[i * width]) if joined is not None else None)
+            found.append(joined._replace(record=own[0][1]) if joined is not None else None)
+            absent.update(key for key, raw in own if raw is None)
+            for segment, (key, raw) in zip(self.segments, own, strict=False):
+                if joined is None or raw is not None:
+                    continue
+                if key in self._proofs.around(segment.thread, namespace, checkpoint_id):
+                    self.prove(namespace, absent)
         if any(each is None for each in found):
-            absent = {key for key, raw in zip(wanted, values, strict=True) if raw is None}
             self.prove(namespace, absent)
         return found
+
+    def _depth(self, checkpoint_id: str) -> int:
+        """Return how many of the stretches, from the newest on, can have rows under an id that this timeline sees."""
+        depth = 1
+        while self.segments[depth - 1].thread.may_be_in_base(checkpoint_id):
+            depth += 1
+        return depth
+
+    def _read_rows(self, namespace: str, checkpoint_ids: list[str], wanted: list[bytes]) -> list[bytes | None]:
+        """Read rows; where the head is among them, see whether another one was put since the thread's record."""
+        root = self.thread.root
+        if not namespace and root.head not in checkpoint_ids:
+            return self._reading.read(wanted)
+        line = self._proofs.known_line(self.thread, namespace) if namespace else None
+        lines = [root, line] if line is not None else [root]
+        values, newer = self._reading.view(wanted, [behind(self.thread, each) for each in lines])
+        if any(map(is_overtaken, newer)) and self._proofs.is_current(self.thread):
+            raise outdated(f"thread {self.thread.name!r}")
+        return values
 
     def put_in(self, segment: Segment, namespace: str, checkpoint_id: str) -> Put | None:
         """Return the put of a checkpoint in one stretch of this timeline, or None."""
@@ -267,6 +276,8 @@ class Timeline:
         events = decode_events(key, raw)
         if any(isinstance(event, Spill) for event in events):
             events = open_spills(events, self._core.objects.load)
+        if is_ahead(segment.thread, events) and self._proofs.is_current(segment.thread):
+            raise outdated(f"thread {segment.thread.name!r}")
         moment = segment.moment
         if moment is not None:
             events = [
@@ -289,22 +300,13 @@ class Timeline:
         self._core.storage.check()
         for segment in self.segments:
             rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
-            self._prove_rows(segment.thread, namespace, rows, absent)
-
-    def _prove_rows(
-        self, thread: ThreadRecord, namespace: str, rows: list[tuple[bytes, bytes]], absent: Collection[bytes] = ()
-    ) -> None:
-        line = self._line(thread, namespace)
-        found = census(key for key, _ in rows)
-        wrong = found != line.census if line is not None else found.count > 0
-        if (wrong or any(key in absent for key, _ in rows)) and self._unmoved(thread):
-            raise missing(f"a checkpoint of thread {thread.name!r}")
+            self._proofs.rows(segment.thread, namespace, rows, absent)
 
     def namespaces(self) -> list[str]:
         """Return every namespace that has a row, sorted, and so the root first."""
         names = {""}
         for segment in self.segments:
-            self._prove_lines(segment.thread)
+            self._proofs.lines(segment.thread)
             for key, raw in self._reading.scan(*keys.lines_range(segment.thread.number)):
                 names.add(decode_line(key, raw).namespace)
         return sorted(names)
@@ -314,25 +316,28 @@ class Timeline:
     ) -> Iterator[Found]:
         """Yield the checkpoints of a namespace by id, greatest first, with ids less than `before`.
 
-        Before the first, all rows of the namespace are counted, unless `prove` is off because the caller asks
-        for single ones by id and would notice. Hidden ones only if asked for. Those that only have pending writes
-        so far are left out. Rows are read in pages, so writers and other readers are not held up, and rows added
-        meanwhile with smaller ids may appear.
+        Before the first, all rows of the namespace are read and counted, unless `prove` is off because the caller asks
+        for single ones by id and would notice; then only where an id may stand in several stretches, and rows are read
+        in pages, so that those added meanwhile with smaller ids may appear. Hidden ones only if asked for. Those that
+        only have pending writes so far are left out.
         """
         if prove:
-            self.prove(namespace)
-        sources = [self._rows(segment, namespace, before) for segment in self.segments]
+            self._core.storage.check()
+        sources = [self._rows(segment, namespace, before, prove=prove) for segment in self.segments]
         heads = [next(source, None) for source in sources]
         while True:
             ids = [head[0] for head in heads if head is not None]
             if not ids:
                 return
             greatest = max(ids)
+            depth = self._depth(greatest)
             parts: list[list[Event]] = []
             for i, head in enumerate(heads):
                 if head is not None and head[0] == greatest:
                     parts.append(head[1])
                     heads[i] = next(sources[i], None)
+                elif i < depth and not prove:
+                    self._proofs.around(self.segments[i].thread, namespace, greatest)
             found = self._joined(namespace, greatest, parts)
             if found is not None and found.put is not None and (hidden or not found.hidden):
                 yield found
@@ -366,17 +371,27 @@ class Timeline:
             yield found, commit
             checkpoint_id = commit.parents[0].checkpoint_id if commit.parents else None
 
-    def _rows(self, segment: Segment, namespace: str, before: str | None) -> Iterator[tuple[str, list[Event]]]:
+    def _rows(
+        self, segment: Segment, namespace: str, before: str | None, *, prove: bool
+    ) -> Iterator[tuple[str, list[Event]]]:
         number = segment.thread.number
         start, end = keys.checkpoints_range(number, namespace)
-        if before is not None:
-            end = min(end, keys.checkpoint_key(number, namespace, before))
+        below = end if before is None else min(end, keys.checkpoint_key(number, namespace, before))
+        pages = self._pages(start, below)
+        if prove:
+            rows = self._reading.scan(start, end)
+            self._proofs.rows(segment.thread, namespace, rows)
+            pages = iter([[row for row in reversed(rows) if row[0] < below]])
+        for key, raw in chain.from_iterable(pages):
+            events = self._events(segment, key, raw)
+            if events:
+                yield keys.checkpoint_id_of(key, number), events
+
+    def _pages(self, start: bytes, end: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Yield the rows of a range in pages, the last of all first."""
         while start < end:
             page = self._reading.scan(start, end, limit=_PAGE, reverse=True)
-            for key, raw in page:
-                events = self._events(segment, key, raw)
-                if events:
-                    yield keys.checkpoint_id_of(key, number), events
+            yield page
             if len(page) < _PAGE:
                 return
             end = page[-1][0]

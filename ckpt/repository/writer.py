@@ -249,7 +249,8 @@ class Writer:
         if known is not None and remembered:
             thread, raw = known
         else:
-            place = self._directory.place(name)
+            vacant = self._directory.vacant(name)
+            place, remembered = vacant or self._directory.place(name), vacant is not None
             behind = {**above, namespace: named} if named is not None else above
             found = self._to_continue(place, behind)
             if found is not None:
@@ -308,7 +309,7 @@ class Writer:
         key, thread, line, batch = attempt.key, attempt.thread, attempt.line, attempt.batch
         records = dict(batch.records)
         if batch.expected[key] is None:
-            line = line._replace(census=line.census.toggled(key, 1))
+            line = thread.counted(line, key, 1)
         if line.namespace:
             line_key = keys.line_key(thread.number, line.namespace)
             records[line_key] = attempt.line_record = encode_line(thread.number, line)

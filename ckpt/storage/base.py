@@ -11,7 +11,7 @@ once. `publish` is the only way to write besides `exclusive`, which collectors u
 on return. Whoever relies on an object without storing it again passes the epoch at which it was known to be
 there: every removal raises the epoch, so that a stale belief is refused instead of believed.
 
-Each promise below is a test of `ckpt.testing.StorageContract`.
+Each promise below is a test of `ckpt.testing.StorageContract`, but for those of `Ranking`, which one backend has.
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class StoredFrame(NamedTuple):
 
     previous: int
     data: bytes
+
+
+class Fetched(NamedTuple):
+    """Where objects lie, and the frames that hold them with those before."""
+
+    places: dict[bytes, Place]
+    frames: dict[int, StoredFrame]
 
 
 Range = tuple[bytes, bytes]
@@ -156,6 +163,40 @@ class Reading(Protocol):
         """Return the sizes of the store."""
 
 
+class Nearest(NamedTuple):
+    """What a `Ranking` answers: names with their scores, best first, and the names that it cannot answer for."""
+
+    ranked: list[tuple[bytes, float]]
+    unknown: set[bytes]
+
+
+class Ranking(Protocol):
+    """Lists of vectors by name, which the database compares by itself so that they need not be sent.
+
+    A name is 16 bytes and stands for one list for good. What is kept here is a copy that may lag, or be lost, at any
+    time: whoever asks has the vectors, and compares those that are not known here. Safe for many threads.
+    """
+
+    def nearest(self, query: Sequence[float], names: Sequence[bytes], limit: int) -> Nearest:
+        """Return up to `limit` of these names, which all differ, by the best score in their lists; greatest first.
+
+        The score of a vector is the cosine of the angle between it and the query, up to the rounding of 32-bit
+        floats; 0 where one has no length. Equal ones come in the order given. One round trip from the second call on.
+        """
+
+    def add(self, vectors: Mapping[bytes, Sequence[bytes]]) -> bool:
+        """Keep lists of vectors, little-endian 32-bit floats, by name; return whether those that can be are known now.
+
+        Best effort, so that nothing is raised. Each list is kept whole or not at all; what is there already stays.
+        """
+
+    def names(self, after: bytes, limit: int) -> list[bytes]:
+        """Return up to `limit` names greater than `after` that are known, in order."""
+
+    def remove(self, names: Collection[bytes]) -> None:
+        """Forget these names."""
+
+
 class Exclusive(Reading, Protocol):
     """A store while no one else can publish. What is written appears at once when the context ends well."""
 
@@ -182,6 +223,16 @@ class Storage(Reading, Protocol):
     @property
     def remote(self) -> bool:
         """Whether each call is a round trip over a network, so that sending a little twice beats asking first."""
+
+    @property
+    def ranking(self) -> Ranking | None:
+        """What compares vectors in the database; None for a storage that has nothing of the kind. Asks nobody."""
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        """Do what `locate` does, and then `load` with the frames found, in one round trip.
+
+        A frame that is dropped in between may be left out.
+        """
 
     def publish(self, batch: Batch) -> list[int]:
         """Apply a batch in one round trip, durably on return, and return the numbers of its frames; 0 if left out.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from ckpt.storage.base import Place, Range, Reading, StoredFrame, Usage, View
+from ckpt.storage.base import Fetched, Place, Range, Reading, StoredFrame, Usage, View
 
 _T = TypeVar("_T")
 
@@ -37,6 +37,15 @@ class LendingReads(ABC):
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         return self._lend(lambda lent: lent.load(frames, known))
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        """Do as `Storage.fetch` says, by two calls to what is lent."""
+
+        def both(lent: Reading) -> Fetched:
+            places = lent.locate(keys)
+            return Fetched(places, lent.load({place.frame for place in places.values()}, known))
+
+        return self._lend(both)
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         return self._lend(lambda lent: lent.scan_index(after, limit))

@@ -17,6 +17,7 @@ from ckpt.storage.base import (
     Exclusive,
     Place,
     Range,
+    Ranking,
     Reading,
     RecordChangedError,
     StoredFrame,
@@ -167,6 +168,10 @@ class MemoryStorage(LendingReads):
     @property
     def remote(self) -> bool:
         return False
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return None
 
     @contextmanager
     def _tables(self) -> Iterator[_Tables]:

@@ -4,30 +4,34 @@ Every call of the seam is one statement, and so one round trip and one transacti
 function that checks, locks, writes and answers (`ckpt.storage.postgres_schema`). Nothing depends on the session:
 a pooler may run each statement on another connection.
 
-A connection that died is replaced. What was read is read again. When the answer to a `publish` is lost, the
-store is asked whether it was applied: it is neither applied twice nor reported lost when it was stored.
+A connection that died is replaced, and one whose call was interrupted is not used again. What was read is read
+again. When the answer to a `publish` is lost, the store is asked whether it was applied: it is neither applied twice
+nor reported lost when it was stored.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 import psycopg_pool
 from psycopg.pq import TransactionStatus
 
-from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
-from ckpt.storage import postgres_connect, postgres_schema
-from ckpt.storage.base import Batch, Exclusive
+from ckpt.errors import CkptError, ConflictError, InvalidInputError, StoreUnavailableError
+from ckpt.storage import postgres_connect, postgres_pool, postgres_schema
+from ckpt.storage.base import Batch, Exclusive, Fetched, Ranking
 from ckpt.storage.lending import LendingReads
-from ckpt.storage.postgres_connect import Connection, Lost
+from ckpt.storage.postgres_pool import Connection, Lost
 from ckpt.storage.postgres_sql import Session
+from ckpt.storage.postgres_vectors import PostgresVectors
 
 _RECOVER_SECONDS = 15.0
 """How long a server that went away is given to come back: about what a restart takes."""
@@ -71,30 +75,33 @@ class PostgresStorage(LendingReads):
             url, given = postgres_connect.parse_url(database)
             options = postgres_connect.read_options(schema, pool_size, given)
             parameters = postgres_connect.read_conninfo(url)
-            self._secret = parameters.get("password")
+            self._secrets = postgres_connect.secrets_of(parameters)
             self._name(options.schema, postgres_connect.shown_url(parameters, options))
             with self._translated():
                 parameters, connection = postgres_connect.first_connection(parameters, readonly=readonly)
                 try:
                     self._prepare(connection, create=create)
-                    self._source: postgres_connect.Source = postgres_connect.OwnPool(
-                        parameters, options.pool_size, connection
+                    self._source: postgres_pool.Source = postgres_pool.OwnPool(
+                        partial(postgres_connect.connect, parameters), options.pool_size, connection
                     )
                 except BaseException:
                     connection.close()
                     raise
             return
-        self._secret = None
+        self._secrets = []
         options = postgres_connect.read_options(schema, pool_size, {})
         self._name(options.schema, "the PostgreSQL database passed in")
-        self._source = postgres_connect.given(database)
+        self._source = postgres_pool.given(database)
         with self._translated(), self._source.lend() as connection:
-            self._name(options.schema, postgres_connect.shown_url(connection.info.get_parameters(), options))
+            parameters = connection.info.get_parameters()
+            self._secrets = postgres_connect.secrets_of({**parameters, "password": connection.info.password})
+            self._name(options.schema, postgres_connect.shown_url(parameters, options))
             self._prepare(connection, create=create)
 
     def _name(self, schema: str, url: str) -> None:
         self._schema = postgres_schema.quoted(postgres_schema.checked(schema))
         self._url = url
+        self._ranking = PostgresVectors(self._lend, self._schema, readonly=self._readonly)
 
     def _prepare(self, connection: Connection, *, create: bool) -> None:
         self._newest = postgres_schema.prepare(connection, self._schema, self._url, create=create)
@@ -106,6 +113,10 @@ class PostgresStorage(LendingReads):
     @property
     def remote(self) -> bool:
         return True
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return self._ranking
 
     # -- one call -------------------------------------------------------------------------------------
 
@@ -136,7 +147,7 @@ class PostgresStorage(LendingReads):
 
     def _translate(self, error: BaseException | None) -> CkptError:
         assert isinstance(error, psycopg.Error)
-        return postgres_connect.translate(error, self._url, self._secret)
+        return postgres_connect.translate(error, self._url, self._secrets)
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
@@ -182,6 +193,9 @@ class PostgresStorage(LendingReads):
 
         return self._again(act)
 
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        return self._lend(lambda session: session.fetch(keys, known))
+
     # -- writing --------------------------------------------------------------------------------------
 
     def publish(self, batch: Batch) -> list[int]:
@@ -190,16 +204,23 @@ class PostgresStorage(LendingReads):
 
         def act(lost: bool) -> list[int]:
             with self._session() as session:
-                if lost:
-                    with session.connection.transaction():
-                        numbers = session.settled(batch, newest)
-                    if numbers is not None:
+                if lost and (numbers := self._settled(session, batch, newest)) is not None:
+                    return numbers
+                try:
+                    return self._write(session, batch)
+                except ConflictError:
+                    # The request that was lost may have been on its way still when it was asked for.
+                    if lost and (numbers := self._settled(session, batch, newest)) is not None:
                         return numbers
-                return self._write(session, batch)
+                    raise
 
         numbers = self._again(act)
         self._newest = max(self._newest, *numbers, 0)
         return numbers
+
+    def _settled(self, session: Session, batch: Batch, newest: int) -> list[int] | None:
+        with session.connection.transaction():
+            return session.settled(batch, newest)
 
     def _write(self, session: Session, batch: Batch) -> list[int]:
         if not self._explicit:
@@ -222,24 +243,32 @@ class PostgresStorage(LendingReads):
     @contextmanager
     def exclusive(self) -> Iterator[Exclusive]:
         self._check_writable()
-        with ExitStack() as stack, self._translated():
-            session = self._again(lambda lost: self._locked(stack))
-            yield session
-            transaction = session.finish()
+        with self._translated():
+            # Not an ExitStack: one that is interrupted at its end ends nothing, and the exception keeps it alive.
+            context, session = self._again(self._entered)
             try:
-                stack.close()
+                yield session
+                transaction = session.finish()
+            except BaseException:
+                with suppress(Lost):
+                    context.__exit__(*sys.exc_info())
+                raise
+            try:
+                context.__exit__(None, None, None)
             except Lost as error:
                 if transaction is None or not self._was_committed(transaction):
                     raise self._translate(error.__cause__) from error.__cause__
 
-    def _locked(self, stack: ExitStack) -> Session:
-        """Enter a transaction that has the store to itself; nothing is held when that fails."""
-        with ExitStack() as entered:
-            session = entered.enter_context(self._session())
-            entered.enter_context(session.connection.transaction())
+    def _entered(self, lost: bool) -> tuple[AbstractContextManager[Session], Session]:
+        context = self._locked()
+        return context, context.__enter__()
+
+    @contextmanager
+    def _locked(self) -> Iterator[Session]:
+        """Lend a session in a transaction that has the store to itself."""
+        with self._session() as session, session.connection.transaction():
             session.lock()
-            stack.push(entered.pop_all())
-            return session
+            yield session
 
     def _was_committed(self, transaction: int) -> bool:
         def ask(lost: bool) -> bool | None:

@@ -1,24 +1,19 @@
-"""Connections to PostgreSQL: reading URLs, lending connections, replacing dead ones, and naming what went wrong.
+"""Reaching PostgreSQL: reading URLs, opening connections, and naming what went wrong, all without telling a secret.
 
-A store lends connections from a pool of its own, from a pool that the caller passed in, or lends the caller's one
-connection to one call at a time. Whatever is lent runs single statements in autocommit mode, or takes part in the
-transaction that the caller has open; what the caller set on a connection is set again when it is given back.
+Who uses which connection when is the matter of `ckpt.storage.postgres_pool`.
 """
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote, unquote
 
 import psycopg
 import psycopg_pool
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.pq import Conninfo
 
 from ckpt.errors import (
     CkptError,
@@ -26,11 +21,10 @@ from ckpt.errors import (
     InvalidInputError,
     StoreNotFoundError,
     StoreUnavailableError,
+    StoreUnreachableError,
 )
+from ckpt.storage.postgres_pool import Connection
 from ckpt.storage.postgres_schema import SCHEMA
-
-Connection = psycopg.Connection[Any]
-Pool = psycopg_pool.ConnectionPool[Connection]
 
 POOL_SIZE = 10
 """Connections of a store at most, unless `pool_size` says otherwise."""
@@ -38,12 +32,6 @@ POOL_SIZE = 10
 _FORM = "postgresql://user@host:5432/database?schema=ckpt&pool_size=10"
 _SCHEMES = ("postgresql://", "postgres://")
 _POOL_SIZE_MAX = 1000
-_WAIT_SECONDS = 30.0
-"""How long a call waits for a connection when all are in use."""
-
-_LOOK_SECONDS = 1.0
-"""After how long a call that waits for a connection asks why there is none."""
-
 _OPTION_DEFAULTS = {
     "connect_timeout": "10",
     "application_name": "ckpt",
@@ -53,7 +41,10 @@ _OPTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
-_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+_SECRETS = frozenset(
+    ("password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "scram_client_key", "scram_server_key")
+)
+"""What libpq is told and nobody else: passwords, keys, and where they lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,192 +141,19 @@ def shown_url(parameters: dict[str, Any], options: Options) -> str:
     return f"postgresql://{authority}/{quote(database, safe='')}?{query}"
 
 
-# -- lending ------------------------------------------------------------------------------------------
+# -- connecting ---------------------------------------------------------------------------------------
 
 
-class Lost(Exception):
-    """A connection is gone, and with it the answer; the cause is what psycopg raised."""
+class _Owned(psycopg.Connection[Any]):
+    """A connection of a store's own. Dropped without being closed, it is closed without a warning."""
 
-
-class Source(Protocol):
-    """Where a store's connections come from."""
-
-    def lend(self) -> AbstractContextManager[Connection]:
-        """Return a context with a connection for one call. Raises Lost when the server cannot be reached."""
-
-    def recover(self, deadline: float) -> bool:
-        """Replace dead connections, waiting for the server if need be; False when that is not ours to do.
-
-        Raises psycopg.OperationalError when the server is not back by then (`time.monotonic`).
-        """
-
-    def abandon(self) -> Source:
-        """Return what a forked child uses instead; the parent's sockets are not touched."""
-
-    def close(self) -> None: ...
-
-
-_AS_OURS: dict[str, Any] = {"autocommit": True, "prepare_threshold": None}
-"""What every connection that we open is told."""
-
-_abandoned: list[object] = []
-"""Pools of a parent process, kept so that nothing tidies them up in the child."""
-
-
-class _Pooled(psycopg.Connection[Any]):
-    """What a pool of ours connects with: while `ready` holds connections, they are handed out before new ones."""
-
-    @classmethod
-    def connect(cls, conninfo: str = "", *, ready: list[Connection], **options: Any) -> Connection:  # type: ignore[override]
-        return ready.pop() if ready else super().connect(conninfo, **options)
-
-
-class OwnPool:
-    """A pool of our own, of connections with these parameters; `first`, if given, is the first of them."""
-
-    def __init__(self, parameters: dict[str, Any], size: int, first: Connection | None = None) -> None:
-        self._parameters, self._size = parameters, size
-        self._pool: Pool = psycopg_pool.ConnectionPool(
-            make_conninfo(**parameters),
-            connection_class=_Pooled,
-            kwargs={**_AS_OURS, "ready": [first] if first else []},
-            min_size=1,
-            max_size=size,
-            open=True,
-            name="ckpt",
-        )
-        if first:
-            # No more than a change of threads; then whatever closes the pool closes this connection too.
-            self._pool.wait()
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        connection = self._take()
-        try:
-            yield connection
-        finally:
-            self._pool.putconn(connection)
-
-    def _take(self) -> Connection:
-        deadline = time.monotonic() + _WAIT_SECONDS
-        failed = self._failed()
-        while True:
-            try:
-                return self._pool.getconn(timeout=_LOOK_SECONDS)
-            except psycopg_pool.PoolTimeout:
-                # The pool tries again for minutes and keeps the reason to itself.
-                if self._failed() > failed:
-                    try:
-                        connect(self._parameters).close()
-                    except psycopg.OperationalError as error:
-                        raise Lost from error
-                if time.monotonic() > deadline:
-                    raise
-
-    def _failed(self) -> int:
-        return self._pool.get_stats().get("connections_errors", 0)
-
-    def recover(self, deadline: float) -> bool:
-        pause = 0.05
-        while True:
-            try:
-                connect(self._parameters).close()
-                break
-            except psycopg.OperationalError:
-                if time.monotonic() + pause > deadline:
-                    raise
-            time.sleep(pause)
-            pause = min(2 * pause, 1.0)
-        self._pool.check()
-        return True
-
-    def abandon(self) -> Source:
-        _abandoned.append(self._pool)
-        return OwnPool(self._parameters, self._size)
-
-    def close(self) -> None:
-        self._pool.close()
-
-
-class _Foreign:
-    """What the caller passed in: it is not closed here, and not taken into a forked child."""
-
-    def abandon(self) -> Source:
-        raise StoreUnavailableError(
-            "the connections of this store belong to the process that opened it",
-            hints=["open the store again in the new process"],
-        )
-
-    def close(self) -> None:
+    def __del__(self, *_warn: Any) -> None:
         pass
 
 
-class GivenPool(_Foreign):
-    """A pool that the caller passed in."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        connection = self._pool.getconn()
-        try:
-            with _plain(connection):
-                yield connection
-        finally:
-            self._pool.putconn(connection)
-
-    def recover(self, deadline: float) -> bool:
-        self._pool.check()
-        return True
-
-
-class GivenConnection(_Foreign):
-    """A connection that the caller passed in, lent to one call at a time."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        # Whoever has the store to itself may read it too, on the same connection.
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        with self._lock, _plain(self._connection):
-            yield self._connection
-
-    def recover(self, deadline: float) -> bool:
-        return False
-
-
-@contextmanager
-def _plain(connection: Connection) -> Iterator[None]:
-    """Have a connection in autocommit mode, unless it is in a transaction: then the call is part of that."""
-    if connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
-        yield
-        return
-    connection.autocommit = True
-    try:
-        yield
-    finally:
-        if connection.info.transaction_status == TransactionStatus.IDLE:
-            connection.autocommit = False
-
-
-def given(thing: object) -> Source:
-    """Return the source for what a caller passed in; InvalidInputError for what cannot serve."""
-    if isinstance(thing, psycopg_pool.ConnectionPool):
-        return GivenPool(thing)
-    if isinstance(thing, psycopg.Connection):
-        return GivenConnection(thing)
-    raise InvalidInputError(
-        f"a {type(thing).__name__} is no PostgreSQL database to keep a store in",
-        hints=["pass a URL, a psycopg_pool.ConnectionPool or a psycopg.Connection (not the asynchronous ones)"],
-    )
-
-
 def connect(parameters: dict[str, Any]) -> Connection:
-    """Open one connection as a pool of ours would."""
-    return psycopg.connect(make_conninfo(**parameters), **_AS_OURS)
+    """Open one connection of a store's own."""
+    return _Owned.connect(make_conninfo(**parameters), autocommit=True, prepare_threshold=None)
 
 
 def first_connection(parameters: dict[str, Any], *, readonly: bool) -> tuple[dict[str, Any], Connection]:
@@ -367,10 +185,16 @@ def is_passing(error: psycopg.Error) -> bool:
     return error.sqlstate in ("40001", "40P01")
 
 
-def translate(error: psycopg.Error, words: str, secret: str | None) -> CkptError:
+def secrets_of(parameters: dict[str, Any]) -> list[str]:
+    """Return what no message may repeat, the longest first, as one may be part of another."""
+    found = {str(value) for name, value in parameters.items() if name in _SECRETS and value}
+    return sorted(found, key=len, reverse=True)
+
+
+def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptError:
     """Return the error to raise for what PostgreSQL or the pool raised; `words` name the store."""
     text = " ".join(str(error).split())
-    if secret:
+    for secret in secrets:
         text = text.replace(secret, "…")
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
@@ -396,4 +220,7 @@ def translate(error: psycopg.Error, words: str, secret: str | None) -> CkptError
         hint = hints.get(
             state[:2], "check that the server is up and that host, port, database, user and password are right"
         )
-    return StoreUnavailableError(f"{words} cannot be used: {text}", hints=[hint])
+    # What the server itself says while one connects has no state either, but names its severity.
+    silent = not state and type(error) is psycopg.OperationalError and "FATAL" not in text
+    kind = StoreUnreachableError if silent or is_lost(error, None) else StoreUnavailableError
+    return kind(f"{words} cannot be used: {text}", hints=[hint])

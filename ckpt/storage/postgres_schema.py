@@ -1,6 +1,6 @@
 """The schema behind a PostgreSQL store: creating it, recognising it, and the function that publishes.
 
-Three tables and five functions in a schema of their own, or beside the tables of others. Relations that have our
+Three tables and six functions in a schema of their own, or beside the tables of others. Relations that have our
 names and are not ours are named in an error and left untouched. Nothing here keeps a connection.
 """
 
@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 
 from ckpt.errors import FormatTooNewError, InvalidInputError, NotAStoreError, StoreNotFoundError
-from ckpt.storage.postgres_sql import LOCK_CLASS, PLACE_BITS, Session, run, run_script
+from ckpt.storage.postgres_sql import EMBEDDING, LOCK_CLASS, PLACE_BITS, Session, run, run_script
 
 FORMAT = 1
 """The newest format this version reads and the one it writes; kept in the table `meta`."""
@@ -27,7 +27,7 @@ _LOCATED_AT_ONCE = 500
 """Keys that one search of the index takes; its cost grows with the square of this."""
 
 TABLES = ("meta", "record", "frame")
-_CREATING = 0x636B7074_00000000
+CREATING = 0x636B7074_00000000
 """The advisory lock under which stores are created; its lower half is the number of no table."""
 
 _LOOK = """
@@ -139,100 +139,140 @@ _READING = """
     $ckpt$;
 """
 
-# One row per record comes in, in the order of keys, so that rows are locked in the same order by everybody:
-# whether it is checked and against what, whether it is written and with what. One row per object: its key, and
-# whether it came before in the batch. What is absent cannot be locked: it is inserted, and whoever comes second
-# finds the key taken, raises 40001, and is sent again to see what stands there now.
+# All comes in two arrays, as a statement with a parameter for each kind costs more than what it does. In `parts`:
+# the keys of records in order, so that rows are locked in the same order by everybody; for each what is expected,
+# and what is new; the data of each frame; the keys of all frames, NULL where one came before in the batch; and the
+# first bytes that occur among those of each frame. In `layout`: how many records, frames and keys there are, the
+# expected epoch or -1, and whether places are replaced; for each record whether it is checked (1) and written (2);
+# for each frame four numbers: the one before it, whether it is optional, how many keys and first bytes it has.
+#
+# The answer begins with a word: `done` and the number of each frame, `conflict` and what was found under each key, or
+# `epoch` and the number that it is.
+#
+# What is absent cannot be locked: it is inserted, and whoever comes second finds the key taken, raises 40001, and is
+# sent again to see what stands there now. Mostly no key is in the index yet, which a short look tells.
 _PUBLISH = """
-    CREATE FUNCTION {schema}.ckpt_publish(
-        keys bytea[], checked boolean[], expected bytea[], written boolean[], fresh bytea[],
-        previous bigint[], data bytea[], optional boolean[], sizes integer[],
-        object_keys bytea[], repeated boolean[], expected_epoch bigint, replacing boolean,
-        OUT conflict boolean, OUT standing bytea[], OUT current_epoch bigint, OUT numbers bigint[]
-    )
-    LANGUAGE plpgsql VOLATILE {settings} SET enable_nestloop = off
+    CREATE FUNCTION {schema}.ckpt_taken(asked bytea[]) RETURNS boolean[]
+    LANGUAGE sql STABLE {settings} SET enable_nestloop = off
+    AS $ckpt$
+        SELECT array_agg(o.key IS NULL OR located.key IS NOT NULL ORDER BY o.ordinal)
+        FROM unnest(asked) WITH ORDINALITY AS o(key, ordinal)
+        LEFT JOIN ckpt_locate(array_remove(asked, NULL)) AS located ON located.key = o.key
+    $ckpt$;
+    CREATE FUNCTION {schema}.ckpt_publish(parts bytea[], layout bigint[]) RETURNS bytea[]
+    LANGUAGE plpgsql VOLATILE {settings}
     AS $ckpt$
     DECLARE
+        records CONSTANT integer := layout[1];
+        frames CONSTANT integer := layout[2];
+        objects CONSTANT integer := layout[3];
+        replacing CONSTANT boolean := layout[5] = 1;
+        at_data CONSTANT integer := 3 * records;
+        at_object integer := at_data + frames;
+        at_head integer := at_object + objects;
+        at_frame integer := 5 + records;
         present bytea;
+        before bytea[] := '{{}}';
+        conflict boolean := false;
         removed boolean := false;
-        taken boolean[] := repeated;
-        number_now bigint;
+        taken boolean[];
+        own bytea[];
+        heads bytea[];
         first integer := 1;
-        last integer;
+        wanted boolean;
+        number_before bigint;
+        number_now bigint;
+        epoch bigint;
+        answer bytea[] := '{{"done"}}';
     BEGIN
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RAISE EXCEPTION 'publishing looks at what others have committed' USING ERRCODE = '{isolation}';
         END IF;
-        conflict := false;
-        standing := '{{}}';
-        numbers := '{{}}';
         PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
-        FOR i IN 1 .. cardinality(keys) LOOP
-            SELECT value INTO present FROM record WHERE key = keys[i] FOR UPDATE;
-            standing[i] := present;
-            IF checked[i] AND present IS DISTINCT FROM expected[i] THEN
+        FOR i IN 1 .. records LOOP
+            SELECT value INTO present FROM record WHERE key = parts[i] FOR UPDATE;
+            before[i] := present;
+            IF layout[5 + i] & 1 = 1 AND present IS DISTINCT FROM parts[records + i] THEN
                 conflict := true;
             END IF;
         END LOOP;
         IF conflict THEN
-            RETURN;
+            RETURN 'conflict'::bytea || before;
         END IF;
-        IF expected_epoch IS NOT NULL THEN
-            SELECT value INTO current_epoch FROM meta WHERE name = 'epoch';
-            IF current_epoch <> expected_epoch THEN
-                RETURN;
+        IF layout[4] <> -1 THEN
+            SELECT value INTO epoch FROM meta WHERE name = 'epoch';
+            IF epoch <> layout[4] THEN
+                RETURN ARRAY['epoch'::bytea, int8send(epoch)];
             END IF;
-            current_epoch := NULL;
         END IF;
-        IF cardinality(object_keys) > 0 AND (NOT replacing OR true = ANY (optional)) THEN
-            SELECT array_agg(o.again OR located.key IS NOT NULL ORDER BY o.ordinal) INTO taken
-            FROM unnest(object_keys, repeated) WITH ORDINALITY AS o(key, again, ordinal)
-            LEFT JOIN ckpt_locate(object_keys) AS located ON located.key = o.key;
+        IF objects > 0 THEN
+            own := parts[at_object + 1 : at_head];
+            IF objects > {part} OR EXISTS (SELECT FROM frame WHERE frame.keys && own) THEN
+                taken := ckpt_taken(own);
+            END IF;
         END IF;
-        FOR i IN 1 .. cardinality(data) LOOP
+        FOR i IN 1 .. frames LOOP
+            own := parts[at_object + 1 : at_object + layout[at_frame + 3]];
+            heads := parts[at_head + 1 : at_head + layout[at_frame + 4]];
+            number_before := number_now;
             number_now := 0;
-            last := first + sizes[i] - 1;
-            IF NOT optional[i] OR false = ANY (taken[first : last]) THEN
+            IF layout[at_frame + 2] = 0 THEN
+                wanted := true;
+            ELSIF taken IS NULL THEN
+                wanted := array_remove(own, NULL) <> '{{}}';
+            ELSE
+                wanted := false = ANY (taken[first : first + cardinality(own) - 1]);
+            END IF;
+            IF wanted THEN
+                IF taken IS NOT NULL AND NOT replacing THEN
+                    SELECT array_agg(free.key ORDER BY free.ordinal),
+                           array_agg(DISTINCT substring(free.key FROM 1 FOR 1)) FILTER (WHERE free.key IS NOT NULL)
+                    INTO own, heads
+                    FROM (
+                        SELECT CASE WHEN NOT o.taken THEN o.key END, o.ordinal
+                        FROM unnest(own, taken[first : first + cardinality(own) - 1])
+                        WITH ORDINALITY AS o(key, taken, ordinal)
+                    ) AS free(key, ordinal);
+                END IF;
                 INSERT INTO frame (previous, data, keys)
-                SELECT
-                    CASE previous[i] WHEN -1 THEN numbers[i - 1] ELSE previous[i] END, data[i],
-                    coalesce(array_agg(own.key ORDER BY own.ordinal), '{{}}')
-                    || array_agg(DISTINCT substring(own.key FROM 1 FOR 1)) FILTER (WHERE own.key IS NOT NULL)
-                FROM (
-                    SELECT CASE WHEN replacing OR NOT o.taken THEN o.key END, o.ordinal
-                    FROM unnest(object_keys[first : last], taken[first : last])
-                    WITH ORDINALITY AS o(key, taken, ordinal)
-                ) AS own(key, ordinal)
+                VALUES (
+                    CASE layout[at_frame + 1] WHEN -1 THEN number_before ELSE layout[at_frame + 1] END,
+                    parts[at_data + i], coalesce(own, '{{}}') || heads
+                )
                 RETURNING frame.number INTO number_now;
             END IF;
-            numbers[i] := number_now;
-            first := last + 1;
+            answer := answer || int8send(number_now);
+            at_object := at_object + layout[at_frame + 3];
+            at_head := at_head + layout[at_frame + 4];
+            first := first + layout[at_frame + 3];
+            at_frame := at_frame + 4;
         END LOOP;
-        FOR i IN 1 .. cardinality(keys) LOOP
-            IF standing[i] IS NOT NULL AND written[i] THEN
-                IF fresh[i] IS NULL THEN
-                    DELETE FROM record WHERE key = keys[i];
+        FOR i IN 1 .. records LOOP
+            IF before[i] IS NOT NULL AND layout[5 + i] & 2 = 2 THEN
+                IF parts[2 * records + i] IS NULL THEN
+                    DELETE FROM record WHERE key = parts[i];
                     removed := true;
                 ELSE
-                    UPDATE record SET value = fresh[i] WHERE key = keys[i];
+                    UPDATE record SET value = parts[2 * records + i] WHERE key = parts[i];
                 END IF;
-            ELSIF standing[i] IS NULL AND checked[i] THEN
-                INSERT INTO record (key, value) VALUES (keys[i], coalesce(fresh[i], ''))
+            ELSIF before[i] IS NULL AND layout[5 + i] & 1 = 1 THEN
+                INSERT INTO record (key, value) VALUES (parts[i], coalesce(parts[2 * records + i], ''))
                 ON CONFLICT (key) DO NOTHING;
                 IF NOT FOUND THEN
                     RAISE EXCEPTION 'another writer was first' USING ERRCODE = 'serialization_failure';
                 END IF;
-                IF fresh[i] IS NULL THEN
-                    DELETE FROM record WHERE key = keys[i];
+                IF parts[2 * records + i] IS NULL THEN
+                    DELETE FROM record WHERE key = parts[i];
                 END IF;
-            ELSIF standing[i] IS NULL AND fresh[i] IS NOT NULL THEN
-                INSERT INTO record (key, value) VALUES (keys[i], fresh[i])
+            ELSIF before[i] IS NULL AND parts[2 * records + i] IS NOT NULL THEN
+                INSERT INTO record (key, value) VALUES (parts[i], parts[2 * records + i])
                 ON CONFLICT (key) DO UPDATE SET value = excluded.value;
             END IF;
         END LOOP;
         IF removed THEN
             UPDATE meta SET value = value + 1 WHERE name = 'epoch';
         END IF;
+        RETURN answer;
     END
     $ckpt$;
 """
@@ -282,7 +322,7 @@ def _prepare_with_care(connection: psycopg.Connection[Any], schema: str, url: st
     if not create:
         raise StoreNotFoundError(f"there is no store in {url}", hints=["create one with: ckpt init"])
     with connection.transaction():
-        run(connection, "SELECT pg_catalog.pg_advisory_xact_lock(%b)", (_CREATING,))
+        run(connection, "SELECT pg_catalog.pg_advisory_xact_lock(%b)", (CREATING,))
         # Another process may have been first: what counts is what stands here under the lock.
         if not _recognised(connection, schema, url):
             _create(connection, schema)
@@ -368,7 +408,8 @@ def vacuum(session: Session) -> None:
     """Make the room of removed rows usable again; leave it to autovacuum where that is not allowed to this user."""
     if session.connection.info.transaction_status != TransactionStatus.IDLE:
         return
-    for table in map(session.table, TABLES):
+    known = session.run("SELECT pg_catalog.to_regclass(%b) IS NOT NULL", (session.table(EMBEDDING),))[0][0]
+    for table in map(session.table, (*TABLES, EMBEDDING) if known else TABLES):
         try:
             run_script(session.connection, f"VACUUM {table}")
         except psycopg.errors.InsufficientPrivilege:

@@ -18,6 +18,7 @@ from ckpt.storage.base import (
     CHAINED,
     Batch,
     EpochChangedError,
+    Fetched,
     Frame,
     Place,
     Range,
@@ -26,8 +27,11 @@ from ckpt.storage.base import (
     Usage,
     View,
 )
+from ckpt.storage.postgres_arrays import Cursor, bigint_array, bytea_array, sent
 
 PLACE_BITS = 16
+EMBEDDING = "ckpt_embedding"
+"""The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
 LOCK_CLASS = 0x636B7074
 """`ckpt` in ASCII: the upper half of the advisory lock of a store; the lower one is the number of its table."""
 
@@ -36,8 +40,8 @@ _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock((%b::bigint << 32) | %b::regcla
 
 def run(connection: psycopg.Connection[Any], statement: str, parameters: Sequence[object] = ()) -> list[Any]:
     """Run one statement and return its rows as tuples, whatever the connection's own settings are."""
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
+    with Cursor(connection, row_factory=tuple_row) as cursor:
+        cursor.execute(statement.encode(), [sent(each) for each in parameters], prepare=False, binary=True)
         return cursor.fetchall() if cursor.description is not None else []
 
 
@@ -113,6 +117,19 @@ class Session:
         )
         return {number: StoredFrame(previous, data) for number, previous, data in rows}
 
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        self._forget()
+        rows = self.run(
+            "WITH found AS MATERIALIZED (SELECT key, place FROM {s}.ckpt_locate(%b::bytea[]))"
+            " SELECT key, place, NULL::bigint, NULL::bytea FROM found"
+            " UNION ALL SELECT NULL, number, previous, data FROM {s}.frame WHERE number = ANY (("
+            f"SELECT {{s}}.ckpt_chain(ARRAY(SELECT place >> {PLACE_BITS} FROM found), %b::bigint[]))::bigint[])",
+            (list(keys), list(known)),
+        )
+        places = {key: _place(place) for key, place, _, _ in rows if key is not None}
+        frames = {number: StoredFrame(previous, data) for key, number, previous, data in rows if key is None}
+        return Fetched(places, frames)
+
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         self._forget()
         rows = self.run("SELECT key, place FROM {s}.ckpt_scan(%b, %b::bigint)", (after, limit))
@@ -128,11 +145,11 @@ class Session:
         self._forget()
         ((disk, frames, records, objects),) = self.run(
             "SELECT (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE oid = ANY (ARRAY["
-            "%b::regclass, %b::regclass, %b::regclass])),"
+            "%b::regclass, %b::regclass, %b::regclass, to_regclass(%b)])),"
             " (SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM {s}.frame),"
             " (SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::bigint FROM {s}.record),"
             " (SELECT count(*) FROM {s}.frame, unnest(keys) AS own(key) WHERE length(own.key) > 1)",
-            [self.table(name) for name in ("meta", "record", "frame")],
+            [self.table(name) for name in ("meta", "record", "frame", EMBEDDING)],
         )
         return Usage(disk=disk, frames=frames, records=records, free=0, objects=objects)
 
@@ -146,35 +163,28 @@ class Session:
         self._forget()
         self._changed = self._changed or bool(batch.records or batch.frames)
         keys = sorted(batch.expected.keys() | batch.records.keys())
-        object_keys = [key for frame in batch.frames for key in frame.keys]
-        first = {key: place for place, key in reversed(list(enumerate(object_keys)))}
-        ((conflict, found, epoch, numbers),) = self.run(
-            "SELECT * FROM {s}.ckpt_publish(%b::bytea[], %b::boolean[], %b::bytea[], %b::boolean[], %b::bytea[],"
-            " %b::bigint[], %b::bytea[], %b::boolean[], %b::integer[],"
-            " %b::bytea[], %b::boolean[], %b::bigint, %b::boolean)",
-            (
-                keys,
-                [key in batch.expected for key in keys],
-                [batch.expected.get(key) for key in keys],
-                [key in batch.records for key in keys],
-                [batch.records.get(key) for key in keys],
-                [frame.previous for frame in batch.frames],
-                [frame.data for frame in batch.frames],
-                [frame.optional for frame in batch.frames],
-                [len(frame.keys) for frame in batch.frames],
-                object_keys,
-                [first[key] != place for place, key in enumerate(object_keys)],
-                batch.epoch,
-                replace,
-            ),
+        flags = [(key in batch.expected) + 2 * (key in batch.records) for key in keys]
+        objects, heads, layout = _listed(batch.frames)
+        parts = [
+            *keys,
+            *(batch.expected.get(key) for key in keys),
+            *(batch.records.get(key) for key in keys),
+            *(frame.data for frame in batch.frames),
+            *objects,
+            *heads,
+        ]
+        counts = [len(keys), len(batch.frames), len(objects), -1 if batch.epoch is None else batch.epoch, int(replace)]
+        (((word, *answer),),) = self.run(
+            "SELECT {s}.ckpt_publish(%b, %b)", (bytea_array(parts), bigint_array([*counts, *flags, *layout]))
         )
-        if conflict:
+        if word == b"conflict":
             raise RecordChangedError(
-                {key: value for key, value in zip(keys, found, strict=True) if key in batch.expected}
+                {key: value for key, value in zip(keys, answer, strict=True) if key in batch.expected}
             )
-        if epoch is not None:
-            raise EpochChangedError(epoch)
-        return list(numbers)
+        numbers = [int.from_bytes(number, "big") for number in answer]
+        if word == b"epoch":
+            raise EpochChangedError(numbers[0])
+        return numbers
 
     def read_committed(self) -> None:
         """Have each statement of the transaction that begins here see what others have committed before it."""
@@ -247,6 +257,27 @@ class Session:
 
 def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
+
+
+def _listed(frames: Sequence[Frame]) -> tuple[list[bytes | None], list[bytes], list[int]]:
+    """Return the keys of all frames, None where one came before; the first bytes that occur in each; their counts.
+
+    Four numbers for each frame: the one before it in its pack, whether it is optional, keys, first bytes.
+    """
+    seen: set[bytes] = set()
+    objects: list[bytes | None] = []
+    heads: list[bytes] = []
+    layout: list[int] = []
+    for frame in frames:
+        starts: set[bytes] = set()
+        for key in frame.keys:
+            objects.append(None if key in seen else key)
+            if key not in seen:
+                seen.add(key)
+                starts.add(key[:1])
+        heads += sorted(starts)
+        layout += (frame.previous, int(frame.optional), len(frame.keys), len(starts))
+    return objects, heads, layout
 
 
 def _matched(frames: Sequence[Frame], rows: Sequence[tuple[str, int, int, bytes]]) -> list[int] | None:

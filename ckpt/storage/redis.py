@@ -11,7 +11,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from typing import Any, TypeVar
@@ -111,8 +111,15 @@ class RedisStorage(LendingReads):
     def remote(self) -> bool:
         return True
 
+    @property
+    def ranking(self) -> base.Ranking | None:
+        return None
+
     def _lend(self, call: Callable[[base.Reading], _T]) -> _T:
         return call(self._reading)
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> base.Fetched:
+        return self._reading.fetch(keys, known)
 
     # -- writing ------------------------------------------------------------------------------------
 

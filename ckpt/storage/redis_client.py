@@ -26,6 +26,8 @@ from redis.exceptions import (
     MovedError,
     NoPermissionError,
     NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -42,6 +44,7 @@ from ckpt.errors import (
     InvalidInputError,
     NotAStoreError,
     StoreUnavailableError,
+    StoreUnreachableError,
 )
 from ckpt.storage.redis_lua import FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
@@ -213,7 +216,7 @@ class Link:
                         raise self.translate(error, unsettled=len(pauses) > 1) from error
                     time.sleep(wait)
                 except (RedisError, RedisClusterException) as error:
-                    wait = next(waits, None) if "READONLY" in str(error) else None
+                    wait = next(waits, None) if _is(error, ReadOnlyError, "READONLY") else None
                     if wait is None:
                         raise self.translate(error) from error
                     # The primary became a replica: a new connection may lead to the new primary.
@@ -289,12 +292,12 @@ class Link:
     def translate(self, error: Exception, *, unsettled: bool = False) -> CkptError:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
-        if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError) or "NOPERM" in text:
+        if isinstance(error, AuthenticationError | AuthorizationError) or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(
                 f"{self.url} refuses us: {text}",
                 hints=["check user and password", "the user needs the commands and keys that docs/redis.md lists"],
             )
-        if "OOM " in text:
+        if _is(error, OutOfMemoryError, "OOM "):
             return StoreUnavailableError(
                 f"{self.url} has reached its maxmemory; nothing was written",
                 hints=["free what was let go with: ckpt gc", "raise maxmemory"],
@@ -304,7 +307,7 @@ class Link:
                 f"a key of the store at {self.url} was overwritten by another program",
                 hints=["restore a backup; give each program a prefix of its own"],
             )
-        if "READONLY" in text:
+        if _is(error, ReadOnlyError, "READONLY"):
             return StoreUnavailableError(
                 f"{self.url} is a replica that takes no writes", hints=["name the primary, or open it with readonly"]
             )
@@ -312,7 +315,7 @@ class Link:
             hints = ["see whether the server runs and can be reached, then try again"]
             if unsettled:
                 hints.append("whether the last write was stored is not known: look before doing it again")
-            return StoreUnavailableError(f"{self.url} cannot be reached: {text}", hints=hints)
+            return StoreUnreachableError(f"{self.url} cannot be reached: {text}", hints=hints)
         return StoreUnavailableError(f"{self.url} cannot be used: {text}")
 
     def eviction_policy(self) -> str:
@@ -361,3 +364,12 @@ class Link:
     def _disconnect(self) -> None:
         if self._owned:
             self._client.close()
+
+
+def _is(error: Exception, kind: type[RedisError], code: str) -> bool:
+    """Whether a server refused something for this reason.
+
+    From within a script the code comes first since Redis 7 and in Valkey, and redis-py has a class for it; before, it
+    stands somewhere in the text.
+    """
+    return isinstance(error, kind) or code in str(error)

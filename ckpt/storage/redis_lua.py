@@ -2,7 +2,8 @@
 
 A part defines what the parts behind it use, and nothing else: `OPENED` looks whether the store is whole, `HELD` whether
 the caller still has it to itself, `ONCE` whether a batch was applied before, `FIND` looks records up, `BUCKETS`
-index entries, and `WRITING` decides and computes all changes before it writes the first.
+index entries, `CHAINS` frames with those before them, and `WRITING` decides and computes all changes before it writes
+the first.
 
 Strings are never compared with `<` in here: that would ask the server's locale.
 """
@@ -127,6 +128,23 @@ local function look(sought)
         if here then found[#found + 1] = string.sub(entries, first * 24 + 1, first * 24 + 24) end
     end)
     return found
+end
+"""
+
+# The frames named in `known`, which their user fills in, are where going back stops.
+CHAINS = """
+local known, seen = {}, {}
+local function chain(number, reply)
+    while number ~= '0' and not seen[number] do
+        seen[number] = true
+        local entry = call('XRANGE', FRAMES, number .. '-0', number .. '-0')[1]
+        if not entry then break end
+        reply[#reply + 1] = number
+        reply[#reply + 1] = entry[2][2]
+        reply[#reply + 1] = entry[2][4]
+        number = entry[2][2]
+        if known[number] then break end
+    end
 end
 """
 

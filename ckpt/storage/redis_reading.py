@@ -8,7 +8,7 @@ from typing import Any
 
 from ckpt.errors import InvalidInputError
 from ckpt.storage import redis_scripts as scripts
-from ckpt.storage.base import Place, Range, StoredFrame, Usage, View
+from ckpt.storage.base import Fetched, Place, Range, StoredFrame, Usage, View
 from ckpt.storage.redis_client import Argument, Link
 
 INDEX_KEY_MAX = 16
@@ -89,11 +89,11 @@ class Reading:
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         wanted = [number for number in frames if number > 0]
-        found = self._read(scripts.LOAD, len(wanted), *wanted, *known)
-        return {
-            int(number): StoredFrame(int(previous), data)
-            for number, previous, data in zip(found[::3], found[1::3], found[2::3], strict=True)
-        }
+        return _frames(self._read(scripts.LOAD, len(wanted), *wanted, *known))
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        places, *found = self._read(scripts.FETCH, entries(keys), *known)
+        return Fetched(dict(places_of(places)), _frames(found))
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         # The smallest entry behind `after`: no key that is longer than its padded form comes between.
@@ -115,6 +115,13 @@ class Reading:
             _BASE_COST + frames * _FRAME_COST + records * _RECORD_COST + objects * _ENTRY_COST + buckets * _BUCKET_COST
         )
         return Usage(frame_bytes + record_bytes + overhead, frame_bytes, record_bytes, 0, objects)
+
+
+def _frames(found: list[Any]) -> dict[int, StoredFrame]:
+    return {
+        int(number): StoredFrame(int(previous), data)
+        for number, previous, data in zip(found[::3], found[1::3], found[2::3], strict=True)
+    }
 
 
 def _bounds(start: bytes, end: bytes) -> tuple[bytes, bytes]:

@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha1
 
-from ckpt.storage.redis_lua import BUCKETS, FIND, HELD, KEYS, LEASE_MS, ONCE, OPENED, READING, WRITING
+from ckpt.storage.redis_lua import BUCKETS, CHAINS, FIND, HELD, KEYS, LEASE_MS, ONCE, OPENED, READING, WRITING
 
 SCANNED_BYTES_MAX = 8 << 20
 """Bytes of frames that one page of `SCAN_FRAMES` looks at, however many frames were asked for."""
@@ -96,25 +96,31 @@ LOCATE = Script(READING + BUCKETS + "return {'ok', table.concat(look(ARGV[3]))}"
 
 LOAD = Script(
     READING
+    + CHAINS
     + """
-local count, known, seen, reply = tonumber(ARGV[3]), {}, {}, {'ok'}
+local count, reply = tonumber(ARGV[3]), {'ok'}
 for n = 4 + count, #ARGV do known[ARGV[n]] = true end
-for n = 4, 3 + count do
-    local number = ARGV[n]
-    while number ~= '0' and not seen[number] do
-        seen[number] = true
-        local entry = call('XRANGE', FRAMES, number .. '-0', number .. '-0')[1]
-        if not entry then break end
-        reply[#reply + 1] = number
-        reply[#reply + 1] = entry[2][2]
-        reply[#reply + 1] = entry[2][4]
-        number = entry[2][2]
-        if known[number] then break end
-    end
+for n = 4, 3 + count do chain(ARGV[n], reply) end
+return reply
+"""
+)
+
+FETCH = Script(
+    READING
+    + BUCKETS
+    + CHAINS
+    + """
+for n = 4, #ARGV do known[ARGV[n]] = true end
+local found = look(ARGV[3])
+local reply = {'ok', table.concat(found)}
+for n = 1, #found do
+    local high, low = struct.unpack('>BI4', found[n], 18)
+    chain(string.format('%.0f', high * 4294967296 + low), reply)
 end
 return reply
 """
 )
+"""The entries of the keys in ARGV[3], then the frames that they name, as `LOAD` returns them."""
 
 SCAN_INDEX = Script(
     READING

@@ -14,7 +14,9 @@ from typing import TypeVar
 from ckpt.storage.base import (
     Batch,
     Exclusive,
+    Fetched,
     Range,
+    Ranking,
     Reading,
     RecordChangedError,
     Storage,
@@ -75,6 +77,13 @@ class ScopedStorage(ScopedReading):
     @property
     def remote(self) -> bool:
         return self.root.remote
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return self.root.ranking
+
+    def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        return self.root.fetch(keys, known)
 
     def publish(self, batch: Batch) -> list[int]:
         with self._told_inside():

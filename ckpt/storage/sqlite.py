@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage import sqlite_file, sqlite_fork
-from ckpt.storage.base import Batch, Exclusive
+from ckpt.storage.base import Batch, Exclusive, Ranking
 from ckpt.storage.lending import LendingReads
 from ckpt.storage.sqlite_session import Session
 
@@ -85,6 +85,10 @@ class SqliteStorage(LendingReads):
     @property
     def remote(self) -> bool:
         return False
+
+    @property
+    def ranking(self) -> Ranking | None:
+        return None
 
     # -- connections --------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from ckpt.errors import (
     IntegrityError,
     InvalidInputError,
     NotAStoreError,
+    StoreLockedError,
     StoreNotFoundError,
     StoreUnavailableError,
 )
@@ -44,6 +45,9 @@ _SCHEMA = (
     "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
     "INSERT INTO counter (name, value) VALUES ('epoch', 1)",
 )
+_IN_WAL = b"\x02\x02"
+"""What stands in bytes 18 and 19 of a file in WAL mode."""
+
 _SYNCHRONOUS = frozenset({"off", "normal", "full", "extra"})
 
 
@@ -106,11 +110,14 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
     ours = bool(head) and int.from_bytes(head[68:72], "big") == APPLICATION_ID
     if ours:
         _check_format(path, int.from_bytes(head[60:64], "big"))
-        _check_length(path, head)
+        if head[18:20] == _IN_WAL:
+            # In the other mode another process may be just about to write the pages that the header counts, as it
+            # does when it creates the file. SQLite looks there itself, under its lock.
+            _check_length(path, head)
     with translated(path):
         connection = connect(path, readonly=readonly, options=options)
         try:
-            if ours and head[18:20] == b"\x02\x02":
+            if ours and head[18:20] == _IN_WAL:
                 # The header may be older than what the write-ahead log says.
                 _check_format(path, int(connection.execute("PRAGMA user_version").fetchone()[0]))
             else:
@@ -285,9 +292,7 @@ def translate(path: Path, error: Exception) -> CkptError:
     if not isinstance(error, sqlite3.OperationalError) or "malformed" in text or "no such table" in text:
         return damaged(path, error)
     if "locked" in text or "busy" in text:
-        return StoreUnavailableError(
-            f"{path} is locked by another process", hints=["wait for it to finish, then try again"]
-        )
+        return StoreLockedError(f"{path} is locked by another process", hints=["wait for it to finish, then try again"])
     if "full" in text:
         return StoreUnavailableError(
             f"there is no space left to write to {path}", hints=["free some space; nothing was written"]

@@ -7,7 +7,8 @@ know bytes only: what records and frames mean is not tested here. Values are cho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -88,22 +89,10 @@ class StorageContract(SharingContract):
 
     def test_a_read_of_many_records_is_as_of_one_moment(self, storage: Storage, other: Storage) -> None:
         keys = [b"%05d" % number for number in range(1500)]
-        storage.publish(Batch(records=dict.fromkeys(keys, b"0")))
-        done = Event()
-
-        def write() -> None:
-            for version in range(1, 40):
-                other.publish(Batch(records=dict.fromkeys(keys, b"%d" % version)))
-            done.set()
-
-        writer = Thread(target=write)
-        writer.start()
-        try:
+        with _rewritten(other, keys, 40) as done:
             while not done.is_set():
                 assert len(set(storage.read(keys))) == 1
                 assert len({value for _, value in storage.scan(b"", LAST)}) == 1
-        finally:
-            writer.join()
 
     def test_a_view_holds_keys_and_ranges(self, storage: Storage, other: Storage) -> None:
         storage.publish(Batch(records={b"a": b"1", b"b": b"2", b"ba": b"3", b"c": b"4"}))
@@ -115,22 +104,10 @@ class StorageContract(SharingContract):
 
     def test_a_view_is_as_of_one_moment(self, storage: Storage, other: Storage) -> None:
         keys = [b"%02d" % number for number in range(40)]
-        storage.publish(Batch(records=dict.fromkeys(keys, b"0")))
-        done = Event()
-
-        def write() -> None:
-            for version in range(1, 150):
-                other.publish(Batch(records=dict.fromkeys(keys, b"%d" % version)))
-            done.set()
-
-        writer = Thread(target=write)
-        writer.start()
-        try:
+        with _rewritten(other, keys, 150) as done:
             while not done.is_set():
                 values, ranges = storage.view(keys[:10], [(keys[10], keys[20]), (keys[20], LAST)])
                 assert len({*values, *(value for found in ranges for _, value in found)}) == 1
-        finally:
-            writer.join()
 
     # -- frames and the index -----------------------------------------------------------------------
 
@@ -176,6 +153,32 @@ class StorageContract(SharingContract):
         places = {key: Place(one, i) if i < 1500 else Place(two, i - 1500) for i, key in enumerate(keys)}
         assert other.locate([*keys, object_key(5000)]) == places
         assert other.locate([]) == {}
+
+    def test_objects_are_fetched_with_their_frames(self, storage: Storage, other: Storage) -> None:
+        keys = [object_key(number) for number in range(6)]
+        one, two, three = storage.publish(
+            Batch(
+                frames=[
+                    Frame(0, b"one", (keys[0], keys[1])),
+                    Frame(CHAINED, b"two", (keys[2],)),
+                    Frame(CHAINED, b"three", (keys[3],)),
+                ]
+            )
+        )
+        (lone,) = storage.publish(Batch(frames=[Frame(0, b"lone", (keys[4],))]))
+        first, second = StoredFrame(0, b"one"), StoredFrame(one, b"two")
+        assert other.fetch([]) == ({}, {}) == other.fetch([keys[5]])
+        places = {keys[2]: Place(two, 0), keys[4]: Place(lone, 0)}
+        assert other.fetch([keys[4], keys[2], keys[5]]) == (
+            places,
+            {one: first, two: second, lone: StoredFrame(0, b"lone")},
+        )
+        assert other.fetch([keys[3]], [one, lone]) == (
+            {keys[3]: Place(three, 0)},
+            {two: second, three: StoredFrame(two, b"three")},
+        )
+        # What was asked for comes even if it is known.
+        assert other.fetch([keys[1]], [one]) == ({keys[1]: Place(one, 1)}, {one: first})
 
     def test_a_frame_may_hold_as_many_objects_as_promised(self, storage: Storage) -> None:
         keys = tuple(object_key(number) for number in range(FRAME_OBJECTS_MAX))
@@ -371,6 +374,27 @@ class StorageContract(SharingContract):
 
 _Row = TypeVar("_Row", bound=tuple[object, ...])
 _After = TypeVar("_After")
+
+
+@contextmanager
+def _rewritten(storage: Storage, keys: Collection[bytes], times: int) -> Iterator[Event]:
+    """Give all keys one value, then have a thread replace it by another one, again and again; says when it ended."""
+    storage.publish(Batch(records=dict.fromkeys(keys, b"0")))
+    done = Event()
+
+    def write() -> None:
+        try:
+            for version in range(1, times):
+                storage.publish(Batch(records=dict.fromkeys(keys, b"%d" % version)))
+        finally:
+            done.set()
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        yield done
+    finally:
+        writer.join()
 
 
 def _paged(page: Callable[[_After], Collection[_Row]], after: _After) -> list[_Row]:

@@ -64,7 +64,7 @@ _VARYING = [
     (re.compile(r"\b\d+ (objects|references)\b"), "COUNT"),
     (re.compile(r" +"), " "),
 ]
-_SIZES = re.compile(r"bytes|objects|references|ratio|dedup|compression|share")
+_SIZES = re.compile(r"^data$|bytes|objects|references|ratio|dedup|compression|share")
 
 
 @pytest.fixture(params=["postgres", "redis"])
@@ -135,6 +135,7 @@ def test_a_server_that_is_down_is_named_without_its_password(scheme: str, line: 
     done = run("--store", f"{scheme}://ana:{SECRET}@127.0.0.1:1/0?{TIMEOUT[scheme]}=1", *line, "--json")
     assert done.exit_code == 11
     document = json.loads(done.stderr.splitlines()[-1])
+    assert document["code"] == "STORE_UNREACHABLE"
     assert document["message"].startswith(f"{scheme}://ana@127.0.0.1:1/0")
     assert "refused" in document["message"]
     assert document["hints"]
@@ -148,8 +149,9 @@ def test_a_wrong_password_is_refused_and_not_shown(postgres_dsn: str, redis_url:
         redis_url.replace("redis://", f"redis://ana:{SECRET}@"),
     ]
     for url in wrong:
-        done = run("--store", url, "threads")
+        done = run("--store", url, "threads", "--json")
         assert done.exit_code == 11
+        assert json.loads(done.stderr.splitlines()[-1])["code"] == "STORE_UNAVAILABLE"
         assert re.search(r"^error: .*(does not exist|authentication failed|refuses)", done.stderr)
         assert "hint: " in done.stderr
         assert SECRET not in done.output

@@ -99,12 +99,6 @@ def test_wide_characters_take_two_columns() -> None:
     assert fmt.cut("漢字漢字", 5) == "漢字…"
 
 
-def test_durations_need_a_unit() -> None:
-    assert fmt.duration("14d") == timedelta(days=14)
-    assert fmt.duration("90 min") == timedelta(minutes=90)
-    assert [fmt.duration(text) for text in ("14", "", "d", "1y", "-1d", "1.5h")] == [None] * 6
-
-
 @pytest.mark.parametrize(
     ("text", "path"),
     [

@@ -14,14 +14,15 @@ from ckpt.errors import InvalidInputError
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("45s", 45), ("90m", 5400), ("12h", 43200), ("30d", 2592000), ("2w", 1209600), ("1d12h", 129600),
-     ("1w2d3h4m5s", 788645), ("0s", 0), ("007m", 420)],
+     ("1w2d3h4m5s", 788645), ("0s", 0), ("007m", 420), ("90min", 5400),
+     ("1h30min5s", 5405)],
 )  # fmt: skip
 def test_a_duration_is_what_it_says(text: str, seconds: int) -> None:
     assert parse_duration(text) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "d", "1x", "1h1d", "1d1d", "1.5h", "-1d", "1 d", "1D", " 1d", "1d\n", "٣d", "d1", "1M"]
+    "text", ["", "d", "1x", "1h1d", "1d1d", "1.5h", "-1d", "1 d", "1D", " 1d", "1d\n", "٣d", "d1", "1M", "1mi", "1mins"]
 )
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError, match="is not a duration") as caught:

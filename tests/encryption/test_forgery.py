@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgpack
 import pytest
 
 import ckpt
 from ckpt.encryption import HEADER_KEY, EncryptedStorage
-from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError
+from ckpt.errors import DamagedObjectError, DamagedRecordError, FormatTooNewError, IntegrityError, WrongKeyError
 from ckpt.history import keys
 from ckpt.history.records import Line, ThreadRecord
 from ckpt.history.seal import seal
@@ -162,16 +163,17 @@ def test_a_forged_counter_does_not_give_a_number_out_again(path: Path, database:
 def test_an_old_thread_record_beside_newer_checkpoints_is_noticed(path: Path, database: sqlite3.Connection) -> None:
     old = record(database, keys.thread_key(1))
     with ckpt.open(path, encryption_key=KEY) as repository:
-        old_head = repository.thread("ana").state()
         repository.thread("ana").commit({"text": "newest"})
     write(database, keys.thread_key(1), old)
-    # Single rows are genuine, so a look at the head alone believes them. Whatever counts does not.
-    with ckpt.open(path, encryption_key=KEY) as repository:
-        head = repository.read("ana")
-        assert head is not None
-        assert head.commit.channels.keys() == old_head.keys()
-        with pytest.raises(DamagedRecordError):
-            repository.log(thread="ana")
+    for question in (
+        lambda repository: repository.read("ana"),
+        lambda repository: repository.thread("ana").state(),
+        lambda repository: repository.log(thread="ana"),
+    ):
+        with ckpt.open(path, encryption_key=KEY) as repository:
+            for _ in range(2):
+                with pytest.raises(DamagedRecordError, match=r"was put back|is missing, although"):
+                    question(repository)
     with ckpt.open(path, encryption_key=KEY) as repository:
         assert any(problem.id == "ana" for problem in repository.fsck().problems)
 
@@ -197,6 +199,17 @@ def test_a_rollback_of_the_whole_store_is_not_noticed(path: Path, tmp_path: Path
         file.unlink()
     shutil.copy(tmp_path / "backup.db", path)
     assert read_all(path) == wanted
+
+
+def test_who_has_the_thread_open_notices_too(path: Path, database: sqlite3.Connection) -> None:
+    old = record(database, keys.thread_key(1))
+    with ckpt.open(path, encryption_key=KEY) as repository:
+        repository.thread("ana").commit({"text": "newest"})
+        assert repository.read("ana") is not None
+        write(database, keys.thread_key(1), old)
+        for _ in range(2):
+            with pytest.raises(DamagedRecordError, match="an earlier version of it was put back"):
+                repository.read("ana")
 
 
 # -- frames -----------------------------------------------------------------------------------------------
@@ -254,4 +267,96 @@ def test_index_entries_swapped_lead_to_no_wrong_value(path: Path, database: sqli
                     read_all(path)
                 break
         database.execute("UPDATE object SET place = ? WHERE key = ?", (place, key))
+    assert len(read_all(path)) == 6
+
+
+def test_objects_and_frames_removed_are_missed(path: Path, database: sqlite3.Connection) -> None:
+    for table, columns in (("object", "key, place"), ("frame", "number, previous, data")):
+        for row in database.execute(f"SELECT {columns} FROM {table}").fetchall():
+            database.execute(f"DELETE FROM {table} WHERE {columns.split(',')[0]} = ?", row[:1])
+            with pytest.raises(IntegrityError):
+                read_all(path)
+            database.execute(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+    assert len(read_all(path)) == 6
+
+
+# -- other graphs, other keys, no keys --------------------------------------------------------------------
+
+
+def test_rows_of_another_graph_or_memory_are_refused(path: Path, database: sqlite3.Connection) -> None:
+    for graph in ("one", "other"):
+        with ckpt.open(path, encryption_key=KEY, graph=graph) as repository:
+            repository.thread("ana").commit({"text": f"of graph {graph}"})
+            repository.memory().put(("n",), "who", {"name": graph})
+
+    def answers() -> list[object]:
+        found: list[object] = []
+        for graph in ("one", "other"):
+            with ckpt.open(path, encryption_key=KEY, graph=graph) as repository:
+                item = repository.memory().get(("n",), "who")
+                found += [repository.thread("ana").state(), item and item.value]
+        return found
+
+    wanted = answers()
+    scoped = [
+        bytes(key) for (key,) in database.execute("SELECT key FROM record WHERE key >= ? AND key < ?", keys.ALL_SCOPES)
+    ]
+    pairs = [
+        (one, other)
+        for one in scoped
+        for other in [*scoped, keys.thread_key(1)]
+        if one != other and one[17:] == (other[17:] or other)
+    ]
+    assert len({one[:17] for one, _ in pairs}) == 4
+    refusals = 0
+    for one, other in pairs:
+        whole = record(database, one)
+        write(database, one, record(database, other))
+        # Not every record is asked for by these questions.
+        try:
+            assert answers() == wanted
+        except DamagedRecordError as error:
+            assert "cannot be opened" in str(error)
+            refusals += 1
+        write(database, one, whole)
+    assert refusals > len(pairs) / 2
+    assert answers() == wanted
+
+
+def test_without_its_header_a_store_is_neither_plain_nor_new(path: Path, database: sqlite3.Connection) -> None:
+    wanted, header = read_all(path), record(database, HEADER_KEY)
+    database.execute("DELETE FROM record WHERE key = ?", (HEADER_KEY,))
+    with pytest.raises(WrongKeyError, match="is not encrypted, and a key was given"):
+        read_all(path)
+    with ckpt.open(path) as plain, pytest.raises(IntegrityError):
+        plain.thread_names()
+    with ckpt.open(path) as plain, pytest.raises(IntegrityError):
+        plain.thread("ana").commit({"text": "in plain"})
+    database.execute("INSERT INTO record VALUES (?, ?)", (HEADER_KEY, header))
+    assert read_all(path) == wanted
+
+
+def test_the_header_of_another_store_with_the_same_key_opens_nothing(
+    path: Path, database: sqlite3.Connection, tmp_path: Path
+) -> None:
+    with ckpt.open(tmp_path / "other.db", encryption_key=KEY) as repository:
+        repository.thread("ana").commit({"text": "of another store"})
+    with closing(sqlite3.connect(tmp_path / "other.db")) as there:
+        write(database, HEADER_KEY, record(there, HEADER_KEY))
+    with pytest.raises(IntegrityError):
+        read_all(path)
+
+
+def test_no_field_of_the_header_can_be_changed(path: Path, database: sqlite3.Connection) -> None:
+    whole = record(database, HEADER_KEY)
+    clear, ring = msgpack.unpackb(whole)
+    fields = msgpack.unpackb(clear)
+    others = [2, bytes(16), fields[2] + 1, "scrypt", {"salt": bytes(16)}, "0" * 16, bytes(len(fields[6]))]
+    assert len(others) == len(fields)
+    for at, other in enumerate(others):
+        changed = msgpack.packb([*fields[:at], other, *fields[at + 1 :]])
+        write(database, HEADER_KEY, msgpack.packb([changed, ring]))
+        with pytest.raises((DamagedRecordError, WrongKeyError, FormatTooNewError)):
+            read_all(path)
+    write(database, HEADER_KEY, whole)
     assert len(read_all(path)) == 6

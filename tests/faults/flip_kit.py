@@ -26,42 +26,52 @@ class Lie(NamedTuple):
 
 
 def build(path: Path) -> None:
-    """Make the store: threads with subgraphs, pending writes early, late and many, forks, a tag, a deleted thread."""
-    text = "".join(random.Random(4).choices("abcdefghijklmnop \n", k=9000))
+    """Make the store in a file; see `fill`."""
     with ckpt.open(path) as repository:
-        parent = None
-        for step in range(6):
-            name = f"c{step}"
-            messages = [f"{j}: {text[j * 300 : j * 300 + 200]}" for j in range(step + 2)]
-            put(repository, "alpha", name, {"messages": messages, "n": step}, parent=parent)
-            writes = [(0, "n", step), (-1, "__error__", f"e{step}"), (1, "messages", text[:200] + name)]
-            put_writes(repository, "alpha", name, f"task-{step}", writes)
-            if step % 2:
-                before = None if step == 1 else f"s{step - 2}"
-                put(repository, "alpha", f"s{step}", {"inner": [step] * 3}, namespace="sub:1", parent=before)
-                put_writes(repository, "alpha", f"s{step}", "inner", [(0, "inner", step)], namespace="sub:1")
-            parent = name
-        put_writes(repository, "beta", "b0", "early", [(0, "x", "before its checkpoint")])
-        put(repository, "beta", "b0", {"x": text[:5000]})
-        put(repository, "beta", "b1", {"x": text[:6000], "y": None}, parent="b0")
-        for task in range(12):
-            put_writes(repository, "beta", "b1", f"task {task}", [(0, "x", text[task * 400 : task * 500])])
-        put(repository, "beta", "b1x", {"x": "another head"}, parent="b0")
-        repository.copy_thread("alpha", "fork")
-        put(repository, "fork", "c6", {"n": 99}, parent="c5")
-        put_writes(repository, "fork", "c5", "late", [(0, "n", "written to a checkpoint of its base")])
-        put(repository, "fork", "s6", {"inner": "of the fork"}, namespace="sub:1", parent="s5")
-        put(repository, "alpha", "c6", {"n": "not the fork's"}, parent="c5")
-        repository.fork('thread:"alpha"~3', "older")
-        repository.tag("v1", "thread:beta")
-        put(repository, "gone", "g0", {"x": "deleted"})
-        repository.delete("gone")
+        fill(repository)
+
+
+def fill(repository: Repository) -> None:
+    """Put threads with subgraphs, pending writes early, late and many, forks, a tag, a deleted thread."""
+    text = "".join(random.Random(4).choices("abcdefghijklmnop \n", k=9000))
+    parent = None
+    for step in range(6):
+        name = f"c{step}"
+        messages = [f"{j}: {text[j * 300 : j * 300 + 200]}" for j in range(step + 2)]
+        put(repository, "alpha", name, {"messages": messages, "n": step}, parent=parent)
+        writes = [(0, "n", step), (-1, "__error__", f"e{step}"), (1, "messages", text[:200] + name)]
+        put_writes(repository, "alpha", name, f"task-{step}", writes)
+        if step % 2:
+            before = None if step == 1 else f"s{step - 2}"
+            put(repository, "alpha", f"s{step}", {"inner": [step] * 3}, namespace="sub:1", parent=before)
+            put_writes(repository, "alpha", f"s{step}", "inner", [(0, "inner", step)], namespace="sub:1")
+        parent = name
+    put_writes(repository, "beta", "b0", "early", [(0, "x", "before its checkpoint")])
+    put(repository, "beta", "b0", {"x": text[:5000]})
+    put(repository, "beta", "b1", {"x": text[:6000], "y": None}, parent="b0")
+    for task in range(12):
+        put_writes(repository, "beta", "b1", f"task {task}", [(0, "x", text[task * 400 : task * 500])])
+    put(repository, "beta", "b1x", {"x": "another head"}, parent="b0")
+    repository.copy_thread("alpha", "fork")
+    put(repository, "fork", "c6", {"n": 99}, parent="c5")
+    put_writes(repository, "fork", "c5", "late", [(0, "n", "written to a checkpoint of its base")])
+    put(repository, "fork", "s6", {"inner": "of the fork"}, namespace="sub:1", parent="s5")
+    put(repository, "alpha", "c6", {"n": "not the fork's"}, parent="c5")
+    repository.fork('thread:"alpha"~3', "older")
+    repository.tag("v1", "thread:beta")
+    put(repository, "gone", "g0", {"x": "deleted"})
+    repository.delete("gone")
 
 
 def all_questions(path: Path) -> list[Question]:
     """Return every question about the store, with those about what is not in it."""
     with ckpt.open(path) as repository:
-        asked = questions(repository)
+        return everything_asked(repository)
+
+
+def everything_asked(repository: Repository) -> list[Question]:
+    """Return what `all_questions` does, for an open store."""
+    asked = questions(repository)
     # The answer to this one costs hundreds of reads, so it is not asked where it cannot differ.
     asked.sort(key=lambda question: question[0] == "names")
     return [

@@ -44,7 +44,8 @@ def last_byte(key: bytes, by: int) -> bytes:
 
 
 S1, S5 = (keys.checkpoint_key(1, SUB, name) for name in ("s1", "s5"))
-TAG = keys.tag_key("v1")
+TAG, LAST_DONE = keys.tag_key("v1"), keys.operation_key(3)
+LATE = keys.checkpoint_key(3, "", "c5")
 CASES: dict[str, tuple[bytes, bytes, Callable[[Repository], object]]] = {
     "a checkpoint's id is no text": (S5, S5[:-2] + b"\xff5", lambda repo: repo.read("older", SUB)),
     "a checkpoint left the namespace of a base": (S1, S1[:6] + b"\x00" + S1[7:], lambda repo: repo.read("older", SUB)),
@@ -55,8 +56,11 @@ CASES: dict[str, tuple[bytes, bytes, Callable[[Repository], object]]] = {
         lambda repo: repo.tags(),
     ),
     "a thread has another number": (keys.thread_key(1), b"t\x01\x00", lambda repo: repo.thread_names()),
-    "a tag's key is of no kind": (TAG, b"f" + TAG[1:], lambda repo: repo.tags()),
     "a tag's key is that of nothing yet": (TAG, b"h" + TAG[1:], lambda repo: repo.tags()),
+    "a tag has become the name of a thread": (TAG, b"n" + TAG[1:], lambda repo: repo.tags()),
+    "a tag is gone": (TAG, b"h" + TAG[1:], lambda repo: repo.resolve("tag:v1")),
+    "the last operation is gone": (LAST_DONE, b"p" + LAST_DONE[1:], lambda repo: repo.operations()),
+    "what a fork wrote to its base's checkpoint": (LATE, last_byte(LATE, -1), lambda repo: repo.read("fork", "", "c5")),
 }
 
 
@@ -68,6 +72,13 @@ def test_a_record_under_another_key_is_missed(store: Path, tmp_path: Path, case:
         assert ask(repository)
     with ckpt.open(copy, create=False) as repository, pytest.raises(IntegrityError):
         ask(repository)
+
+
+def test_fsck_tells_of_a_checkpoint_whose_id_is_no_text(store: Path, tmp_path: Path) -> None:
+    copy = changed(store, tmp_path / "store.db", S5, S5[:-2] + b"\xff5")
+    with ckpt.open(copy, create=False) as repository:
+        found = repository.fsck().problems
+    assert any((S5[:-2] + b"\xff5").hex() in problem.needed_by[0] for problem in found if problem.needed_by)
 
 
 def test_two_tables_in_one_place_are_noticed(store: Path, tmp_path: Path) -> None:

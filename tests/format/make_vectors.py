@@ -152,7 +152,7 @@ EVENTS: list[Any] = [
 ]
 LINES = {
     "new": Line(""),
-    "of a subgraph": Line("ask:1", "1f1", "1f2", 7, Census(2, 0x0123456789ABCDEF)),
+    "of a subgraph": Line("ask:1", "1f1", "1f2", 7, Census(2, 0x0123456789ABCDEF), Census(1, 0x89ABCDEF)),
 }
 THREADS = {
     "new": ThreadRecord(1, "chat"),
@@ -161,14 +161,14 @@ THREADS = {
         "chat",
         9,
         "1f2",
-        Line("", "1f1", "1f2", 8, Census(3, 5)),
+        Line("", "1f1", "1f2", 8, Census(3, 5), Census(2, 7)),
         Census(1, 6),
-        Base(1, 4, "1f0", 9),
+        Base(1, 4, "1f0", 9, "1f1"),
         2,
         True,
         (Reset(5, 2, 1),),
     ),
-    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4, None, 4)),
+    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4, None, 4, "1f0")),
 }
 
 
@@ -292,7 +292,9 @@ def _keys() -> dict[str, str]:
         "directory of 'chat'": keys.directory_key(keys.name_bucket("chat")),
         "name 'chat'": keys.name_key("chat"),
         "name U+D800": keys.name_key("\ud800"),
+        "operations": keys.OPERATIONS,
         "operation 1": keys.operation_key(1),
+        "tags": keys.TAGS,
         "tag 'v1'": keys.tag_key("v1"),
         "thread 1": keys.thread_key(1),
         "thread 300": keys.thread_key(300),
@@ -313,7 +315,9 @@ def _records() -> list[dict[str, Any]]:
         ("name of a deleted thread", name_key, NameRecord("chat", None, (1,)).encode()),
         ("directory", bucket, encode_census(bucket, Census(1, 77))),
         ("counter", keys.COUNTERS, seal(keys.COUNTERS, 2)),
+        ("tags", keys.TAGS, encode_census(keys.TAGS, census([keys.tag_key("v1")]))),
         ("tag", keys.tag_key("v1"), Tag("v1", 1, "", "1f0", ONES).encode()),
+        ("operations", keys.OPERATIONS, seal(keys.OPERATIONS, 1)),
         (
             "operation",
             keys.operation_key(1),

@@ -123,7 +123,7 @@ class Store:
             found.append((number, moment, bare, made))
             if record[6] is None:
                 return found
-            number, moment, left_at, made = record[6]
+            number, moment, left_at, made, _ = record[6]
             bare = bare | {left_at} - {None}
 
     def events(self, record: list[Any]) -> list[list[Any]]:
@@ -190,8 +190,8 @@ class Store:
 
     def content(self) -> dict[str, Any]:
         names = {number: name for name, number, *_ in self.under(b"n").values() if number is not None}
-        tags = [tag for tag in self.under(b"g").values() if tag[1] in names]
-        log = [[int.from_bytes(key[2:], "big"), *each[:5]] for key, each in self.under(b"o").items()]
+        tags = [tag for key, tag in self.under(b"g").items() if key != b"g" and tag[1] in names]
+        log = [[int.from_bytes(key[2:], "big"), *each[:5]] for key, each in self.under(b"o").items() if key != b"o"]
         return {
             "threads": {name: self.thread(number) for number, name in names.items()},
             "tags": {tag[0]: [names[tag[1]], *tag[2:4], tag[4].hex()] for tag in tags},

@@ -140,6 +140,7 @@ def test_record(vector: dict[str, Any]) -> None:
         "thread": lambda: ThreadRecord.decode(int.from_bytes(key[2:], "big"), record).encode(),
         "line": lambda: encode_line(1, decode_line(key, record)),
         "name": lambda: NameRecord.decode(key, record).encode(),
+        "tags": lambda: encode_census(key, decode_census(key, record)),
         "directory": lambda: encode_census(key, decode_census(key, record)),
         "checkpoint": lambda: encode_events(key, decode_events(key, record)),
     }

@@ -168,7 +168,7 @@ def test_a_value_is_stored_once_wherever_it_stands(repository: Repository) -> No
     after = repository.stats()
     assert after.objects == before.objects
     assert after.bytes_unique - before.bytes_unique < 100 + 40 * 80
-    assert after.bytes_logical - before.bytes_logical == 40 * before.bytes_logical
+    assert after.bytes_logical - before.bytes_logical == 40 * before.channels[0].logical
 
 
 # -- the past -----------------------------------------------------------------------------------------

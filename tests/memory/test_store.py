@@ -299,7 +299,14 @@ def test_scores_are_the_same_without_numpy(monkeypatch: pytest.MonkeyPatch) -> N
     assert fast == pytest.approx(slow, abs=1e-12)
     assert slow[-2:] == [pytest.approx(1.0), 0.0]
     assert vectors.similarities(query, []) == []
-    assert vectors.encode_vectors({}, {}) == b"" and vectors.decode_vectors(b"") == []
+
+
+def test_equal_vectors_have_equal_scores() -> None:
+    """To the last digit, wherever they stand: items that are equally near keep their order."""
+    query, other = embed(["the cat sat", "a dog barks"])
+    packed = vectors.decode_vectors(vectors.encode_vectors({"p": "t"}, {"t": other * 50}))
+    for count in range(1, 40):
+        assert len(set(vectors.similarities(query * 50, packed * count))) == 1
 
 
 # -- async ------------------------------------------------------------------------------------------------

@@ -151,19 +151,27 @@ TEXTS = st.lists(st.sampled_from(["the", "cat", "sat", "on", "mat", "dog", "bark
 
 
 @pytest.mark.parametrize("fields", [None, ["text"], ["text", "parts[*].text"]])
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     texts=st.lists(st.tuples(TEXTS, st.lists(TEXTS, max_size=2)), min_size=1, max_size=6, unique_by=str),
     query=TEXTS,
     limit=SMALL,
     offset=SMALL,
+    name=st.uuids(),
 )
 def test_search_by_meaning(
-    fields: list[str] | None, texts: list[tuple[list[str], list[list[str]]]], query: list[str], limit: int, offset: int
+    repository: Repository,
+    fields: list[str] | None,
+    texts: list[tuple[list[str], list[list[str]]]],
+    query: list[str],
+    limit: int,
+    offset: int,
+    name: UUID,
 ) -> None:
     index: Any = {"dims": DIMS, "embed": embed} | ({"fields": fields} if fields else {})
     model = InMemoryStore(index=index)
-    with CkptStore("memory://", index=index) as store:
+    with CkptStore(repository, index=index, name=str(name)) as store:
+        repository.memory(str(name)).drop()
         for at, (words, parts) in enumerate(texts):
             # InMemoryStore mistakes two equal texts in one put for a missing vector.
             seen = {" ".join(words): None} | {" ".join(part): None for part in parts}

@@ -25,8 +25,7 @@ from ckpt.encryption import encrypted
 from ckpt.errors import CkptError
 from ckpt.history import clock
 from ckpt.langgraph import CkptSaver
-from ckpt.repository import CheckpointInfo, Repository
-from ckpt.repository.repository import Diff
+from ckpt.repository import CheckpointInfo, Diff, Repository
 from ckpt.storage.base import Storage
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.postgres import PostgresStorage

@@ -13,7 +13,7 @@ import pytest
 
 from ckpt.errors import ConflictError, DamagedRecordError, ThreadDeletedError
 from ckpt.history import keys
-from ckpt.repository import gc
+from ckpt.repository import remove
 from ckpt.repository.repository import Repository
 from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.base import Batch, Exclusive
@@ -133,7 +133,7 @@ def let_go_in_steps(repository: Repository) -> None:
 
 @pytest.mark.parametrize("steps", [1, 3, 500])
 def test_a_collector_goes_on_where_another_was_killed(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gc, "_ROWS", steps)
+    monkeypatch.setattr(remove, "_ROWS", steps)
     for left in collected(let_go_in_steps, killed, grace=AT_ONCE, names=frozenset({"publish"})):
         assert left.fsck().problems == []
         left.gc(grace=AT_ONCE)

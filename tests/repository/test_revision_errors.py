@@ -68,3 +68,22 @@ def test_an_earlier_head_that_was_pruned() -> None:
             == "no checkpoint matches 't@{1}': what was the head of thread 't' 1 move ago was pruned"
         )
         assert caught.value.hints == ("ckpt log shows what is left",)
+
+
+def test_a_word_that_names_nothing(repository: Repository) -> None:
+    for revision, hints in [
+        ("acme corps", ("did you mean acme corp?  ckpt threads lists all 2",)),
+        ("zzz", ("ckpt threads lists all 2",)),
+        ("acme@{now}", ("ckpt threads lists all 2", "ckpt help revisions explains what may follow a name")),
+    ]:
+        with pytest.raises(RevisionNotFoundError, match="no thread or checkpoint matches") as caught:
+            repository.resolve(revision)
+        assert caught.value.hints == hints
+    with ckpt.open("memory://") as empty:
+        with pytest.raises(RevisionNotFoundError) as caught:
+            empty.resolve("t")
+        assert caught.value.hints == ("there are no threads yet",)
+        empty.commit("t", {"a": 1})
+        with pytest.raises(RevisionNotFoundError) as caught:
+            empty.resolve("zzz")
+        assert caught.value.hints == ("ckpt threads lists them",)

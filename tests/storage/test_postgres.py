@@ -323,6 +323,11 @@ def test_a_reader_reads_and_a_write_is_refused(
     admin.execute(
         f"GRANT USAGE ON SCHEMA {schema} TO {name}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {name}".encode()
     )
+
+    def write_alone(storage: PostgresStorage) -> None:
+        with storage.exclusive() as session:
+            session.write(Batch(records={b"a": b"2"}))
+
     for readonly in (True, False):
         with closing(PostgresStorage(url(schema), readonly=readonly)) as storage:
             assert storage.view([b"a"], [ALL]) == ([b"1"], [[(b"a", b"1")]])
@@ -331,10 +336,10 @@ def test_a_reader_reads_and_a_write_is_refused(
             assert storage.usage().objects == 1
             calls: list[Callable[[], object]] = [
                 lambda: storage.publish(Batch(records={b"a": b"2"})),
-                lambda: storage.exclusive().__enter__().write(Batch(records={b"a": b"2"})),
+                lambda: write_alone(storage),
             ]
             for call in calls:
-                with pytest.raises((StoreUnavailableError, psycopg.errors.InsufficientPrivilege)):
+                with pytest.raises(StoreUnavailableError):
                     call()
             assert storage.read([b"a"]) == [b"1"]
 

@@ -1,12 +1,12 @@
-"""A PostgreSQL store whose connections break, whose server goes away, and whose process forks."""
+"""A PostgreSQL store whose connections break, and whose server goes away."""
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -273,6 +273,30 @@ def test_a_server_still_at_it_is_waited_for(wire: Wire, storage: PostgresStorage
     assert len(storage.scan_frames(0, 9)) == 1
 
 
+def test_a_request_that_arrives_after_it_was_given_up_is_still_ours(
+    wire: Wire, storage: PostgresStorage, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server begins with the lost request only when the store has been asked for it and had nothing."""
+    storage.publish(Batch(records={b"a": b"0"}))
+    batch = Batch({b"a": b"0"}, {b"a": b"1"}, [Frame(0, b"f", (key(1),))])
+    found: list[list[int] | None] = []
+    settled = PostgresStorage._settled
+    with closing(PostgresStorage(postgres_url)) as late:
+
+        def look(self: PostgresStorage, *arguments: Any) -> list[int] | None:
+            found.append(settled(self, *arguments))
+            if len(found) == 1:
+                late.publish(batch)
+            return found[-1]
+
+        monkeypatch.setattr(PostgresStorage, "_settled", look)
+        wire.cuts.append((b"ckpt_publish", "before"))
+        (number,) = storage.publish(batch)
+        assert found == [None, [number]]
+        assert storage.load([number]) == {number: StoredFrame(0, b"f")}
+        assert len(storage.scan_frames(0, 9)) == 1
+
+
 @pytest.mark.parametrize("cut", ["before", "after"])
 def test_an_exclusive_writer_whose_commit_is_lost_learns_what_became_of_it(
     wire: Wire, storage: PostgresStorage, cut: Cut
@@ -385,48 +409,3 @@ def test_a_restart_loses_no_run_and_a_server_that_stays_away_is_named(
             assert time.monotonic() - begin < 10
         server.start()
         assert storage.read([b"a"]) == [b"2"]
-
-
-# -- forks ---------------------------------------------------------------------------------------------
-
-
-def in_child(act: Callable[[], bool]) -> int:
-    """Return the exit code of a forked child: 0 when `act` says yes there."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if act() else 2
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def test_a_forked_child_uses_connections_of_its_own(postgres_url: str) -> None:
-    with closing(PostgresStorage(postgres_url)) as storage:
-        storage.publish(Batch(records={b"who": b"parent"}))
-        with storage._source.lend() as held:
-
-            def act() -> bool:
-                storage.publish(Batch({b"who": b"parent"}, {b"who": b"child"}))
-                with storage._source.lend() as own:
-                    other = own.info.backend_pid != held.info.backend_pid
-                storage.close()
-                return other
-
-            assert in_child(act) == 0
-            assert held.execute("SELECT 1").fetchone() == (1,)
-        assert storage.read([b"who"]) == [b"child"]
-
-
-def test_a_connection_passed_in_does_not_go_into_a_child(postgres_dsn: str, postgres_url: str) -> None:
-    with psycopg.connect(postgres_dsn) as connection:
-        storage = PostgresStorage(connection, schema=schema_of(postgres_url))
-
-        def act() -> bool:
-            with pytest.raises(StoreUnavailableError) as caught:
-                storage.epoch()
-            return bool(caught.value.hints)
-
-        assert in_child(act) == 0
-        assert storage.epoch() == 1

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import os
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
+import psycopg_pool
 import pytest
 from postgres_wire import wire_to
+from script_kit import output_of, python
 
 from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
 from ckpt.storage.base import Batch
 from ckpt.storage.postgres import PostgresStorage
-from ckpt.storage.postgres_connect import parse_url, read_conninfo, read_options, shown_url
+from ckpt.storage.postgres_connect import parse_url, read_conninfo, read_options, secrets_of, shown_url, translate
 from ckpt.storage.urls import open_storage
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def schema_of(url: str) -> str:
     return url.rpartition("schema=")[2]
+
+
+def words_of(error: CkptError) -> str:
+    """Return all that an error says, its causes included."""
+    words = [*error.hints]
+    seen: BaseException | None = error
+    while seen is not None:
+        words += [str(seen), repr(seen)]
+        seen = seen.__cause__
+    return " ".join(words)
 
 
 def test_our_options_are_taken_out_and_the_rest_is_libpqs() -> None:
@@ -46,11 +56,56 @@ def test_our_options_are_taken_out_and_the_rest_is_libpqs() -> None:
         "postgresql://me@h/db?sslpassword=s3cret",
         "postgres://me:s3cret@[::1]:5/db?schema=x",
         "host=h user=me password=s3cret",
+        "postgresql://me@h/db?passfile=/home/me/s3cret&sslkey=/home/me/s3cret.key&sslmode=require",
+        "host=h user=me passfile=/home/me/s3cret sslpassword='s3cret too'",
     ],
 )
-def test_a_password_is_never_shown(url: str) -> None:
+def test_a_password_and_where_it_lies_is_never_shown(url: str) -> None:
     rest, own = parse_url(url)
-    assert "s3cret" not in shown_url(read_conninfo(rest), read_options(None, None, own))
+    shown = shown_url(read_conninfo(rest), read_options(None, None, own))
+    assert "s3cret" not in shown
+    assert shown.startswith("postgresql://me@")
+    assert ("sslmode=require" in shown) == ("sslmode=require" in url)
+
+
+def test_what_libpq_says_is_told_without_what_it_was_told() -> None:
+    parameters = read_conninfo("host=h password=s3cret passfile='/home/me/s3cret file' sslpassword=s3cret-too")
+    said = (
+        'FATAL: password authentication failed for user "me"\npassword retrieved from file "/home/me/s3cret file",'
+        " not s3cret or s3cret-too"
+    )
+    error = translate(psycopg.OperationalError(said), "postgresql://me@h/db", secrets_of(parameters))
+    assert str(error) == (
+        'postgresql://me@h/db cannot be used: FATAL: password authentication failed for user "me" password retrieved'
+        ' from file "…", not … or …'
+    )
+    assert error.hints
+    assert secrets_of({"host": "h", "password": None, "sslpassword": ""}) == []
+
+
+def test_the_password_of_a_service_is_never_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = tmp_path / "services"
+    services.write_text("[agents]\nhost=127.0.0.1\nport=1\nuser=me\npassword=s3cret\nconnect_timeout=2\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(services))
+    with pytest.raises(StoreUnavailableError, match="service=agents") as caught:
+        PostgresStorage("postgresql://?service=agents")
+    assert "s3cret" not in words_of(caught.value)
+    services.write_text("[agents]\nhost=127.0.0.1\npassword s3cret\n")
+    with pytest.raises(StoreUnavailableError, match="service=agents") as caught:
+        PostgresStorage("postgresql://?service=agents")
+    assert "s3cret" not in words_of(caught.value)
+
+
+def test_what_is_passed_in_shows_no_password(postgres_dsn: str, postgres_url: str) -> None:
+    schema, more = schema_of(postgres_url), "&password=s3cret&passfile=/nowhere/s3cret&sslpassword=s3cret"
+    with psycopg.connect(postgres_dsn + more) as connection, psycopg_pool.ConnectionPool(postgres_dsn + more) as pool:
+        for given in (pool, connection):
+            storage = PostgresStorage(given, schema=schema)
+            assert "s3cret" not in storage.url + repr(storage) + repr(storage._source)
+            assert schema in storage.url
+    with pytest.raises(StoreUnavailableError) as caught:
+        storage.epoch()
+    assert "s3cret" not in words_of(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +122,8 @@ def test_a_password_is_never_shown(url: str) -> None:
 def test_no_error_shows_a_password(url: str) -> None:
     with pytest.raises((InvalidInputError, StoreUnavailableError)) as caught:
         PostgresStorage(url)
-    seen: BaseException | None = caught.value
     assert isinstance(caught.value, CkptError)
-    while seen is not None:
-        assert "s3cret" not in str(seen)
-        seen = seen.__cause__
-    assert "s3cret" not in repr(caught.value.hints)
+    assert "s3cret" not in words_of(caught.value)
     assert caught.value.hints
 
 
@@ -97,8 +148,8 @@ def test_a_pooler_that_refuses_options_does_not_keep_readers_out(postgres_dsn: s
 
 
 def test_a_pool_that_is_all_in_use_says_so(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ckpt.storage.postgres_connect._WAIT_SECONDS", 0.3)
-    monkeypatch.setattr("ckpt.storage.postgres_connect._LOOK_SECONDS", 0.1)
+    monkeypatch.setattr("ckpt.storage.postgres_pool._WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("ckpt.storage.postgres_pool._LOOK_SECONDS", 0.1)
     with closing(PostgresStorage(postgres_url, pool_size=2)) as storage:
         with storage._source.lend(), storage._source.lend():
             with pytest.raises(StoreUnavailableError, match="no connection became free") as caught:
@@ -129,9 +180,7 @@ def test_a_url_opens_the_store_and_the_storage_names_it(postgres_url: str) -> No
 def test_the_backend_is_imported_when_it_is_used() -> None:
     def after(statement: str) -> str:
         script = f"import sys\n{statement}\nprint('psycopg' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return output_of(python(script))
 
     assert after("import ckpt, ckpt.storage.urls") == "False\n"
     missing = (
@@ -153,8 +202,6 @@ def test_a_store_that_is_not_closed_holds_up_nobody(postgres_url: str) -> None:
         "import sys\nfrom ckpt.storage.base import Batch\nfrom ckpt.storage.postgres import PostgresStorage\n"
         "storage: object = PostgresStorage(sys.argv[1])\nstorage.publish(Batch(records={b'a': b'1'}))"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script, postgres_url],
-        cwd=ROOT, capture_output=True, text=True, timeout=20, check=False,
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    process = python(script, postgres_url, env={**os.environ, "PYTHONWARNINGS": "error"})
+    assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 0

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -16,13 +13,13 @@ import psycopg_pool
 import pytest
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, namedtuple_row
+from script_kit import output_of, python
 
 from ckpt.errors import InvalidInputError, StoreUnavailableError
 from ckpt.storage.base import Batch, EpochChangedError, Frame, Place, RecordChangedError, StoredFrame
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.testing.fixtures import add, at_once
 
-ROOT = Path(__file__).resolve().parents[2]
 ALL = (b"", b"\xff" * 1101)
 Admin = psycopg.Connection[tuple[Any, ...]]
 
@@ -231,15 +228,9 @@ def test_two_processes_share_a_store(postgres_url: str) -> None:
         "storage = PostgresStorage(sys.argv[1])\n[add(storage, b'sum', int(sys.argv[2])) for _ in range(100)]\n"
         "storage.close()"
     )
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, postgres_url, str(amount)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        for amount in (1, 1000)
-    ]
+    writers = [python(script, postgres_url, amount) for amount in (1, 1000)]
     for writer in writers:
-        _, error = writer.communicate(timeout=120)
-        assert writer.returncode == 0, error
+        output_of(writer, timeout=120)
     with closing(PostgresStorage(postgres_url)) as storage:
         assert storage.read([b"sum"]) == [b"100100"]
 

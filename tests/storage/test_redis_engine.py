@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import redis
 from redis_kit import CountingClient, Proxy, keys_of
-from redis_server import Server, cluster, running
+from redis_server import Server, cluster, emptied, running
 
 import ckpt
 from ckpt.errors import IntegrityError, StoreUnavailableError
@@ -37,9 +37,7 @@ def shared() -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared: Server) -> Server:
-    with redis.Redis(port=shared.port) as client:
-        client.flushall()
-    return shared
+    return emptied(shared)
 
 
 def put(saver: CkptSaver, thread: str, checkpoint_id: str, values: dict[str, Any], parent: str | None = None) -> None:

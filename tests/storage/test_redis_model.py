@@ -75,12 +75,13 @@ def batch_of(reading: Reading, drawn: Any) -> Batch:
         key: value if right else b"never"
         for (key, right), value in zip(expected.items(), reading.read(list(expected)), strict=True)
     }
-    made = []
+    # Nobody can name a frame that is still to come.
+    there = {number for number, _, _ in reading.scan_frames(0, 50)}
+    made: list[Frame] = []
     for previous, data, held, optional in laid:
         chained = previous == 1 and bool(made) and not made[-1].optional
-        made.append(
-            Frame(-1 if chained else 0 if optional or previous < 2 else previous, data, held, optional and not chained)
-        )
+        behind = previous if previous in there and not optional else 0
+        made.append(Frame(-1 if chained else behind, data, held, optional and not chained))
     return Batch(current, changes, made, reading.epoch() if checked else None)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 import pytest
 import redis
 from redis_kit import CountingClient, keys_of
-from redis_server import Server, cluster, running
+from redis_server import Server, cluster, emptied, running
+from script_kit import output_of, python
 
 from ckpt.errors import (
     FormatTooNewError,
@@ -41,9 +40,7 @@ def shared() -> Iterator[Server]:
 
 @pytest.fixture
 def server(shared: Server) -> Server:
-    with redis.Redis(port=shared.port) as client:
-        client.flushall()
-    return shared
+    return emptied(shared)
 
 
 @pytest.fixture
@@ -143,18 +140,12 @@ def test_without_the_package_the_error_names_the_extra() -> None:
         "try: open_storage('redis://localhost')\n"
         "except InvalidInputError as error: print(error, error.hints)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert "ckpt-store[redis]" in done.stdout
+    assert "ckpt-store[redis]" in output_of(python(script))
 
 
 def test_ckpt_does_not_import_redis_before_it_is_needed() -> None:
     script = "import sys, ckpt; print('redis' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout == "False\n"
+    assert output_of(python(script)) == "False\n"
 
 
 # -- clients passed in --------------------------------------------------------------------------------------

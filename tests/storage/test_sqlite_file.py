@@ -6,10 +6,7 @@ import os
 import random
 import sqlite3
 import stat
-import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 import traceback
 from collections.abc import Iterator
@@ -19,6 +16,7 @@ from typing import Any
 
 import pytest
 from langgraph.checkpoint.sqlite import SqliteSaver
+from script_kit import output_of, python
 
 from ckpt.errors import (
     CkptError,
@@ -35,33 +33,12 @@ from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 from ckpt.storage.urls import open_storage
 
-ROOT = Path(__file__).resolve().parents[2]
 ALL = (b"", b"\xff" * 1101)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "store.db"
-
-
-def python(script: str, *arguments: object, **options: object) -> subprocess.Popen[str]:
-    """Start a process that can import ckpt, with pipes to talk to it."""
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), *map(str, arguments)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,  # type: ignore[call-overload]
-    )
-
-
-def output_of(process: subprocess.Popen[str], *, timeout: float = 60) -> str:
-    """Return what a process printed, which must end well."""
-    out, err = process.communicate(timeout=timeout)
-    assert process.returncode == 0, err
-    return out
 
 
 def files(directory: Path) -> dict[str, bytes]:
@@ -551,7 +528,7 @@ def test_a_file_that_cannot_grow_loses_nothing(path: Path, size: int) -> None:
         from pathlib import Path
         from ckpt.storage.sqlite import SqliteStorage
 
-        sys.path.insert(0, sys.argv[3])
+        sys.path[:0] = sys.argv[3:]
         from test_sqlite_file import check_filled, fill
 
         size = int(sys.argv[2])
@@ -566,7 +543,7 @@ def test_a_file_that_cannot_grow_loses_nothing(path: Path, size: int) -> None:
             check_filled(storage, count, size=size)
             print(count)
     """
-    count = int(output_of(python(script, path, size, Path(__file__).parent)))
+    count = int(output_of(python(script, path, size, *Path(__file__).parents[:2])))
     assert count > 0
     with closing(SqliteStorage(path)) as storage:
         check_filled(storage, count, size=size)

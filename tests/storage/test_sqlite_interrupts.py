@@ -5,18 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from types import FrameType
 
 import pytest
+from interrupt_kit import interrupt_at
+from script_kit import output_of, python
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage import sqlite_fork
@@ -60,30 +58,7 @@ def others_can_write(path: Path) -> bool:
         return True
 
 
-def interrupt_at(moment: int, call: Callable[[], object]) -> int | None:
-    """Raise KeyboardInterrupt at the `moment`-th entry of a function, where Python runs handlers of signals.
-
-    Returns how many entries there were, and None when it was raised.
-    """
-    seen = 0
-
-    def trace(frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal seen
-        if event == "call" and Path(frame.f_code.co_filename).name.startswith(("sqlite", "contextlib")):
-            seen += 1
-            if seen == moment:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-
-    before = sys.gettrace()
-    sys.settrace(trace)  # type: ignore[arg-type]
-    try:
-        call()
-    except KeyboardInterrupt:
-        return None
-    finally:
-        sys.settrace(before)
-    return seen
+INSIDE = ("sqlite", "contextlib")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -100,7 +75,7 @@ def test_an_interrupt_anywhere_in_a_write_leaves_all_or_nothing(storage: SqliteS
     outcomes = set()
     for moment in range(1, 1000):
         name = f"k{moment:04}"
-        if interrupt_at(moment, lambda name=name: storage.publish(batch(name))) is not None:  # type: ignore[misc]
+        if interrupt_at(moment, lambda name=name: storage.publish(batch(name)), INSIDE) is not None:  # type: ignore[misc]
             break
         assert others_can_write(path), moment
         written = storage.read([name.encode()]) == [f"of {name}".encode()]
@@ -147,7 +122,7 @@ def test_the_interrupt_of_one_loses_and_repeats_nothing_of_another(storage: Sqli
                 lock.release()
                 storage.publish(batch(name))
 
-            ended = interrupt_at(moment, publish)
+            ended = interrupt_at(moment, publish, INSIDE)
             turns.over.set()
             assert future.result(20) == []
         assert storage.read([other.encode()]) == [f"of {other}".encode()]
@@ -227,7 +202,7 @@ def test_an_interrupt_while_another_process_holds_the_lock_wedges_nothing(storag
 
 def test_an_interrupt_anywhere_in_a_read_leaves_no_old_moment(storage: SqliteStorage) -> None:
     for moment in range(1, 1000):
-        if interrupt_at(moment, lambda: storage.view([b"k"], [ALL])) is not None:
+        if interrupt_at(moment, lambda: storage.view([b"k"], [ALL]), INSIDE) is not None:
             return
         value = b"%d" % moment
         storage.publish(Batch(records={b"k": value}))
@@ -240,15 +215,7 @@ def test_an_interrupt_anywhere_in_a_read_leaves_no_old_moment(storage: SqliteSto
 
 
 def run(script: str, path: Path) -> str:
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(path)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+    return output_of(python(script, path))
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import click
 
 from ckpt.cli.command import Command, dry_run_option
-from ckpt.cli.context import Invocation, pass_invocation, usage
-from ckpt.cli.format import counted, duration, size
+from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.format import counted, size
 
 
 @click.command(
@@ -32,11 +30,9 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
     be brought back by ckpt undo.
     """
     from ckpt.cli import records
+    from ckpt.durations import parse_duration
 
-    period = duration(grace)
-    if period is None:
-        usage(f"{grace} is not a duration", "write a number and s, min, h, d or w, as in 14d")
-    assert isinstance(period, timedelta)
+    period = parse_duration(grace)
     repository = invocation.repository(write=not dry_run)
     report = repository.gc(grace=period, dry_run=dry_run)
     out = invocation.out
@@ -49,4 +45,5 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
         out.print(f"Would remove {removed}, and rewrite {rewritten}. Nothing was changed.")
         return
     out.print(f"Removed {removed}, rewrote {rewritten}")
-    out.print(f"the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")
+    data = f"{size(report.data_before)} of data before, {size(report.data_after)} now"
+    out.print(f"{data}; the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")

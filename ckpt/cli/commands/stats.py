@@ -22,10 +22,10 @@ CHANNELS_SHOWN = 8
 def command(invocation: Invocation) -> None:
     """Show the number of checkpoints, threads and heads, and their size four ways.
 
-    logical: the values of every checkpoint in full; unique: each distinct piece of them once; stored:
-    compressed, with pending writes and what each checkpoint itself takes (ids, metadata, hashes: about 100
-    bytes, which is more than tiny values take); on disk: with all indexes and what awaits gc. Then the channels
-    that take most.
+    logical: every checkpoint in full, the sum of the sizes of ckpt threads with what forks share once; unique:
+    each distinct piece of that once; stored: compressed, with pending writes and with the ids and hashes of each
+    checkpoint, which may be more than tiny values take; on disk: with all indexes and what awaits gc. Then the
+    channels that take most.
     """
     from ckpt.cli import records
 
@@ -44,7 +44,7 @@ def command(invocation: Invocation) -> None:
     out.print(" · ".join(counts))
     stored = f"compression {ratio(found.bytes_unique, found.bytes_stored)}"
     if found.bytes_stored > found.bytes_unique:
-        stored = "with the ids, metadata and hashes of checkpoints"
+        stored = "with the ids and hashes of checkpoints"
     overall = f"overall {ratio(found.bytes_logical, found.bytes_stored)}"
     disk = f"{size(found.bytes_reclaimable)} of it awaiting gc" if found.bytes_reclaimable else "nothing to free"
     sizes = [
@@ -57,7 +57,7 @@ def command(invocation: Invocation) -> None:
     channels = sorted(found.channels, key=lambda each: (-each.unique, -each.logical, each.name))
     if not channels:
         return
-    total = sum(each.unique for each in channels)
+    total = sum(each.unique for each in (found.metadata, *channels))
     rows = [
         [
             Cell("channel", "dim"),
@@ -71,6 +71,7 @@ def command(invocation: Invocation) -> None:
     if rest:
         unique = sum(each.unique for each in rest)
         rows.append(_row(f"(other {len(rest)})", sum(each.logical for each in rest), unique, total))
+    rows.append(_row("(metadata)", found.metadata.logical, found.metadata.unique, total))
     out.print()
     out.table(rows, flexible=0)
 

@@ -39,7 +39,8 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     """List the threads whose name matches PATTERN (with * and ?), newest first.
 
     The columns: name, status, checkpoints, heads if there are several, size as if every checkpoint were
-    written in full, when it changed last, when it expires if any thread does, and where it was forked from.
+    written in full, those that it shares with a fork too, when it changed last, when it expires if any thread
+    does, and where it was forked from.
     """
     from ckpt.cli import records
 

@@ -1,0 +1,59 @@
+"""What the public methods demand of their arguments' kinds, before anything is read or written.
+
+Costs the same whatever the argument holds: values are looked at by whoever serializes them. A text is checked by
+`ckpt.history.keys.check_text`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from ckpt.errors import InvalidInputError
+from ckpt.history.keys import check_text
+
+_T = TypeVar("_T")
+
+
+def check_mapping(what: str, given: object) -> None:
+    """Raise InvalidInputError unless it is a mapping."""
+    # For a dict, which it mostly is, asking the abstract class would cost a multiple.
+    if type(given) is not dict and not isinstance(given, Mapping):
+        raise InvalidInputError(f"{what} is a {type(given).__name__}, not a mapping", hints=["give a dict"])
+
+
+def check_count(what: str, given: object, *, least: int) -> None:
+    """Raise InvalidInputError unless it is a whole number that is not too small; True is none, and neither is 5.0."""
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise InvalidInputError(f"{what} is a {type(given).__name__}, not an int", hints=["give a whole number"])
+    if given < least:
+        raise InvalidInputError(f"{what} is {given}; it must be {least} or more")
+
+
+def checked_limit(given: object) -> int | None:
+    """Return how many results are wanted at the most, None for all, or raise InvalidInputError."""
+    if given is None:
+        return None
+    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+        raise InvalidInputError(
+            f"limit={given!r} is no number of results", hints=["give an int from 0 on, or None for no limit"]
+        )
+    return min(given, sys.maxsize)
+
+
+def check_place(thread: object, namespace: object) -> None:
+    """Raise InvalidInputError unless a thread, which may be None, and a namespace are named by texts."""
+    if thread is not None and not isinstance(thread, str):
+        check_text("the name of a thread", thread)
+    if not isinstance(namespace, str):
+        check_text("a namespace", namespace)
+
+
+def several(given: Iterable[_T], what: str) -> list[_T]:
+    """Return what was given as a list, or raise InvalidInputError for a plain string and for what is no collection."""
+    if isinstance(given, str | bytes):
+        raise InvalidInputError(f"{what} takes a list, not one string", hints=[f"write [{given!r}]"])
+    if not isinstance(given, Iterable):
+        raise InvalidInputError(f"{what} is a {type(given).__name__}, not a list", hints=["give a list"])
+    return list(given)

@@ -1,0 +1,239 @@
+"""`Reader`: what people ask a repository, and what the answers look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from ckpt.errors import InvalidInputError, PathNotFoundError
+from ckpt.history.commits import Commit, StoredValue
+from ckpt.history.keys import check_text
+from ckpt.objects.ids import ObjectId
+from ckpt.repository.arguments import check_place, checked_limit, several
+from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
+from ckpt.repository.engine import Engine
+from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
+from ckpt.repository.lifetimes import expiry
+from ckpt.repository.memory import DEFAULT_MEMORY, Memories, Memory
+from ckpt.repository.resolve import Resolver
+from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
+from ckpt.storage.base import Storage
+from ckpt.storage.sqlite_file import FORMAT
+from ckpt.values.inert import inert
+from ckpt.values.rope import rope_length
+from ckpt.values.tree import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What differs between two checkpoints; `old` is None for the empty state."""
+
+    old: CheckpointInfo | None
+    new: CheckpointInfo
+    changes: Changes
+
+
+class Reader(Engine):
+    """The part of a repository that changes nothing: what there is, and what differs."""
+
+    def __init__(self, storage: Storage, *, graph: str = "", **options: Any) -> None:
+        super().__init__(storage, graph=graph, **options)
+        self._resolver = Resolver(self._core, self._directory, self._tags)
+        self._memories = Memories(self._core.beside(within(storage, MEMORY, graph)), self._serializer)
+
+    @property
+    def url(self) -> str:
+        """The URL that opens this store."""
+        return self.storage.url
+
+    @property
+    def format(self) -> int:
+        """The number of the store's format."""
+        return FORMAT
+
+    def memory(self, name: str = DEFAULT_MEMORY) -> Memory:
+        """Return a handle for a memory of this graph, which need not exist yet."""
+        check_text("the name of a memory", name)
+        return Memory(self._memories, name)
+
+    def memories(self) -> list[str]:
+        """Return the names of this graph's memories, sorted."""
+        return self._memories.names()
+
+    def graphs(self) -> list[GraphInfo]:
+        """Return all graphs in this store, by name. The default graph, named "", is always one."""
+        return graphs(self._core)
+
+    def resolve(self, revision: str, *, thread: str | None = None, namespace: str = "") -> CheckpointInfo:
+        """Return the one checkpoint that a revision means; see `Resolver.resolve`."""
+        read = partial(self._resolver.resolve, revision, thread=thread, namespace=namespace)
+        info = self._core.consistently(read)
+        self._upkeep.looked_at(info.thread)
+        return info
+
+    def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
+        """Return all threads, or those whose name matches a glob, the one written to last first."""
+        check_text("a pattern", "" if pattern is None else pattern)
+        names = [name for name in self.thread_names() if pattern is None or fnmatchcase(name, pattern)]
+        found = [info for name in names if (info := self._thread_info(name)) is not None]
+        return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
+
+    def _thread_info(self, name: str) -> ThreadInfo | None:
+        browser = self._resolver.browser(name)
+        if browser is None:
+            return None
+        infos = [info for each in browser.timeline.namespaces() for info in browser.newest_first(each)]
+        head = next((info for info in infos if info.is_current and not info.namespace), None)
+        base = browser.timeline.thread.base
+        return ThreadInfo(
+            name=name,
+            checkpoints=len(infos),
+            heads=sum(info.is_head and not info.namespace for info in infos),
+            head=head,
+            updated=head.timestamp if head is not None else None,
+            status=head.status if head is not None and head.status in ("interrupted", "error") else "idle",
+            bytes_logical=sum(info.bytes_logical for info in infos),
+            forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
+            expires=expiry(browser.timeline.thread),
+        )
+
+    def log(
+        self,
+        revision: str | None = None,
+        *,
+        thread: str | None = None,
+        namespace: str = "",
+        limit: int | None = None,
+        all_heads: bool = False,
+        subgraphs: bool = False,
+    ) -> list[CheckpointInfo]:
+        """Return checkpoints, greatest id first.
+
+        With a revision its ancestors and itself, or with `all_heads` all of its thread; without one all of
+        `thread`, or of every thread. `subgraphs` adds the other namespaces.
+        """
+        limit = checked_limit(limit)
+        check_place(thread, namespace)
+        if revision is not None:
+            start = self.resolve(revision, thread=thread, namespace=namespace)
+            if not all_heads:
+                browser = self._resolver.browser(start.thread)
+                assert browser is not None
+                return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
+            thread = start.thread
+        names = self.thread_names() if thread is None else [self._admin.require(thread)[0].name]
+        found: list[CheckpointInfo] = []
+        for name in names:
+            browser = self._resolver.browser(name)
+            if browser is not None:
+                for each in browser.timeline.namespaces() if subgraphs else [namespace]:
+                    found += islice(browser.newest_first(each), limit)
+        return sorted(found, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
+
+    def channels(self, info: CheckpointInfo) -> list[ChannelInfo]:
+        """Return the channels of a checkpoint, in their order; no value is loaded."""
+        return [
+            ChannelInfo(name, value.type, rope_length(value.rope), is_internal(name))
+            for name, value in self._commit(info).channels.items()
+        ]
+
+    def inert(self, info: CheckpointInfo, channel: str) -> object:
+        """Return a channel's value as inert data, importing nothing. Raises PathNotFoundError."""
+        value = self._value(info, channel)
+        return inert(value.type, self.load([value])[0])
+
+    def tree(self, info: CheckpointInfo, channel: str) -> Tree:
+        """Return a channel's value as a tree that loads what is looked at. Raises PathNotFoundError."""
+        value = self._value(info, channel)
+        return Tree(value.type, value.rope, self._core.objects.load)
+
+    def writes(self, info: CheckpointInfo) -> list[WriteInfo]:
+        """Return the pending writes of a checkpoint, in (task path, task id, index) order."""
+        _check_info(info)
+        stored = self.read(info.thread, info.namespace, info.checkpoint_id)
+        found = stored.writes if stored is not None else []
+        values = self.load([StoredValue(write.type, write.rope) for write in found])
+        return [
+            WriteInfo(write.task_id, write.task_path, write.index, write.channel, inert(write.type, data))
+            for write, data in zip(found, values, strict=True)
+        ]
+
+    def state(self, revision: str, *, thread: str | None = None) -> dict[str, Any]:
+        """Return the values of a checkpoint as live Python values; what cannot be revived is an `Opaque`."""
+        return self._state(self.resolve(revision, thread=thread))
+
+    def _state(self, info: CheckpointInfo) -> dict[str, Any]:
+        channels = self._commit(info).channels
+        loaded = self.load(list(channels.values()))
+        return {
+            name: self._serializer.loads_typed((value.type, data))
+            for (name, value), data in zip(channels.items(), loaded, strict=True)
+        }
+
+    def diff(
+        self,
+        old: CheckpointInfo | None,
+        new: CheckpointInfo,
+        *,
+        internal: bool = False,
+        paths: Sequence[tuple[str | int, ...]] = (),
+    ) -> Diff:
+        """Return what differs between two checkpoints of any threads; None stands for an empty state.
+
+        Equal parts are recognised by their ids and not loaded.
+        """
+        wanted = [_path(each) for each in several(paths, "paths")]
+        before = self._commit(old).channels if old is not None else {}
+        after = self._commit(new).channels
+        changes = self._core.consistently(
+            lambda: diff_states(self._core.objects.load, before, after, internal=internal, paths=wanted)
+        )
+        return Diff(old, new, changes)
+
+    def changes(self, info: CheckpointInfo) -> list[ChannelChange]:
+        """Return, in short, what a checkpoint changed against its parent; LangGraph's own channels left out."""
+        _check_info(info)
+        before: Mapping[str, StoredValue] = {}
+        if info.parents:
+            before = self._core.commit(ObjectId(bytes.fromhex(info.parents[0]))).channels
+        after = self._commit(info).channels
+        return key_changes(
+            self._core.objects.load,
+            {name: value for name, value in before.items() if not is_internal(name)},
+            {name: value for name, value in after.items() if not is_internal(name)},
+        )
+
+    def _commit(self, info: CheckpointInfo) -> Commit:
+        _check_info(info)
+        return self._core.commit(ObjectId(bytes.fromhex(info.id)))
+
+    def _value(self, info: CheckpointInfo, channel: str) -> StoredValue:
+        check_text("the name of a channel", channel)
+        channels = self._commit(info).channels
+        if channel not in channels:
+            raise PathNotFoundError(
+                f"checkpoint {info.id[:8]} has no key {channel!r}",
+                hints=[f"it has {', '.join(channels) or 'none'}"],
+            )
+        return channels[channel]
+
+
+def _check_info(given: object) -> None:
+    if not isinstance(given, CheckpointInfo):
+        raise InvalidInputError(
+            f"a checkpoint is given as a {type(given).__name__}, not as a CheckpointInfo",
+            hints=["give what resolve(revision) returns"],
+        )
+
+
+def _path(given: object) -> tuple[str | int, ...]:
+    if isinstance(given, tuple | list) and all(isinstance(each, str | int) for each in given):
+        return tuple(given)
+    raise InvalidInputError(
+        f"a path is a {type(given).__name__} that does not consist of texts and numbers",
+        hints=["write it as in ('messages', 3)"],
+    )

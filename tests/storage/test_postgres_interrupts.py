@@ -1,0 +1,239 @@
+"""Interrupts of calls on a PostgreSQL store: no connection is lost, none is left at work, nothing is half-done."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+import psycopg
+import psycopg_pool
+import pytest
+from interrupt_kit import Interrupted, interrupt_at
+from psycopg.pq import TransactionStatus
+
+from ckpt.errors import StoreUnavailableError
+from ckpt.storage import postgres_pool
+from ckpt.storage.base import Batch, Frame
+from ckpt.storage.postgres import PostgresStorage
+
+ALL = (b"", b"\xff" * 1101)
+INSIDE = ("postgres", "contextlib", "cursor", "transaction", "connection", "_connection")
+"""Our files, and those of psycopg and of Python that they go through."""
+SIZE = 3
+Admin = psycopg.Connection[tuple[Any, ...]]
+
+
+def schema_of(url: str) -> str:
+    return url.rpartition("schema=")[2]
+
+
+@pytest.fixture
+def admin(postgres_dsn: str) -> Iterator[Admin]:
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_pool, "_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.2)
+
+
+def batch(name: str) -> Batch:
+    """Return a batch that can be applied only once."""
+    return Batch({name.encode(): None}, {name.encode(): b"of " + name.encode()}, [Frame(0, name.encode(), ())])
+
+
+def at_work(admin: Admin, schema: str) -> list[tuple[object, ...]]:
+    """Return the connections of a store that stay in a statement or in a transaction.
+
+    A server takes a moment to see that a connection was closed.
+    """
+    deadline = time.monotonic() + 5
+    while True:
+        found = admin.execute(
+            "SELECT state, query FROM pg_stat_activity WHERE application_name = %s AND state <> 'idle'", (schema,)
+        ).fetchall()
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.001)
+
+
+def check_all_usable(storage: PostgresStorage) -> None:
+    with ExitStack() as stack:
+        lent = [stack.enter_context(storage._source.lend()) for _ in range(SIZE)]
+        assert len({connection.info.backend_pid for connection in lent}) == SIZE
+        for connection in lent:
+            assert connection.execute("SELECT 7").fetchone() == (7,)
+    assert storage._source._pool.get_stats()["pool_size"] <= SIZE  # type: ignore[attr-defined]
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Have a handler of signals raise Interrupted after so many seconds."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def write_alone(storage: PostgresStorage, name: str) -> None:
+    with storage.exclusive() as session:
+        session.write(batch(name))
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupted])
+@pytest.mark.parametrize("write", [lambda storage, name: storage.publish(batch(name)), write_alone])
+def test_an_interrupt_anywhere_in_a_write_leaves_all_or_nothing(
+    postgres_url: str, admin: Admin, write: Callable[[PostgresStorage, str], object], kind: type[BaseException]
+) -> None:
+    outcomes, done = set(), 0
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        for moment in range(1, 2000):
+            name = f"k{moment:04}"
+            ended = interrupt_at(moment, lambda name=name: write(storage, name), INSIDE, kind)  # type: ignore[misc]
+            assert at_work(admin, schema_of(postgres_url)) == [], moment
+            written = storage.read([name.encode()]) == [f"of {name}".encode()]
+            if ended is not None:
+                assert written
+                break
+            outcomes.add(written)
+            done += written
+            storage.publish(batch(f"next {moment}"))
+            done += 1
+            assert len(storage.scan_frames(0, 9999)) == done, moment
+            check_all_usable(storage)
+        else:
+            pytest.fail("it never ended")
+    assert outcomes == {True, False}
+
+
+def test_an_interrupt_anywhere_in_a_read_costs_no_connection(postgres_url: str, admin: Admin) -> None:
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        for moment in range(1, 1000):
+            ended = interrupt_at(moment, lambda: storage.view([b"k"], [ALL]), INSIDE)
+            assert at_work(admin, schema_of(postgres_url)) == [], moment
+            if ended is not None:
+                return
+            storage.publish(Batch(records={b"k": b"%d" % moment}))
+            assert storage.read([b"k"]) == [b"%d" % moment]
+            check_all_usable(storage)
+    pytest.fail("it never ended")
+
+
+def test_an_interrupt_anywhere_in_opening_leaves_no_connection(postgres_url: str, admin: Admin) -> None:
+    PostgresStorage(postgres_url).close()
+    for moment in range(1, 1000):
+        opened: list[PostgresStorage] = []
+        ended = interrupt_at(moment, lambda: opened.append(PostgresStorage(postgres_url)), INSIDE)  # noqa: B023
+        for storage in opened:
+            storage.close()
+        gc.collect()
+        deadline = time.monotonic() + 5
+        while count := admin.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (schema_of(postgres_url),)
+        ).fetchone():
+            if count == (0,):
+                break
+            assert time.monotonic() < deadline, moment
+        if ended is not None:
+            return
+    pytest.fail("it never ended")
+
+
+def test_an_interrupt_anywhere_in_waiting_for_a_connection_costs_none(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.01)
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        for moment in range(1, 1000):
+            with ExitStack() as stack:
+                for _ in range(SIZE):
+                    stack.enter_context(storage._source.lend())
+                back = threading.Timer(0.03, stack.pop_all().close)
+                back.start()
+                ended = interrupt_at(moment, lambda: storage.read([b"k"]), INSIDE)
+                back.join()
+            check_all_usable(storage)
+            if ended is not None:
+                return
+    pytest.fail("it never ended")
+
+
+def test_what_was_interrupted_in_the_middle_is_never_written(
+    postgres_dsn: str, postgres_url: str, admin: Admin
+) -> None:
+    """The server waits for a lock when the signal comes; when it gets the lock, nobody wants the write any more."""
+    schema = schema_of(postgres_url)
+    with (
+        closing(PostgresStorage(postgres_url, pool_size=SIZE)) as own,
+        psycopg_pool.ConnectionPool(postgres_url.partition("&schema=")[0], min_size=1, max_size=1) as pool,
+        psycopg.connect(postgres_dsn) as connection,
+    ):
+        own.publish(Batch(records={b"a": b"0"}))
+        for storage in (own, PostgresStorage(pool, schema=schema), PostgresStorage(connection, schema=schema)):
+            for turn in range(2):
+                with psycopg.connect(postgres_dsn) as blocker:
+                    blocker.execute(f"SELECT 1 FROM {schema}.record WHERE key = 'a' FOR UPDATE".encode())
+                    with pytest.raises(Interrupted), alarm(0.2):
+                        storage.publish(Batch({b"a": b"0"}, {b"a": b"given up", b"b": b"given up"}))
+                    assert at_work(admin, schema) == []
+                assert storage.scan(*ALL) == [(b"a", b"0")], turn
+        check_all_usable(own)
+        assert connection.info.transaction_status == TransactionStatus.IDLE
+        assert not connection.autocommit
+        with pool.connection() as lent:
+            assert not lent.autocommit
+
+
+def test_interrupts_at_any_time_cost_no_connection(postgres_url: str, admin: Admin) -> None:
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        acknowledged, interrupts = 0, 0
+        end = time.monotonic() + 3
+        while time.monotonic() < end:
+            with suppress(Interrupted), alarm(0.001 + interrupts % 17 / 2000):
+                while True:
+                    try:
+                        storage.publish(Batch(records={b"n": b"%d" % (acknowledged + 1)}))
+                        acknowledged += 1
+                    except Interrupted:
+                        interrupts += 1
+                        break
+        assert interrupts > 50
+        (value,) = storage.read([b"n"])
+        assert int(value or 0) - acknowledged in (0, 1)
+        check_all_usable(storage)
+        assert at_work(admin, schema_of(postgres_url)) == []
+
+
+def test_who_waits_for_a_pool_that_is_closed_hears_of_it(postgres_url: str) -> None:
+    storage = PostgresStorage(postgres_url, pool_size=2)
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            storage.read([b"a"])
+        except StoreUnavailableError as error:
+            errors.append(error)
+
+    with storage._source.lend(), storage._source.lend():
+        reader = threading.Thread(target=read)
+        reader.start()
+        while not storage._source._pool.get_stats()["requests_waiting"]:  # type: ignore[attr-defined]
+            time.sleep(0.001)
+        storage.close()
+        reader.join(10)
+    assert ["closed" in str(error) for error in errors] == [True]

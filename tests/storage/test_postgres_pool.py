@@ -1,0 +1,211 @@
+"""The pool of a PostgreSQL store: what is lent and what is not, also in a forked process, and what is sent."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+from psycopg.adapt import Dumper, Loader
+from psycopg.pq import TransactionStatus
+
+from ckpt.errors import StoreUnavailableError
+from ckpt.storage import postgres_pool
+from ckpt.storage.base import Batch, Frame, StoredFrame
+from ckpt.storage.postgres import PostgresStorage
+from ckpt.storage.postgres_arrays import bigint_array, bytea_array
+from ckpt.storage.postgres_pool import Connection, Lost, OwnPool
+from ckpt.storage.postgres_sql import run
+
+
+def schema_of(url: str) -> str:
+    return url.rpartition("schema=")[2]
+
+
+class Connecting:
+    """Connects as often as it is allowed to."""
+
+    def __init__(self, dsn: str, allowed: int = 99) -> None:
+        self.dsn, self.allowed, self.count = dsn, allowed, 0
+
+    def __call__(self) -> Connection:
+        if self.count >= self.allowed:
+            raise psycopg.OperationalError("sorry, too many clients already")
+        self.count += 1
+        return psycopg.connect(self.dsn, autocommit=True)
+
+
+@pytest.fixture
+def connecting(postgres_dsn: str) -> Connecting:
+    return Connecting(postgres_dsn)
+
+
+@pytest.fixture
+def pool(connecting: Connecting) -> Iterator[OwnPool]:
+    with closing(OwnPool(connecting, 3)) as pool:
+        yield pool
+
+
+def test_what_is_left_in_a_transaction_or_broken_off_is_not_lent_as_it_is(
+    pool: OwnPool, connecting: Connecting
+) -> None:
+    with pool.lend() as first:
+        first.execute("BEGIN")
+    with pool.lend() as one, pool.lend() as two, pool.lend() as three:
+        assert {each.info.transaction_status for each in (one, two, three)} == {TransactionStatus.IDLE}
+    with pytest.raises(psycopg.errors.UndefinedTable), pool.lend() as refused:
+        refused.execute("SELECT * FROM nonesuch")
+    assert not refused.closed
+    for error in (ZeroDivisionError, KeyboardInterrupt, Lost):
+        with pytest.raises(error), pool.lend() as broken:
+            raise error
+        assert broken.closed
+    with pool.lend() as usable:
+        assert usable.execute("SELECT 7").fetchone() == (7,)
+
+
+def test_a_pool_that_has_lost_connections_is_replaced(pool: OwnPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after interrupts between taking a connection and the first line that could give it back."""
+    monkeypatch.setattr(postgres_pool, "_WAIT_SECONDS", 0.4)
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.1)
+    with pool.lend() as held:
+        before = pool._pool
+        for _ in range(2):
+            before.getconn()
+        with pool.lend() as one, pool.lend() as two, pool.lend() as three:
+            assert len({each.info.backend_pid for each in (held, one, two, three)}) == 4
+        assert pool._pool is not before
+        now = pool._pool
+        with pool.lend(), pool.lend(), pool.lend(), pytest.raises(psycopg.OperationalError), pool.lend():
+            pass
+        # All are in somebody's hands.
+        assert pool._pool is now
+    assert held.closed
+
+
+def test_a_server_that_takes_no_more_connections_serves_with_those_there_are(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        pool = storage._source
+        assert isinstance(pool, OwnPool)
+        monkeypatch.setattr(pool, "_connect", Connecting("", allowed=0))
+        with pool.lend():
+            monkeypatch.setattr("ckpt.storage.postgres._RECOVER_SECONDS", 0.2)
+            with pytest.raises(StoreUnavailableError, match="too many clients"):
+                storage.publish(Batch(records={b"a": b"1"}))
+        held = threading.Event()
+
+        def hold() -> None:
+            with pool.lend():
+                held.set()
+                time.sleep(0.3)
+
+        monkeypatch.setattr("ckpt.storage.postgres._RECOVER_SECONDS", 10.0)
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(10)
+        storage.publish(Batch(records={b"a": b"2"}))
+        holder.join()
+        assert storage.read([b"a"]) == [b"2"]
+
+
+def test_a_pool_that_is_closed_closes_what_comes_back(connecting: Connecting) -> None:
+    pool = OwnPool(connecting, 3)
+    with pool.lend() as lent:
+        with pool.lend() as idle:
+            pass
+        pool.close()
+        assert (idle.closed, lent.closed) == (True, False)
+    assert lent.closed
+    with pytest.raises(psycopg.OperationalError, match="closed"), pool.lend():
+        pass
+
+
+# -- forks ---------------------------------------------------------------------------------------------
+
+
+def in_child(act: Callable[[], bool]) -> int:
+    """Return the exit code of a forked child: 0 when `act` says yes there."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if act() else 2
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_child_uses_connections_of_its_own(postgres_url: str) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"who": b"parent"}))
+        with storage._source.lend() as held:
+
+            def act() -> bool:
+                storage.publish(Batch({b"who": b"parent"}, {b"who": b"child"}))
+                with storage._source.lend() as own:
+                    other = own.info.backend_pid != held.info.backend_pid
+                storage.close()
+                return other
+
+            assert in_child(act) == 0
+            assert held.execute("SELECT 1").fetchone() == (1,)
+        assert storage.read([b"who"]) == [b"child"]
+
+
+def test_a_connection_passed_in_does_not_go_into_a_child(postgres_dsn: str, postgres_url: str) -> None:
+    with psycopg.connect(postgres_dsn) as connection:
+        storage = PostgresStorage(connection, schema=schema_of(postgres_url))
+
+        def act() -> bool:
+            with pytest.raises(StoreUnavailableError) as caught:
+                storage.epoch()
+            return bool(caught.value.hints)
+
+        assert in_child(act) == 0
+        assert storage.epoch() == 1
+
+
+# -- what is sent ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values", [[], [b""], [None], [b"a", None, b"\x00\xff" * 3000, b""], [None] * 5, [bytes([n]) for n in range(256)]]
+)
+def test_an_array_of_bytes_arrives_as_it_was(postgres_dsn: str, values: list[bytes | None]) -> None:
+    with psycopg.connect(postgres_dsn) as connection:
+        assert run(connection, "SELECT %b, cardinality(%b)", (bytea_array(values),) * 2) == [(values, len(values))]
+
+
+@pytest.mark.parametrize("values", [[], [0], [-1, 2**63 - 1, -(2**63), 7]])
+def test_an_array_of_numbers_arrives_as_it_was(postgres_dsn: str, values: list[int]) -> None:
+    with psycopg.connect(postgres_dsn) as connection:
+        assert run(connection, "SELECT %b, %b::bigint[]", (bigint_array(values), values)) == [(values, values)]
+
+
+class _Wrong(Dumper):
+    def dump(self, obj: object) -> bytes:
+        return b"wrong"
+
+
+class _WrongLoader(Loader):
+    def load(self, data: object) -> str:
+        return "wrong"
+
+
+def test_what_a_caller_taught_his_connection_is_neither_used_nor_changed(postgres_dsn: str, postgres_url: str) -> None:
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        for kind in (bytes, list, int):
+            connection.adapters.register_dumper(kind, _Wrong)
+        for name in ("bytea", "int8", "text"):
+            connection.adapters.register_loader(name, _WrongLoader)
+        storage = PostgresStorage(connection, schema=schema_of(postgres_url))
+        (number,) = storage.publish(Batch({b"a": None}, {b"a": b"1"}, [Frame(0, b"f", (bytes(16),))]))
+        assert storage.read([b"a"]) == [b"1"]
+        assert storage.load([number]) == {number: StoredFrame(0, b"f")}
+        assert connection.execute("SELECT 7::bigint").fetchone() == ("wrong",)
