@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -69,7 +68,8 @@ def test_help_starts_within_twice_the_time_of_importing_click() -> None:
         return time.perf_counter() - started
 
     pairs = [(seconds("-m", "ckpt", "--help"), seconds("-c", "import click")) for _ in range(11)]
-    ours, clicks = (statistics.median(times) for times in zip(*pairs, strict=True))
+    # The least of each: whatever else the machine does only adds to it.
+    ours, clicks = map(min, zip(*pairs, strict=True))
     assert ours / clicks <= 2.0, f"{ours * 1000:.0f} ms against {clicks * 1000:.0f} ms"
 
 

@@ -80,5 +80,5 @@ def test_a_writer_in_another_process_gets_its_turn_while_keys_are_rotated(
             rotate(path, KEY, data=True)
         count = int(other.communicate("stop\n", timeout=60)[0])
     through = sum(one != other for one, other in pairwise(seen))
-    # Without rests it is met by one step after the other: it gets through between one in ten at most.
-    assert through > len(seen) / 4, (through, len(seen), count)
+    # With rests it mostly gets through after every other step; without them after one in seven at best.
+    assert through > len(seen) / 5, (through, len(seen), count)
