@@ -65,13 +65,14 @@ _CREATE = """
 """
 
 # Functions for what a plan must not be guessed for: none is compiled (`jit`) because of a wild guess of the number
-# of rows, none reads all frames because a table was small when the plan was made, and two lists are joined by
-# hashing, however short they are taken to be.
+# of rows, none reads all frames because a table was small when the plan was made; two lists are joined by hashing,
+# however short they are taken to be, and a chain is followed by the index, as hashing would read all frames again for
+# each of its hundreds of steps.
 _SETTINGS = "SET search_path = pg_catalog, {schema}, pg_temp SET jit = off SET enable_seqscan = off"
 
 _READING = """
     CREATE FUNCTION {schema}.ckpt_chain(wanted bigint[], known bigint[]) RETURNS bigint[]
-    LANGUAGE sql STABLE {settings}
+    LANGUAGE sql STABLE {settings} SET enable_hashjoin = off SET enable_mergejoin = off
     AS $ckpt$
         WITH RECURSIVE chain(number) AS (
             SELECT frame.number FROM frame WHERE frame.number = ANY (wanted)
