@@ -85,7 +85,8 @@ class OwnPool:
     def __init__(self, connect: Callable[[], Connection], size: int, first: Connection | None = None) -> None:
         self._connect, self._size = connect, size
         self._lock = threading.Lock()
-        self._leases: weakref.WeakSet[_Lease] = weakref.WeakSet()
+        # Plain references: what a handler of signals raises in a callback of one reaches nobody.
+        self._leases: list[weakref.ref[_Lease]] = []
         self._pool = self._begun([first] if first is not None else [])
 
     def _begun(self, ready: list[Connection]) -> Pool:
@@ -108,14 +109,17 @@ class OwnPool:
     @contextmanager
     def lend(self) -> Iterator[Connection]:
         lease = _Lease()
+        known = weakref.ref(lease)
         with self._lock:
-            self._leases.add(lease)
+            self._leases.append(known)
         try:
             pool, connection = self._take(lease)
             with _returned(pool, connection):
                 yield connection
         finally:
             lease.holds = False
+            with self._lock, suppress(ValueError):
+                self._leases.remove(known)
 
     def _take(self, lease: _Lease) -> tuple[Pool, Connection]:
         deadline = time.monotonic() + _WAIT_SECONDS
@@ -147,7 +151,9 @@ class OwnPool:
         That happens to one whose own code is interrupted by what a handler of signals raises.
         """
         with self._lock:
-            held = sum(lease.holds for lease in self._leases)
+            alive = [known for known in self._leases if known() is not None]
+            self._leases = alive
+            held = sum(lease.holds for known in alive if (lease := known()) is not None)
         return pool is not self._pool or held < pool.get_stats().get("pool_size", 0)
 
     def _replaced(self, pool: Pool) -> Pool:
