@@ -3,11 +3,11 @@
 import os
 
 from hypothesis import settings
-from postgres_server import postgres_dsn, postgres_url
+from postgres_server import admin, postgres_dsn, postgres_url
 from redis_server import redis_url
 from stores import redis_store
 
-__all__ = ["postgres_dsn", "postgres_url", "redis_store", "redis_url"]
+__all__ = ["admin", "postgres_dsn", "postgres_url", "redis_store", "redis_url"]
 
 settings.register_profile("anywhere", deadline=None)
 # What CI says about a commit does not depend on chance; everywhere else each run tries other examples.

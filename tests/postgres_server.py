@@ -18,9 +18,12 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    import psycopg
 
 _UNPRIVILEGED = "nobody"
 _START_SECONDS = 60
@@ -181,3 +184,17 @@ def postgres_schema(dsn: str) -> Iterator[str]:
     yield f"{dsn}{'&' if '?' in dsn else '?'}application_name={schema}&schema={schema}"
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute(f'DROP SCHEMA IF EXISTS "{schema}" CASCADE'.encode())
+
+
+def schema_of(url: str) -> str:
+    """Return the schema that the URL of a store here names."""
+    return url.rpartition("schema=")[2]
+
+
+@pytest.fixture
+def admin(postgres_dsn: str) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+    """A connection that sees all that is in the database."""
+    import psycopg
+
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection

@@ -197,6 +197,17 @@ class Ranking(Protocol):
         """Forget these names."""
 
 
+def check_conditions(reading: Reading, batch: Batch) -> None:
+    """Raise what `Storage.publish` says unless the conditions of a batch hold for what is read."""
+    if batch.expected:
+        keys = list(batch.expected)
+        current = dict(zip(keys, reading.read(keys), strict=True))
+        if current != dict(batch.expected):
+            raise RecordChangedError(current)
+    if batch.epoch is not None and batch.epoch != (epoch := reading.epoch()):
+        raise EpochChangedError(epoch)
+
+
 class Exclusive(Reading, Protocol):
     """A store while no one else can publish. What is written appears at once when the context ends well."""
 

@@ -13,16 +13,15 @@ from ckpt.errors import StoreUnavailableError
 from ckpt.storage.base import (
     CHAINED,
     Batch,
-    EpochChangedError,
     Exclusive,
     Place,
     Range,
     Ranking,
     Reading,
-    RecordChangedError,
     StoredFrame,
     Usage,
     View,
+    check_conditions,
 )
 from ckpt.storage.lending import LendingReads
 
@@ -97,15 +96,8 @@ class _Tables:
         index = sum(len(key) + 8 for key in self._index)
         return Usage(frames + records + index, frames, records, 0, len(self._index))
 
-    def check(self, batch: Batch) -> None:
-        current = {key: self._records.get(key) for key in batch.expected}
-        if current != dict(batch.expected):
-            raise RecordChangedError(current)
-        if batch.epoch is not None and batch.epoch != self._epoch:
-            raise EpochChangedError(self._epoch)
-
     def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
-        self.check(batch)
+        check_conditions(self, batch)
         self.changed = True
         for key, value in batch.records.items():
             if value is not None:

@@ -50,11 +50,19 @@ def bigint_array(values: Sequence[int]) -> BigintArray:
     return BigintArray(_HEAD.pack(1, 0, _BIGINT, len(values), 1) + struct.pack(f">{'iq' * len(values)}", *elements))
 
 
+class AsReceived(bytes):
+    """A parameter as the server receives it; of which type it is the statement says."""
+
+
 class _Sent(Dumper):
     format = Format.BINARY
 
     def dump(self, obj: bytes) -> bytes:
         return obj
+
+
+class _SentAsReceived(_Sent):
+    oid = 0
 
 
 class _SentBytea(_Sent):
@@ -66,6 +74,7 @@ class _SentBigint(_Sent):
 
 
 _ADAPTERS = AdaptersMap(psycopg.adapters)
+_ADAPTERS.register_dumper(AsReceived, _SentAsReceived)
 _ADAPTERS.register_dumper(ByteaArray, _SentBytea)
 _ADAPTERS.register_dumper(BigintArray, _SentBigint)
 

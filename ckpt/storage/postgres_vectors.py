@@ -14,17 +14,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from math import isfinite, sqrt
 from operator import mul
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import psycopg
-from psycopg.adapt import Dumper
-from psycopg.pq import Format, TransactionStatus
-from psycopg.rows import tuple_row
+from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError
 from ckpt.storage.base import Nearest
+from ckpt.storage.postgres_arrays import AsReceived
 from ckpt.storage.postgres_schema import CREATING
-from ckpt.storage.postgres_sql import EMBEDDING, Session, run_script
+from ckpt.storage.postgres_sql import EMBEDDING, Session, run, run_script
 
 logger = logging.getLogger(__name__)
 
@@ -125,7 +124,7 @@ class PostgresVectors:
 
         def ask(session: Session, there: _Extension) -> Nearest:
             statement = _NEAREST.format(x=_inside(there.schema), table=_inside(self._table))
-            rows = _run(session, statement, (len(query), _Raw(wanted), list(names), limit))
+            rows = run(session.connection, statement, (len(query), AsReceived(wanted), list(names), limit))
             ranked = [(names[place - 1], score) for place, score in rows if score is not None]
             return Nearest(ranked, {names[place - 1] for place, score in rows if score is None})
 
@@ -145,14 +144,17 @@ class PostgresVectors:
     def names(self, after: bytes, limit: int) -> list[bytes]:
         def ask(session: Session, there: _Extension) -> list[bytes]:
             statement = "SELECT DISTINCT id FROM {table} WHERE id > %b ORDER BY id LIMIT %b::bigint"
-            return [name for (name,) in _run(session, statement.format(table=_inside(self._table)), (after, limit))]
+            return [
+                name
+                for (name,) in run(session.connection, statement.format(table=_inside(self._table)), (after, limit))
+            ]
 
         return self._ask(ask, [])
 
     def remove(self, names: Collection[bytes]) -> None:
         def ask(session: Session, there: _Extension) -> None:
             statement = "DELETE FROM {table} WHERE id = ANY (%b::bytea[])"
-            _run(session, statement.format(table=_inside(self._table)), (list(names),))
+            run(session.connection, statement.format(table=_inside(self._table)), (list(names),))
 
         self._ask(ask, None)
 
@@ -227,7 +229,7 @@ class PostgresVectors:
         elements = b"".join(struct.pack(">i", len(vector)) + vector for vector in vectors)
         array = struct.pack(">iiIii", 1, 0, there.vector, len(vectors), 1) + elements
         statement = _ADD.format(x=_inside(there.schema), table=_inside(self._table))
-        _run(session, statement, (list(names), list(ordinals), _Raw(array)))
+        run(session.connection, statement, (list(names), list(ordinals), AsReceived(array)))
         return True
 
 
@@ -256,25 +258,6 @@ def _unit(values: Sequence[float]) -> bytes | None:
         return None
     scaled = [value / length for value in values] if length else [0.0] * len(values)
     return struct.pack(f">hh{len(values)}f", len(values), 0, *scaled)
-
-
-class _Raw(bytes):
-    """A parameter as the server receives it; of which type it is the statement says."""
-
-
-class _RawDumper(Dumper):
-    format = Format.BINARY
-    oid = 0
-
-    def dump(self, obj: bytes) -> bytes:
-        return bytes(obj)
-
-
-def _run(session: Session, statement: str, parameters: Sequence[object]) -> list[Any]:
-    with psycopg.Cursor(session.connection, row_factory=tuple_row) as cursor:
-        cursor.adapters.register_dumper(_Raw, _RawDumper)
-        cursor.execute(statement.encode(), parameters, prepare=False, binary=True)
-        return cursor.fetchall() if cursor.description is not None else []
 
 
 def _inside(name: str) -> str:

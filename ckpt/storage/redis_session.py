@@ -9,13 +9,12 @@ from ckpt.errors import InvalidInputError
 from ckpt.storage.base import (
     CHAINED,
     Batch,
-    EpochChangedError,
     Place,
     Range,
-    RecordChangedError,
     StoredFrame,
     Usage,
     View,
+    check_conditions,
 )
 from ckpt.storage.redis_client import Argument
 from ckpt.storage.redis_reading import Reading, entries, entry, escape
@@ -122,7 +121,7 @@ class Session:
     # -- writing ------------------------------------------------------------------------------------
 
     def write(self, batch: Batch) -> list[int]:
-        self._check(batch)
+        check_conditions(self, batch)
         self.changed = True
         removed = [key for key, value in batch.records.items() if value is None]
         if removed and any(value is not None for value in self.read(removed)):
@@ -142,15 +141,6 @@ class Session:
             known.update(frame.keys)
             numbers.append(number)
         return numbers
-
-    def _check(self, batch: Batch) -> None:
-        if batch.expected:
-            keys = list(batch.expected)
-            current = dict(zip(keys, self.read(keys), strict=True))
-            if current != dict(batch.expected):
-                raise RecordChangedError(current)
-        if batch.epoch is not None and batch.epoch != self._epoch:
-            raise EpochChangedError(self._epoch)
 
     def forget(self, keys: Collection[bytes]) -> None:
         self.changed = True

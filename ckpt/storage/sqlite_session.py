@@ -10,13 +10,12 @@ from ckpt.errors import InvalidInputError
 from ckpt.storage.base import (
     CHAINED,
     Batch,
-    EpochChangedError,
     Place,
     Range,
-    RecordChangedError,
     StoredFrame,
     Usage,
     View,
+    check_conditions,
 )
 
 _PLACE_BITS = 16
@@ -139,17 +138,8 @@ class Session:
             objects=number("SELECT count(*) FROM object"),
         )
 
-    def check(self, batch: Batch) -> None:
-        if batch.expected:
-            keys = list(batch.expected)
-            current = dict(zip(keys, self.read(keys), strict=True))
-            if current != dict(batch.expected):
-                raise RecordChangedError(current)
-        if batch.epoch is not None and batch.epoch != (epoch := self.epoch()):
-            raise EpochChangedError(epoch)
-
     def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
-        self.check(batch)
+        check_conditions(self, batch)
         try:
             return self._write(batch, replace=replace)
         except (sqlite3.DataError, OverflowError) as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
+from postgres_server import schema_of
 from postgres_wire import wire_to
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.sql import SQL, Identifier
@@ -29,16 +30,6 @@ from ckpt.testing.fixtures import at_once
 
 ROOT = Path(__file__).resolve().parents[2]
 ALL = (b"", b"\xff" * 1101)
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
-
-
-@pytest.fixture
-def admin(postgres_dsn: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        yield connection
 
 
 def relations(admin: psycopg.Connection[tuple[object, ...]], schema: str) -> list[tuple[object, ...]]:

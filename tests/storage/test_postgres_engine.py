@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from typing import Annotated, Any, TypedDict
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 from langgraph.checkpoint.postgres import PostgresSaver
 from langgraph.graph import END, START, StateGraph
+from postgres_server import schema_of
 from postgres_wire import counted, wire_to
 from psycopg.rows import dict_row
 
@@ -22,16 +22,6 @@ from ckpt.storage.base import Batch
 from ckpt.storage.postgres import PostgresStorage
 
 Admin = psycopg.Connection[tuple[Any, ...]]
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
-
-
-@pytest.fixture
-def admin(postgres_dsn: str) -> Iterator[Admin]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        yield connection
 
 
 class Tiny(TypedDict):

@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import psycopg_pool
 import pytest
-from postgres_server import Server, unavailable
+from postgres_server import Server, schema_of, unavailable
 from postgres_wire import Cut, Wire, counted, wire_to
 
 from ckpt.errors import StoreUnavailableError
@@ -31,10 +31,6 @@ ALL = (b"", b"\xff" * 1101)
 
 def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import psycopg
 import psycopg_pool
 import pytest
 from interrupt_kit import Interrupted, interrupt_at
+from postgres_server import schema_of
 from psycopg.pq import TransactionStatus
 
 from ckpt.errors import StoreUnavailableError
@@ -27,16 +28,6 @@ INSIDE = ("postgres", "contextlib", "cursor", "transaction", "connection", "_con
 """Our files, and those of psycopg and of Python that they go through."""
 SIZE = 3
 Admin = psycopg.Connection[tuple[Any, ...]]
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
-
-
-@pytest.fixture
-def admin(postgres_dsn: str) -> Iterator[Admin]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture(autouse=True)

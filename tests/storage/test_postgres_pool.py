@@ -10,6 +10,7 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from postgres_server import schema_of
 from psycopg.adapt import Dumper, Loader
 from psycopg.pq import TransactionStatus
 
@@ -20,10 +21,6 @@ from ckpt.storage.postgres import PostgresStorage
 from ckpt.storage.postgres_arrays import bigint_array, bytea_array
 from ckpt.storage.postgres_pool import Connection, Lost, OwnPool
 from ckpt.storage.postgres_sql import run
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
 
 
 class Connecting:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import psycopg_pool
 import pytest
+from postgres_server import schema_of
 from postgres_wire import wire_to
 from script_kit import output_of, python
 
@@ -17,10 +18,6 @@ from ckpt.storage.base import Batch
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.storage.postgres_connect import parse_url, read_conninfo, read_options, secrets_of, shown_url, translate
 from ckpt.storage.urls import open_storage
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
 
 
 def words_of(error: CkptError) -> str:

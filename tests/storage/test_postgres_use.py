@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import psycopg
 import psycopg_pool
 import pytest
+from postgres_server import schema_of
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row, namedtuple_row
 from script_kit import output_of, python
@@ -26,16 +26,6 @@ Admin = psycopg.Connection[tuple[Any, ...]]
 
 def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
-
-
-def schema_of(url: str) -> str:
-    return url.rpartition("schema=")[2]
-
-
-@pytest.fixture
-def admin(postgres_dsn: str) -> Iterator[Admin]:
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
-        yield connection
 
 
 # -- what is passed in -----------------------------------------------------------------------------------
