@@ -22,6 +22,7 @@ is the byte 1 and a hash for each of its labels, so that all that lies below a n
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from blake3 import blake3
 
@@ -131,6 +132,7 @@ def tag_key(name: str) -> bytes:
     return b"g" + _hash(name)
 
 
+@lru_cache(maxsize=1024)
 def thread_key(thread: int) -> bytes:
     """Return the key of a thread, which is also the prefix of all its records."""
     return b"t" + number_key(thread)

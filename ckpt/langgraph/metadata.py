@@ -102,9 +102,9 @@ def dump_value(serde: SerializerProtocol, value: object, path: str) -> Typed:
         raise UnstorableValueError(
             f"cannot store {path}: {reason}", path=path, hints=["turn it into plain data, or give the saver a serde"]
         ) from error
-    if isinstance(typed, tuple | list) and len(typed) == 2:
+    if isinstance(typed, (tuple, list)) and len(typed) == 2:
         tag, data = typed
-        if isinstance(tag, str) and isinstance(data, bytes | bytearray | memoryview):
+        if isinstance(tag, str) and isinstance(data, (bytes, bytearray, memoryview)):
             return Typed(tag, data if type(data) is bytes else bytes(data))
     raise InvalidInputError(
         f"the serde {type(serde).__name__} made no (str, bytes) of {path}",

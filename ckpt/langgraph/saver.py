@@ -136,14 +136,13 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
         apart = _APART if isinstance(timestamp, str) else _APART - {"ts"}
         header = {key: value for key, value in checkpoint.items() if key not in apart}
         values = _mapping_in(checkpoint, "channel_values")
-        checkpoint_id: object = checkpoint.get("id")
-        check_text("the id of a checkpoint", checkpoint_id)
+        # Before the header is serialized: its versions have the same names, and a serde would not say what is wrong.
         check_text("the name of a channel", *values)
         stored = self.repository.put(
             NewCheckpoint(
                 thread=thread,
                 namespace=namespace,
-                checkpoint_id=checkpoint["id"],
+                checkpoint_id=checkpoint.get("id"),  # refused where it is no str
                 parent_id=parent_id or None,
                 timestamp=timestamp if isinstance(timestamp, str) else None,
                 header=dump_value(serde, header, "the checkpoint without its values"),

@@ -146,7 +146,8 @@ def place(config: RunnableConfig) -> tuple[str, str, str | None]:
     configurable = _configurable(config)
     if "thread_id" not in configurable:
         raise InvalidInputError("the config names no thread", hints=[_CONFIG_FORM])
-    return thread_name(configurable["thread_id"]), _text_of(configurable, "checkpoint_ns") or "", named_id(config)
+    namespace, checkpoint_id = _text_of(configurable, "checkpoint_ns"), _text_of(configurable, "checkpoint_id")
+    return thread_name(configurable["thread_id"]), namespace or "", checkpoint_id
 
 
 def thread_name(thread_id: object) -> str:
@@ -165,8 +166,9 @@ _CONFIG_FORM = 'write {"configurable": {"thread_id": "…"}}'
 
 
 def _configurable(config: object) -> Mapping[str, Any]:
-    found = config.get("configurable") if isinstance(config, Mapping) else None
-    if not isinstance(found, Mapping):
+    # For a dict, which it mostly is, asking the abstract class would cost a multiple.
+    found = config.get("configurable") if type(config) is dict or isinstance(config, Mapping) else None
+    if type(found) is not dict and not isinstance(found, Mapping):
         raise InvalidInputError("the config has no configurable, which names the thread", hints=[_CONFIG_FORM])
     return found
 

@@ -25,7 +25,7 @@ SEED_SIZE_MIN, SEED_SIZE_MAX = 512, 32 << 10
 
 FRAME_SIZE_MAX = 16 << 20
 _PACKS_MAX = 24
-"""Packs that can be appended to; each takes up to three megabytes."""
+"""Packs that can be appended to; each takes up to two megabytes."""
 
 _CONTENT, _TOPS = 0, 1
 _SIZES = (CONTENT_SIZE, TOPS_SIZE)

@@ -7,7 +7,7 @@ writer alone, where every use is checked against the store in the transaction th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from threading import Lock, RLock
 from typing import TypeVar
@@ -75,10 +75,13 @@ class Core:
 
     # -- locks and the epoch ------------------------------------------------------------------------
 
-    @contextmanager
-    def locked(self, *names: str) -> Iterator[None]:
+    def locked(self, *names: str) -> AbstractContextManager[object]:
         """Keep other threads of this process from writing to these threads. Others are kept out by the store."""
         slots = sorted({hash(name) % _LOCKS for name in names})
+        return self._locks[slots[0]] if len(slots) == 1 else self._all_locked(slots)
+
+    @contextmanager
+    def _all_locked(self, slots: Iterable[int]) -> Iterator[None]:
         held = []
         try:
             for slot in slots:
