@@ -22,16 +22,12 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 WIDTH = 100
 
-CONVERSATION = ["Hello, my order A-1001 arrived broken.", "I want my money back, please.", "Thank you!"]
-WHOLESALE = [f"Where is my order A-{number}?" for number in range(3001, 3031)]
 SERVERS = {"postgres": "postgresql://agents@db.internal/agents", "redis": "redis://cache.internal"}
-INTERRUPTED = ["Where is my order A-2001?", "It is broken. I want my money back."]
 
 
 def pages() -> list[Path]:
@@ -40,22 +36,12 @@ def pages() -> list[Path]:
 
 
 def make_store(path: Path) -> None:
-    """Let the demo's agent work on a store: a long thread, one with an approval, one that waits for it."""
+    """Let the demo's agent work on a store."""
     if str(EXAMPLES) not in sys.path:
         sys.path.insert(0, str(EXAMPLES))
-    from langchain_core.messages import HumanMessage
-    from support_agent import build, talk
+    from three_threads import fill
 
-    from ckpt.langgraph import CkptSaver
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with CkptSaver(path) as saver:
-        graph = build(saver)
-        talk(graph, "wholesale-7", WHOLESALE, lambda who, text: None)
-        talk(graph, "support-42", CONVERSATION, lambda who, text: None)
-        talk(graph, "support-43", INTERRUPTED[:1], lambda who, text: None)
-        turn: Any = {"messages": [HumanMessage(INTERRUPTED[1], id="support-43-1")]}
-        graph.invoke(turn, {"configurable": {"thread_id": "support-43"}})
+    fill(path)
 
 
 def servers_named(text: str) -> list[str]:

@@ -13,8 +13,14 @@ from stores import store_url
 PAGES = pages()
 RUN = {"console", "python"}
 SHOWN = {"", "text", "json", "sql"}
-# What sets a machine or a shell up is run elsewhere, by .ci/run on a fresh machine.
-SET_UP = {"pip install '.[langgraph]' langgraph", "make demo", "make test", 'eval "$(ckpt completion bash)"'}
+# What sets a machine or a shell up is run elsewhere, by .ci/run on a fresh machine; the example where examples are.
+SET_UP = {
+    "pip install '.[langgraph]' langgraph",
+    "make demo",
+    "make test",
+    "python examples/three_threads.py",
+    'eval "$(ckpt completion bash)"',
+}
 FORBIDDEN = {
     "a path of some machine": re.compile(r"(?<![\w.])/(?:tmp|home|root|Users|work|private)/"),
     "a package registry": re.compile(r"pypi\.org|pythonhosted|anaconda\.org|test\.pypi"),

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from stores import SHARED, store_url
 
+from ckpt.repository import open_repository
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 
@@ -87,7 +89,7 @@ ON_EACH_STORE = [
     r"^Removed 0 threads and 0 objects, ",
 ]
 # Tested by tests of their own, or part of others.
-APART = {"support_agent", "shared_stores", "fastapi_app"}
+APART = {"support_agent", "shared_stores", "fastapi_app", "three_threads"}
 
 
 def run(example: str, folder: Path, *arguments: str) -> str:
@@ -114,6 +116,13 @@ def test_an_example_shows_what_it_is_for(example: str, tmp_path: Path) -> None:
     printed = run(example, tmp_path)
     assert not missing(SHOWN[example], printed), printed
     assert list(tmp_path.iterdir()) == [], "it left something behind"
+
+
+def test_the_threads_to_look_around_in_are_where_the_command_line_looks(tmp_path: Path) -> None:
+    assert "ckpt log support-42" in run("three_threads", tmp_path)
+    with open_repository(tmp_path / ".ckpt" / "store.db") as repository:
+        status = {info.name: info.status for info in repository.threads()}
+    assert status == {"wholesale-7": "idle", "support-42": "idle", "support-43": "interrupted"}
 
 
 def missing(patterns: list[str], printed: str) -> list[str]:
