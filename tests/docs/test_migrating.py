@@ -26,12 +26,15 @@ class State(TypedDict, total=False):
     done: Annotated[list[str], operator.add]
 
 
+def code_with(text: str) -> str:
+    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
+    return next(code for block in blocks(page) if text in (code := "\n".join(block.lines)))
+
+
 @pytest.fixture(scope="module")
 def copy() -> Copy:
-    page = (ROOT / "docs" / "migrating.md").read_text(encoding="utf-8")
-    source = next(block for block in blocks(page) if "def copy_thread_over" in "\n".join(block.lines))
     names: dict[str, Any] = {}
-    exec("\n".join(source.lines), names)
+    exec(code_with("def copy_thread_over"), names)
     found: Copy = names["copy_thread_over"]
     return found
 
@@ -87,3 +90,46 @@ def test_a_copy_holds_what_the_original_holds_and_goes_on_alike(copy: Copy, tmp_
         results = [build(saver).invoke(answers, CONFIG)["done"] for saver in (old, new)]
         assert results[0] == results[1]
         assert len(results[1]) == 8
+
+
+class Stopped(CkptSaver):
+    """A saver whose process is stopped before its n-th call that writes."""
+
+    left = 0
+
+    def _count(self) -> None:
+        Stopped.left -= 1
+        if Stopped.left < 0:
+            raise KeyboardInterrupt
+
+    def put(self, *given: Any) -> Any:
+        self._count()
+        return super().put(*given)
+
+    def put_writes(self, *given: Any) -> None:
+        self._count()
+        super().put_writes(*given)
+
+
+def test_a_loop_that_was_stopped_anywhere_goes_on_and_leaves_what_went_on(
+    copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"SqliteSaver": SqliteSaver, "CkptSaver": Stopped, "copy_thread_over": copy}
+    threads: list[Any] = [{"configurable": {"thread_id": name}} for name in ("t", "u")]
+    with SqliteSaver.from_conn_string("checkpoints.db") as old:
+        waiting = [build(old).invoke({"done": []}, thread)["__interrupt__"] for thread in threads]
+        expected = [[comparable(found) for found in old.list(thread)] for thread in threads]
+    for left in (0, 1, 2, 5, 9, 14):
+        Stopped.left = left
+        with pytest.raises(KeyboardInterrupt):
+            exec(code_with("SELECT DISTINCT"), names)
+    Stopped.left = 1_000
+    exec(code_with("SELECT DISTINCT"), names)
+    with CkptSaver("ckpt.db") as new:
+        assert [[comparable(found) for found in new.list(thread)] for thread in threads] == expected
+        answers = Command(resume={each.id: "yes" for each in waiting[0]})
+        assert len(build(new).invoke(answers, threads[0])["done"]) == 8
+    assert capsys.readouterr().out.count("checkpoints copied") == 2
+    exec(code_with("SELECT DISTINCT"), names)
+    assert capsys.readouterr().out == ""
