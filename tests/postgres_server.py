@@ -40,12 +40,15 @@ _WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $s
 
 
 class Server:
-    """A server of our own, which can be stopped and started again; the benchmarks start theirs here too."""
+    """A server of our own, which can be stopped and started again; the benchmarks start theirs here too.
 
-    def __init__(self, settings: Mapping[str, str] = _SETTINGS) -> None:
+    `binaries` is the directory of the programs to use instead of the packaged ones.
+    """
+
+    def __init__(self, settings: Mapping[str, str] = _SETTINGS, binaries: Path | None = None) -> None:
         self._settings = {"listen_addresses": "", "log_min_messages": "panic", **settings}
         self._process: subprocess.Popen[bytes] | None = None
-        self._binaries = _packaged()
+        self._binaries = _packaged() if binaries is None else binaries
         self.folder = Path(tempfile.mkdtemp(prefix="ckpt-pg-"))
         try:
             if os.geteuid() == 0:

@@ -24,11 +24,16 @@ _TRIES = 5
 
 
 class Server:
-    """One server process on a port of its own, without persistence unless told otherwise; ends with the tests."""
+    """One server process on a port of its own, without persistence unless told otherwise; ends with the tests.
 
-    def __init__(self, folder: Path, *settings: str) -> None:
+    With `tls` that is the only way to speak to it. `program` is what to run instead of the packaged server.
+    """
+
+    def __init__(self, folder: Path, *settings: str, program: str | None = None, tls: bool = False) -> None:
         self._folder = folder
         self._settings = settings
+        self._program = program or binary()
+        self._tls = tls
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -44,9 +49,10 @@ class Server:
 
     def start(self) -> bool:
         """Start the server on its port; return False when the port was taken meanwhile."""
+        port = ("--port", "0", "--tls-port", str(self.port)) if self._tls else ("--port", str(self.port))
         self._process = subprocess.Popen(
             [
-                *(binary(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+                *(self._program, *port, "--bind", "127.0.0.1", "--dir", str(self._folder)),
                 *("--save", "", "--appendonly", "no", "--daemonize", "no", "--loglevel", "warning"),
                 *self._settings,
             ],

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from ckpt.encryption.storage import EncryptedStorage
     from ckpt.encryption.userkeys import EncryptionKey, KeyProvider
 
-__all__ = ["EncryptedStorage", "EncryptionKey", "KeyProvider", "Resealed", "encrypted", "opened", "protected", "rotate"]
+__all__ = [
+    "EncryptedStorage",
+    "EncryptionKey",
+    "KeyProvider",
+    "Resealed",
+    "check_key",
+    "encrypted",
+    "opened",
+    "protected",
+    "rotate",
+]
 
 _HOMES = {"EncryptedStorage": "storage", "EncryptionKey": "userkeys", "KeyProvider": "userkeys", "Resealed": "rotation"}
 
@@ -59,8 +69,16 @@ def encrypted(storage: Storage, key: EncryptionKey, *, readonly: bool = False) -
     Raises InvalidInputError when `key` is no key or the `encryption` extra is not installed, and WrongKeyError
     when it is not the store's or the store is not encrypted; nothing is written then.
     """
+    check_key(key)
+    from ckpt.encryption.opening import open_encrypted
+
+    return open_encrypted(storage, key, readonly=readonly)
+
+
+def check_key(key: EncryptionKey) -> None:
+    """Raise InvalidInputError when `key` is no key, or the `encryption` extra is not installed."""
     try:
-        from ckpt.encryption.opening import open_encrypted
+        from ckpt.encryption.userkeys import user_key
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "cryptography":
             raise
@@ -68,8 +86,7 @@ def encrypted(storage: Storage, key: EncryptionKey, *, readonly: bool = False) -
             "encryption needs the package cryptography, which is not installed",
             hints=["install it with: pip install 'ckpt-store[encryption]'"],
         ) from error
-
-    return open_encrypted(storage, key, readonly=readonly)
+    user_key(key)
 
 
 @contextmanager

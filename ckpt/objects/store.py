@@ -5,7 +5,7 @@ a transaction needs into a `Draft`, finds out what is stored already, and lays t
 is bounded by the sizes given below.
 
 From a store behind a network whole frames are taken in at once: what lies beside an object mostly belongs to the
-same state, and would be asked for in the next round trip.
+same state, and would be asked for in the next round trip. It is hashed when something is asked for that may be there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ _READERS_MAX = 16
 """Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
 
 _KNOWN_MAX = 1 << 16
+_BESIDE_MAX = 4 << 20
+"""Bytes of frames whose objects are not hashed yet, about."""
+
 _TOGETHER_MAX = 4 << 10
 """Bytes of content that share a frame with their commit, where each frame is a row of a server."""
 
@@ -38,13 +41,18 @@ _APART_MIN = 8 << 10
 """Bytes of objects that may be stored already above which they are laid down apart, where asking takes a trip."""
 
 
-class ObjectReading(Protocol):
+class FrameReading(Protocol):
+    """What finding objects needs of a store."""
+
+    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]: ...
+    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
+
+
+class ObjectReading(FrameReading, Protocol):
     """What reading objects needs of a store."""
 
     @property
     def remote(self) -> bool: ...
-    def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]: ...
-    def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched: ...
 
 
@@ -85,12 +93,13 @@ class ObjectStore:
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._ahead: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
+        self._beside: list[RawFrame] = []
         self._packs = OpenPacks()
         renewed_in_child(self)
 
     def in_child(self) -> None:
         """Forget in a forked process which packs were read how far."""
-        self._readers = OrderedDict()
+        self._readers, self._beside = OrderedDict(), []
         self._read_lock = Lock()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -102,29 +111,37 @@ class ObjectStore:
         their id says.
         """
         found, wanted = self._objects.get_many(ids)
+        if wanted and self._beside:
+            self._take_in()
+            more, wanted = self._objects.get_many(wanted)
+            found |= more
         if wanted:
             fetched = self._fetch_ahead(wanted) if self._storage.remote else self.fetch(wanted)
             self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items())
             found.update((oid, fetched[oid].data) for oid in wanted)
         return found
 
-    def fetch(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
-        """Return objects with their kinds straight from the store, verified."""
+    def fetch(self, ids: Collection[ObjectId], through: FrameReading | None = None) -> dict[ObjectId, StoredObject]:
+        """Return objects with their kinds straight from the store, verified.
+
+        `through` is asked instead of the storage by who has that to himself and needs no other connection to it then.
+        """
         known = self._known
-        places = self._storage.locate([index_key(oid) for oid in ids])
+        storage = self._storage if through is None else through
+        places = storage.locate([index_key(oid) for oid in ids])
         absent = [oid for oid in ids if index_key(oid) not in places]
         if absent:
             raise _missing(absent)
         wanted = {oid: places[index_key(oid)] for oid in ids}
         frames = {place.frame for place in wanted.values()}
         try:
-            found, damaged = self._read(wanted, self._open(frames))
+            found, damaged = self._read(wanted, self._open(storage, frames))
         except DamagedObjectError:
             found, damaged = {}, list(wanted)
         if damaged:
             # Frame numbers may have been given out again since frames were cached: look at the store itself.
             self._forget_frames()
-            more, damaged = self._read({oid: wanted[oid] for oid in damaged}, self._open(frames))
+            more, damaged = self._read({oid: wanted[oid] for oid in damaged}, self._open(storage, frames))
             found |= more
         if damaged:
             raise DamagedObjectError(
@@ -135,27 +152,38 @@ class ObjectStore:
         return found
 
     def _fetch_ahead(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
-        """Return objects with all that lies in the frames opened for them, verified, in one round trip."""
-        known, ahead = self._known, self._ahead
+        """Return objects, verified, in one round trip; what else lies in the frames opened for them is kept at hand."""
+        known, beside = self._known, self._beside
         with self._read_lock:
             ends = set(self._readers)
         places, stored = self._storage.fetch([index_key(oid) for oid in ids], ends)
         absent = [oid for oid in ids if index_key(oid) not in places]
         if absent:
             raise _missing(absent)
-        wanted = {place.frame for place in places.values()}
+        wanted = {oid: places[index_key(oid)] for oid in ids}
         try:
-            opened = self._opened(stored, ends - wanted)
+            opened = self._opened(self._storage, stored, ends - {place.frame for place in wanted.values()})
         except DamagedObjectError:
             opened = {}
-        found = {object_id(*obj): obj for frame in opened.values() for obj in frame.objects()}
+        found, damaged = self._read(wanted, opened)
         # What is not where it should be is looked for once more, and named if it is damaged.
-        damaged = [oid for oid in ids if oid not in found]
         found |= self.fetch(damaged) if damaged else {}
         known.put_many((oid, True, 1) for oid in ids)
-        # That the index names those beside is likely and not certain: a collector may have let them go.
-        ahead.put_many((oid, True, 1) for oid in found)
+        # Into the list as it was before asking: after a `forget` meanwhile, nobody looks there.
+        beside += opened.values()
+        if sum(frame.size for frame in beside) > _BESIDE_MAX:
+            self._take_in()
         return found
+
+    def _take_in(self) -> None:
+        """Hash what lay beside what was asked for, so that it is found by its id."""
+        ahead = self._ahead
+        with self._read_lock:
+            beside, self._beside = self._beside, []
+        found = {object_id(*obj): obj for frame in beside for obj in frame.objects()}
+        self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in found.items())
+        # That the index names them is likely and not certain: a collector may have let them go.
+        ahead.put_many((oid, True, 1) for oid in found)
 
     @staticmethod
     def _read(
@@ -176,7 +204,7 @@ class ObjectStore:
     def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
         """Return the objects at these places by their ids."""
         self._forget_frames()
-        opened = self._open({place.frame for place in places})
+        opened = self._open(self._storage, {place.frame for place in places})
         found: dict[ObjectId, StoredObject] = {}
         for number, position in places:
             if number in opened:
@@ -184,7 +212,7 @@ class ObjectStore:
                 found[object_id(*obj)] = obj
         return found
 
-    def _open(self, numbers: Collection[int]) -> dict[int, RawFrame]:
+    def _open(self, storage: FrameReading, numbers: Collection[int]) -> dict[int, RawFrame]:
         """Return frames, from the cache or the store; a number that is not stored is left out.
 
         Of a pack read before, only the frames behind those are loaded.
@@ -195,9 +223,11 @@ class ObjectStore:
         with self._read_lock:
             # A frame that left the cache while its pack's reader stands behind it must be read from the start.
             ends = set(self._readers).difference(wanted)
-        return found | self._opened(self._storage.load(wanted, ends), ends)
+        return found | self._opened(storage, storage.load(wanted, ends), ends)
 
-    def _opened(self, stored: Mapping[int, StoredFrame], ends: Collection[int]) -> dict[int, RawFrame]:
+    def _opened(
+        self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int]
+    ) -> dict[int, RawFrame]:
         """Unfold frames as loaded, with all before them in their packs but for those that lie before one of `ends`."""
         opened: dict[int, RawFrame] = {}
         again: list[int] = []
@@ -210,7 +240,7 @@ class ObjectStore:
                 else:
                     opened |= self._continue(before, chain, stored)
         if again:
-            stored = self._storage.load(again)
+            stored = storage.load(again)
             with self._read_lock:
                 for last in again:
                     opened |= self._continue(0, chain_to(last, stored), stored)
@@ -243,6 +273,7 @@ class ObjectStore:
         if asked and not self._storage.remote:
             aside = self._present(asked)
         elif draft.size(asked) >= _APART_MIN:
+            self._take_in()
             seen, _ = self._ahead.get_many(asked)
             if draft.size(seen) >= _APART_MIN:
                 aside = self._present(seen)
@@ -278,7 +309,7 @@ class ObjectStore:
     def forget(self) -> None:
         """Drop all that is believed about the store: something was removed from it."""
         self._packs.clear()
-        self._known, self._ahead = Cache(_KNOWN_MAX), Cache(_KNOWN_MAX)
+        self._known, self._ahead, self._beside = Cache(_KNOWN_MAX), Cache(_KNOWN_MAX), []
         self._forget_frames()
 
     def _forget_frames(self) -> None:

@@ -12,14 +12,15 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
-from ckpt.repository.arguments import check_count, check_place, several
+from ckpt.repository.arguments import check_count, check_place
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.lifetimes import Lifetimes
 from ckpt.repository.listing import Listing
+from ckpt.repository.options import classes
 from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
-from ckpt.repository.replays import is_ahead
+from ckpt.repository.replays import is_ahead, is_head_as_told
 from ckpt.repository.retention import Retention
 from ckpt.repository.scopes import GRAPH, within
 from ckpt.repository.tags import Tags
@@ -77,7 +78,7 @@ class Engine:
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
-        self._serializer = Serializer(_classes(types))
+        self._serializer = Serializer(classes(types))
         self._upkeep = Upkeep(
             self._core, self._directory, self._admin, self._pruner, self._tags, Retention.of(retention)
         )
@@ -186,6 +187,8 @@ class Engine:
         events = self._recent.decoded(key, raw)
         if any(isinstance(event, Spill | Hidden) for event in events) or is_ahead(thread, events):
             return None
+        if wanted == thread.root.head and not is_head_as_told(thread.root, events):
+            return None
         if current != last.raw:
             self._recent.saw(name, Seen(thread, current))
         row = Found("", wanted, events)
@@ -274,14 +277,6 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _classes(given: Iterable[type]) -> list[type]:
-    classes = several(given, "types")
-    for each in classes:
-        if not isinstance(each, type):
-            raise InvalidInputError(f"types holds {each!r}, which is no class", hints=["give the classes themselves"])
-    return classes
 
 
 def _check_typed(value: Typed | StoredValue) -> None:

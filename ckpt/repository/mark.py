@@ -7,17 +7,18 @@ take with it what it needs, as long as it can be repaired.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
-from ckpt.history.items import ItemRecord, decode_namespace
-from ckpt.history.records import NameRecord, ThreadRecord, decode_census, decode_line
-from ckpt.history.seal import Census, census, missing
+from ckpt.history.items import ItemRecord, decode_namespace, item_entry
+from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_line
+from ckpt.history.seal import Census, entry, miscounted, missing
 from ckpt.objects.ids import Kind, ObjectId, index_key
 from ckpt.repository.core import Core
 from ckpt.repository.scopes import prefixes, root_of, seen_by
@@ -130,6 +131,9 @@ class Marker:
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
 
+        Reads by nothing but `store`: while it is one that somebody has to himself, all other connections to a server
+        may be taken by those who wait for him.
+
         A thread's record changes with every row, so unchanged records mean unchanged rows. Raises DamagedRecordError
         when a thread, or a row of one, is missing.
         """
@@ -140,28 +144,29 @@ class Marker:
                 if self._threads.get((prefix, number)) == raw:
                     continue
                 tally = _Tally(ThreadRecord.decode(number, raw))
-                self._mark(tally.passing(rows(reading, keys.thread_range(number))))
-                if not tally.fits() and reading.read([keys.thread_key(number)])[0] == raw:
-                    raise missing(f"a row of thread {tally.thread.name!r}")
+                self._mark(store, tally.passing(rows(reading, keys.thread_range(number))))
+                wrong = tally.wrong()
+                if wrong is not None and reading.read([keys.thread_key(number)])[0] == raw:
+                    raise miscounted(f"a row of thread {tally.thread.name!r}", *wrong)
                 self._threads[prefix, number] = raw
                 count += 1
         return count
 
-    def _mark(self, records: Iterable[Row]) -> None:
+    def _mark(self, store: Reading, records: Iterable[Row]) -> None:
         pending: set[ObjectId] = set()
         for row in records:
             if row.part == "c":
                 for event in decode_events(row.key, row.value):
-                    self._event(event, pending)
+                    self._event(store, event, pending)
             elif row.part == "i":
                 for rope in ropes(ItemRecord.decode(row.key, row.value)):
                     self._rope(rope, pending)
             if len(pending) >= _LOAD:
-                self._descend(pending)
+                self._descend(store, pending)
                 pending = set()
-        self._descend(pending)
+        self._descend(store, pending)
 
-    def _event(self, event: Event, pending: set[ObjectId]) -> None:
+    def _event(self, store: Reading, event: Event, pending: set[ObjectId]) -> None:
         if isinstance(event, Writes):
             for write in event.writes:
                 self._rope(write.rope, pending)
@@ -169,11 +174,11 @@ class Marker:
             for oid in referenced([event]):
                 self._add(oid, True, pending)
             if isinstance(event, Spill):
-                for batch in open_spills([event], self._load):
-                    self._event(batch, pending)
+                for batch in open_spills([event], partial(self._load, store)):
+                    self._event(store, batch, pending)
 
-    def _load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
-        return {oid: found.data for oid, found in self._core.objects.fetch(ids).items()}
+    def _load(self, store: Reading, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
+        return {oid: found.data for oid, found in self._core.objects.fetch(ids, store).items()}
 
     def _rope(self, rope: bytes, pending: set[ObjectId]) -> None:
         for kind, oid in references(rope):
@@ -186,12 +191,12 @@ class Marker:
             if descend:
                 pending.add(oid)
 
-    def _descend(self, pending: set[ObjectId]) -> None:
+    def _descend(self, store: Reading, pending: set[ObjectId]) -> None:
         while pending:
             below: set[ObjectId] = set()
             queue = iter(pending)
             while part := list(islice(queue, _LOAD)):
-                for kind, data in self._core.objects.fetch(part).values():
+                for kind, data in self._core.objects.fetch(part, store).values():
                     if kind == Kind.ROPE:
                         self._rope(data, below)
                     elif kind == Kind.COMMIT:
@@ -215,8 +220,9 @@ class _Tally:
         """Yield the rows given, counting them."""
         for row in records:
             if row.part:
-                group = self._group(row)
-                self._found[group] = self._found.get(group, Census()).toggled(row.key, 1)
+                group, hashed = self._group(row), item_entry if row.part == "i" else entry
+                added = hashed(self.thread.salt, row.key, row.value)
+                self._found[group] = self._found.get(group, Census()).changed(None, added)
             yield row
 
     def _group(self, row: Row) -> bytes:
@@ -236,12 +242,15 @@ class _Tally:
             return self._root  # a memory has no checkpoints: its namespaces are counted in their place
         return row.key
 
-    def fits(self) -> bool:
-        """Whether nothing is missing and nothing too much. A thread that can go may be gone by half."""
+    def wrong(self) -> tuple[Census, Census] | None:
+        """Return what was found and expected where rows do not fit. A thread that can go may be gone by half."""
         if self.thread.deleted and not self.thread.forks:
-            return True
-        groups = {*self._found, *self._expected}
-        return all(self._found.get(each, Census()) == self._expected.get(each, Census()) for each in groups)
+            return None
+        for each in {*self._found, *self._expected}:
+            found, expected = self._found.get(each, Census()), self._expected.get(each, Census())
+            if found != expected:
+                return found, expected
+        return None
 
 
 def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
@@ -251,11 +260,14 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
     name, is missing; of a name after the others.
     """
     start, end = keys.ALL_NAMES
-    found: dict[bytes, Census] = {}
+    buckets = [keys.directory_key(bucket) for bucket in range(keys.BUCKETS)]
+    tallies = [Tally.decode(key, raw) for key, raw in zip(buckets, reading.read(buckets), strict=True)]
+    found = [Census()] * keys.BUCKETS
     while page := reading.scan(start, end, limit=_PAGE):
         named: list[tuple[int, str]] = []
         for key, raw in page:
-            found[key[1:2]] = found.get(key[1:2], Census()).toggled(key, 1)
+            bucket = key[1]
+            found[bucket] = found[bucket].changed(None, entry(tallies[bucket].salt, key, raw))
             name = NameRecord.decode(key, raw)
             named += [(number, name.name) for number in _numbers(name)]
         values = reading.read([keys.thread_key(number) for number, _ in named])
@@ -265,18 +277,19 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
             elif not collected(reading, text, number):
                 raise missing(f"thread number {number}")
         start = page[-1][0] + b"\x00"
-    _prove_names(reading, found)
+    _prove_names(reading, tallies, found)
 
 
-def _prove_names(reading: Reading, found: Mapping[bytes, Census]) -> None:
+def _prove_names(reading: Reading, tallies: Sequence[Tally], found: Sequence[Census]) -> None:
     """Raise DamagedRecordError unless the names found in each bucket are all, or were when they are looked at again."""
-    directories = [keys.directory_key(bucket) for bucket in range(keys.BUCKETS)]
-    for key, raw in zip(directories, reading.read(directories), strict=True):
-        if decode_census(key, raw) == found.get(key[1:], Census()):
+    for bucket, (tally, counted) in enumerate(zip(tallies, found, strict=True)):
+        if tally.census == counted:
             continue
-        (raw,), (there,) = reading.view([key], [keys.bucket_range(key[1])])
-        if decode_census(key, raw) != census(each for each, _ in there):
-            raise missing("a thread in the directory")
+        key = keys.directory_key(bucket)
+        (raw,), (rows,) = reading.view([key], [keys.bucket_range(bucket)])
+        now = Tally.decode(key, raw)
+        if now.of(rows) != now.census:
+            raise miscounted("a thread in the directory", now.of(rows), now.census)
 
 
 def collected(reading: Reading, name: str, number: int) -> bool:

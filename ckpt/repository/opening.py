@@ -7,8 +7,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt.encryption import protected
+from ckpt.encryption import check_key, protected
+from ckpt.encryption.mark import HEADER_KEY
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
+from ckpt.repository.options import check_options
 from ckpt.repository.repository import Repository
 from ckpt.storage.urls import open_storage
 
@@ -36,9 +38,15 @@ def open_repository(
     `actor` is who the operation log names. With `encryption_key` (32 bytes, a passphrase, or a `KeyProvider`) an
     empty store becomes encrypted. `ttl` is how long a thread lives after its last write ("30d"; see `Lifetimes.of`),
     `retention` which checkpoints of a thread are kept (see `Retention.of`). Raises a StoreError when there is no
-    store, it is something else, or the key is not the store's.
+    store, it is something else, or the key is not the store's, and InvalidInputError, with no store made, for an
+    argument that is none.
     """
-    storage = protected(open_storage(url, create=create, readonly=readonly), encryption_key, readonly=readonly)
+    # First, as a slip must not leave a new store behind, and least of all a plain one instead of an encrypted one.
+    if encryption_key is not None:
+        check_key(encryption_key)
+    check_options(graph, max_checkpoint_size, ttl, retention, actor, types)
+    storage = open_storage(url, create=create, readonly=readonly, ahead=HEADER_KEY)
+    storage = protected(storage, encryption_key, readonly=readonly)
     return Repository(
         storage,
         graph=graph,

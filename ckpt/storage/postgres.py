@@ -16,8 +16,8 @@ import random
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -26,10 +26,11 @@ import psycopg_pool
 from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError, ConflictError, InvalidInputError, StoreUnavailableError
-from ckpt.storage import postgres_connect, postgres_pool, postgres_schema
+from ckpt.storage import postgres_connect, postgres_functions, postgres_pool, postgres_schema
 from ckpt.storage.base import Batch, Exclusive, Fetched, Ranking
 from ckpt.storage.lending import LendingReads
-from ckpt.storage.postgres_pool import Connection, Lost
+from ckpt.storage.postgres_exchange import Connection
+from ckpt.storage.postgres_pool import Lost
 from ckpt.storage.postgres_sql import Session
 from ckpt.storage.postgres_vectors import PostgresVectors
 
@@ -51,8 +52,9 @@ class PostgresStorage(LendingReads):
     durable nor seen by others before the caller commits.
 
     Opening creates the store unless `create` is False or `readonly` True; one that is there costs a connection and
-    one statement. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, StoreUnavailableError, and
-    InvalidInputError for what cannot be read.
+    one statement. That looks at the record `ahead` in passing, if one is named, and at the epoch: the first `read` of
+    this record alone and the first `epoch` return what was found then, and cost nothing. Raises StoreNotFoundError,
+    NotAStoreError, FormatTooNewError, StoreUnavailableError, and InvalidInputError for what cannot be read.
     """
 
     def __init__(
@@ -63,8 +65,10 @@ class PostgresStorage(LendingReads):
         pool_size: int | None = None,
         create: bool = True,
         readonly: bool = False,
+        ahead: bytes | None = None,
     ) -> None:
         self._readonly = readonly
+        self._ahead = ahead
         self._closed = False
         self._process = os.getpid()
         self._forking = threading.Lock()
@@ -104,7 +108,11 @@ class PostgresStorage(LendingReads):
         self._ranking = PostgresVectors(self._lend, self._schema, readonly=self._readonly)
 
     def _prepare(self, connection: Connection, *, create: bool) -> None:
-        self._newest = postgres_schema.prepare(connection, self._schema, self._url, create=create)
+        opened = postgres_schema.prepare(connection, self._schema, self._url, create=create, ahead=self._ahead)
+        self._newest = opened.newest
+        # Each is taken once, by whoever comes first.
+        self._first_epoch = [opened.epoch] if self._ahead is not None else []
+        self._first_read = [opened.record] if self._ahead is not None else []
 
     @property
     def url(self) -> str:
@@ -122,16 +130,19 @@ class PostgresStorage(LendingReads):
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise StoreUnavailableError(f"the store {self._url} has been closed", hints=["open it again"])
+            raise self._closed_error()
         if self._process != os.getpid():
             with self._forking:
                 if self._process != os.getpid():
                     self._source = self._source.abandon()
                     self._process = os.getpid()
 
+    def _closed_error(self) -> CkptError:
+        return StoreUnavailableError(f"the store {self._url} has been closed", hints=["open it again"])
+
     def _check_writable(self) -> None:
-        self._check_usable()
         if self._readonly:
+            self._check_usable()
             raise StoreUnavailableError(
                 f"the store {self._url} was opened read-only", hints=["open it without readonly=True to change it"]
             )
@@ -140,25 +151,25 @@ class PostgresStorage(LendingReads):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except psycopg_pool.PoolClosed as error:
-            raise StoreUnavailableError(f"the store {self._url} has been closed", hints=["open it again"]) from error
         except psycopg.Error as error:
             raise self._translate(error) from error
 
     def _translate(self, error: BaseException | None) -> CkptError:
         assert isinstance(error, psycopg.Error)
+        if isinstance(error, psycopg_pool.PoolClosed):
+            return self._closed_error()
         return postgres_connect.translate(error, self._url, self._secrets)
 
-    @contextmanager
-    def _session(self) -> Iterator[Session]:
+    def _once(self, call: Callable[[Session], _T]) -> _T:
         """Lend a session for one call. Raises Lost when its connection dies, unless that was in a transaction."""
         with self._source.lend() as connection:
-            inside = connection.info.transaction_status == TransactionStatus.INTRANS
+            if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
+                with connection.transaction():
+                    return call(Session(connection, self._schema))
             try:
-                with connection.transaction() if inside else nullcontext():
-                    yield Session(connection, self._schema)
+                return call(Session(connection, self._schema))
             except psycopg.Error as error:
-                if not inside and postgres_connect.is_lost(error, connection):
+                if postgres_connect.is_lost(error, connection):
                     raise Lost from error
                 raise
 
@@ -167,31 +178,42 @@ class PostgresStorage(LendingReads):
         self._check_usable()
         deadline = time.monotonic() + _RECOVER_SECONDS
         lost = passing = 0
+        while True:
+            try:
+                return act(lost > 0)
+            except Lost as error:
+                lost += 1
+                if lost > _LOST_MAX:
+                    raise self._translate(error.__cause__) from error.__cause__
+                self._recover(deadline, error)
+            except psycopg.Error as error:
+                passing += 1
+                if passing > _PASSING_MAX or not postgres_connect.is_passing(error):
+                    raise self._translate(error) from error
+                time.sleep(random.random() * 0.005 * passing)
+
+    def _recover(self, deadline: float, lost: Lost) -> None:
         with self._translated():
-            while True:
-                try:
-                    return act(lost > 0)
-                except Lost as error:
-                    lost += 1
-                    if lost > _LOST_MAX:
-                        raise self._translate(error.__cause__) from error.__cause__
-                    if not self._source.recover(deadline):
-                        raise StoreUnavailableError(
-                            f"the connection passed in for {self._url} is dead: {error.__cause__}",
-                            hints=["pass in a pool or a URL instead: their connections are replaced"],
-                        ) from error.__cause__
-                except psycopg.Error as error:
-                    passing += 1
-                    if passing > _PASSING_MAX or not postgres_connect.is_passing(error):
-                        raise
-                    time.sleep(random.random() * 0.005 * passing)
+            if not self._source.recover(deadline):
+                raise StoreUnavailableError(
+                    f"the connection passed in for {self._url} is dead: {lost.__cause__}",
+                    hints=["pass in a pool or a URL instead: their connections are replaced"],
+                ) from lost.__cause__
 
     def _lend(self, call: Callable[[Session], _T]) -> _T:
-        def act(lost: bool) -> _T:
-            with self._session() as session:
-                return call(session)
+        return self._again(lambda lost: self._once(call))
 
-        return self._again(act)
+    def epoch(self) -> int:
+        if self._first_epoch:
+            with suppress(IndexError):
+                return self._first_epoch.pop()
+        return super().epoch()
+
+    def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if self._first_read and list(keys) == [self._ahead]:
+            with suppress(IndexError):
+                return [self._first_read.pop()]
+        return super().read(keys)
 
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
         return self._lend(lambda session: session.fetch(keys, known))
@@ -200,21 +222,24 @@ class PostgresStorage(LendingReads):
 
     def publish(self, batch: Batch) -> list[int]:
         self._check_writable()
-        newest = self._newest
+        newest, careful = self._newest, False
 
-        def act(lost: bool) -> list[int]:
-            with self._session() as session:
+        def write(lost: bool, session: Session) -> list[int]:
+            nonlocal careful
+            if lost and (numbers := self._settled(session, batch, newest)) is not None:
+                return numbers
+            try:
+                return self._write(session, batch, careful)
+            except ConflictError:
+                # The request that was lost may have been on its way still when it was asked for.
                 if lost and (numbers := self._settled(session, batch, newest)) is not None:
                     return numbers
-                try:
-                    return self._write(session, batch)
-                except ConflictError:
-                    # The request that was lost may have been on its way still when it was asked for.
-                    if lost and (numbers := self._settled(session, batch, newest)) is not None:
-                        return numbers
-                    raise
+                raise
+            except psycopg.Error as error:
+                careful = careful or error.sqlstate == postgres_functions.CAREFUL
+                raise
 
-        numbers = self._again(act)
+        numbers = self._again(lambda lost: self._once(partial(write, lost)))
         self._newest = max(self._newest, *numbers, 0)
         return numbers
 
@@ -222,12 +247,12 @@ class PostgresStorage(LendingReads):
         with session.connection.transaction():
             return session.settled(batch, newest)
 
-    def _write(self, session: Session, batch: Batch) -> list[int]:
+    def _write(self, session: Session, batch: Batch, careful: bool) -> list[int]:
         if not self._explicit:
             try:
-                return session.write(batch, replace=False)
+                return session.write(batch, replace=False, careful=careful)
             except psycopg.Error as error:
-                if error.sqlstate != postgres_schema.ISOLATION:
+                if error.sqlstate != postgres_functions.ISOLATION:
                     raise
                 if session.connection.info.transaction_status != TransactionStatus.IDLE:
                     raise InvalidInputError(
@@ -238,7 +263,7 @@ class PostgresStorage(LendingReads):
                 self._explicit = True
         with session.connection.transaction():
             session.read_committed()
-            return session.write(batch, replace=False)
+            return session.write(batch, replace=False, careful=careful)
 
     @contextmanager
     def exclusive(self) -> Iterator[Exclusive]:
@@ -266,19 +291,25 @@ class PostgresStorage(LendingReads):
     @contextmanager
     def _locked(self) -> Iterator[Session]:
         """Lend a session in a transaction that has the store to itself."""
-        with self._session() as session, session.connection.transaction():
-            session.lock()
-            yield session
+        with self._source.lend() as connection:
+            inside = connection.pgconn.transaction_status == TransactionStatus.INTRANS
+            try:
+                with connection.transaction():
+                    session = Session(connection, self._schema)
+                    session.lock()
+                    yield session
+            except psycopg.Error as error:
+                if not inside and postgres_connect.is_lost(error, connection):
+                    raise Lost from error
+                raise
 
     def _was_committed(self, transaction: int) -> bool:
-        def ask(lost: bool) -> bool | None:
-            with self._session() as session:
-                return session.committed(transaction)
-
         deadline = time.monotonic() + _RECOVER_SECONDS
-        while (answer := self._again(ask)) is None and time.monotonic() < deadline:
+        while True:
+            answer = self._lend(lambda session: session.committed(transaction))
+            if answer is not None or time.monotonic() > deadline:
+                return bool(answer)
             time.sleep(0.05)
-        return bool(answer)
 
     # -- looking after it -----------------------------------------------------------------------------
 

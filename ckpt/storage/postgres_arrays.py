@@ -1,4 +1,4 @@
-"""Lists as PostgreSQL receives them, and the cursor that sends them.
+"""Lists as PostgreSQL receives them, and a cursor that sends them.
 
 psycopg's own dumping of a list asks each element for its type, which costs more than the server needs to read it.
 The adapters of a connection that was passed in are the caller's, and neither used nor changed.
@@ -7,7 +7,7 @@ The adapters of a connection that was passed in are the caller's, and neither us
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import psycopg
@@ -24,12 +24,16 @@ _BYTEA, _BIGINT = 17, 20
 class ByteaArray(bytes):
     """A `bytea[]`."""
 
+    oid = 1001
+
 
 class BigintArray(bytes):
     """A `bigint[]`."""
 
+    oid = 1016
 
-def bytea_array(values: Sequence[bytes | None]) -> ByteaArray:
+
+def bytea_array(values: Collection[bytes | None]) -> ByteaArray:
     """Return an array of byte strings and nulls."""
     if not values:
         return ByteaArray(_EMPTY.pack(0, 0, _BYTEA))
@@ -42,12 +46,25 @@ def bytea_array(values: Sequence[bytes | None]) -> ByteaArray:
     return ByteaArray(b"".join(parts))
 
 
-def bigint_array(values: Sequence[int]) -> BigintArray:
+def bigint_array(values: Collection[int]) -> BigintArray:
     """Return an array of numbers."""
     if not values:
         return BigintArray(_EMPTY.pack(0, 0, _BIGINT))
-    elements = (each for value in values for each in (8, value))
+    elements = [8] * (2 * len(values))
+    elements[1::2] = values
     return BigintArray(_HEAD.pack(1, 0, _BIGINT, len(values), 1) + struct.pack(f">{'iq' * len(values)}", *elements))
+
+
+def read_bytea_array(data: bytes) -> list[bytes | None]:
+    """Return what is in an array of byte strings and nulls."""
+    values: list[bytes | None] = []
+    at = _HEAD.size
+    while at < len(data):
+        (size,) = _SIZE.unpack_from(data, at)
+        at += _SIZE.size
+        values.append(data[at : at + size] if size >= 0 else None)
+        at += max(size, 0)
+    return values
 
 
 class AsReceived(bytes):
@@ -66,32 +83,23 @@ class _SentAsReceived(_Sent):
 
 
 class _SentBytea(_Sent):
-    oid = 1001
+    oid = ByteaArray.oid
 
 
 class _SentBigint(_Sent):
-    oid = 1016
+    oid = BigintArray.oid
 
 
-_ADAPTERS = AdaptersMap(psycopg.adapters)
-_ADAPTERS.register_dumper(AsReceived, _SentAsReceived)
-_ADAPTERS.register_dumper(ByteaArray, _SentBytea)
-_ADAPTERS.register_dumper(BigintArray, _SentBigint)
+ADAPTERS = AdaptersMap(psycopg.adapters)
+"""psycopg's own, and the arrays of this module."""
+ADAPTERS.register_dumper(AsReceived, _SentAsReceived)
+ADAPTERS.register_dumper(ByteaArray, _SentBytea)
+ADAPTERS.register_dumper(BigintArray, _SentBigint)
 
 
-class Cursor(psycopg.Cursor[Any]):
+class Cursor(psycopg.RawCursor[Any]):
     """A cursor that knows the arrays of this module, and nothing that a caller taught his connection."""
 
     @property
     def adapters(self) -> AdaptersMap:
-        return _ADAPTERS
-
-
-def sent(parameter: object) -> object:
-    """Return a parameter as it is sent fastest: a list of one known kind as an array."""
-    if isinstance(parameter, list) and parameter:
-        if all(isinstance(each, bytes) for each in parameter):
-            return bytea_array(parameter)
-        if all(type(each) is int for each in parameter):
-            return bigint_array(parameter)
-    return parameter
+        return ADAPTERS

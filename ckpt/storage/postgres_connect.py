@@ -12,9 +12,10 @@ from urllib.parse import quote, unquote
 
 import psycopg
 import psycopg_pool
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.pq import Conninfo
 
+from ckpt.addresses import how_to_create
 from ckpt.errors import (
     CkptError,
     IntegrityError,
@@ -23,7 +24,8 @@ from ckpt.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
-from ckpt.storage.postgres_pool import Connection
+from ckpt.storage.postgres_exchange import Connection, Owned
+from ckpt.storage.postgres_functions import CAREFUL
 from ckpt.storage.postgres_schema import SCHEMA
 
 POOL_SIZE = 10
@@ -51,8 +53,7 @@ _SECRETS = frozenset(
 class Options:
     """What `ckpt` itself reads of a `postgresql://` URL; everything else goes to libpq.
 
-    `schema`: where the store is. `pool_size`: connections at most; two at least, as a collector reads with one
-    while it holds another.
+    `schema`: where the store is. `pool_size`: connections at most; two at least, one at hand and one of a pool.
     """
 
     schema: str = SCHEMA
@@ -144,16 +145,9 @@ def shown_url(parameters: dict[str, Any], options: Options) -> str:
 # -- connecting ---------------------------------------------------------------------------------------
 
 
-class _Owned(psycopg.Connection[Any]):
-    """A connection of a store's own. Dropped without being closed, it is closed without a warning."""
-
-    def __del__(self, *_warn: Any) -> None:
-        pass
-
-
 def connect(parameters: dict[str, Any]) -> Connection:
     """Open one connection of a store's own."""
-    return _Owned.connect(make_conninfo(**parameters), autocommit=True, prepare_threshold=None)
+    return Owned.connect(**parameters, autocommit=True, prepare_threshold=None)
 
 
 def first_connection(parameters: dict[str, Any], *, readonly: bool) -> tuple[dict[str, Any], Connection]:
@@ -182,7 +176,7 @@ def is_lost(error: psycopg.Error, connection: Connection | None) -> bool:
 
 def is_passing(error: psycopg.Error) -> bool:
     """Return whether the server undid a transaction that is worth sending again."""
-    return error.sqlstate in ("40001", "40P01")
+    return error.sqlstate in ("40001", "40P01", CAREFUL)
 
 
 def secrets_of(parameters: dict[str, Any]) -> list[str]:
@@ -198,7 +192,7 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
         text = text.replace(secret, "…")
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
-        return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=["create one with: ckpt init"])
+        return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=[how_to_create(words)])
     if state in ("XX001", "XX002"):
         return IntegrityError(
             f"the database of {words} is damaged: {text}",
@@ -215,6 +209,10 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     }
     if isinstance(error, psycopg_pool.PoolTimeout):
         text, hint = f"no connection became free ({text})", "raise pool_size, or look whether the server is up"
+    elif "statement pooling mode" in text:
+        hint = "let the pooler hand out connections for transactions: pool_mode = transaction"
+    elif not state and any(word in text for word in ("certificate", "SSL", "encryption")):
+        hint = "check sslmode, sslrootcert, sslcert and sslkey, and that the host is named as in its certificate"
     else:
         # libpq gives no state for what fails while it connects, a wrong password included.
         hint = hints.get(

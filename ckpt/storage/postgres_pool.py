@@ -13,15 +13,16 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from types import TracebackType
 from typing import Any, Protocol
 
 import psycopg
 import psycopg_pool
-from psycopg.pq import TransactionStatus
+from psycopg.pq import ConnStatus, TransactionStatus
 
 from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
+from ckpt.storage.postgres_exchange import Connection
 
-Connection = psycopg.Connection[Any]
 Pool = psycopg_pool.ConnectionPool[Connection]
 
 _WAIT_SECONDS = 30.0
@@ -30,6 +31,7 @@ _WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 """How long it waits before it looks whether the server can be reached at all."""
 
+_AGE_SECONDS = 3600.0
 _CANCEL_SECONDS = 5.0
 
 
@@ -57,17 +59,42 @@ class Source(Protocol):
 
 
 class _Pooled(psycopg.Connection[Any]):
-    """What psycopg's pool connects by: as the store says, and while there are some that are `ready`, with those."""
+    """What psycopg's pool connects by: as the store says."""
 
     @classmethod
     def connect(  # type: ignore[override]
-        cls, _conninfo: str = "", *, make: Callable[[], Connection], ready: list[Connection], **_options: Any
+        cls, _conninfo: str = "", *, make: Callable[[], Connection], **_options: Any
     ) -> Connection:
-        return ready.pop() if ready else make()
+        return make()
+
+
+class _AtHand:
+    """The connection that is kept at hand, or the place for it."""
+
+    __slots__ = ("__weakref__", "born", "connection")
+
+    def __init__(self, connection: Connection | None = None) -> None:
+        self.connection = connection
+        self.born = time.monotonic()
+
+    def connected(self, connect: Callable[[], Connection]) -> Connection:
+        """Return the connection, made anew where there is none that can be used."""
+        if self.connection is None or self.connection.pgconn.status == ConnStatus.BAD:
+            self.connection, self.born = connect(), time.monotonic()
+        return self.connection
+
+    def settle(self) -> None:
+        """Close what is not as it was lent, or is old."""
+        connection = self.connection
+        if connection is not None and (
+            connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or time.monotonic() > self.born + _AGE_SECONDS
+        ):
+            connection.close()
 
 
 class _Lease:
-    """What a caller holds on to while it has a connection, or waits for one."""
+    """What a caller holds on to while it has a connection of the pool, or waits for one."""
 
     __slots__ = ("__weakref__", "holds")
 
@@ -80,70 +107,126 @@ _abandoned: list[object] = []
 
 
 class OwnPool:
-    """A pool of up to `size` connections that `connect` makes; `first`, if given, is the first of them."""
+    """Up to `size` connections, two at least, that `connect` makes when they are needed; `first` may be one of them.
+
+    One is kept at hand, and lent without asking anybody: whoever calls alone needs no other. For who calls while that
+    is in use there is psycopg's pool, which is begun, with its threads, when it is first needed.
+    """
 
     def __init__(self, connect: Callable[[], Connection], size: int, first: Connection | None = None) -> None:
         self._connect, self._size = connect, size
         self._lock = threading.Lock()
+        self._closed = False
+        hand = _AtHand(first)
+        self._free = [hand]
         # Plain references: what a handler of signals raises in a callback of one reaches nobody.
+        self._hand = weakref.ref(hand)
         self._leases: list[weakref.ref[_Lease]] = []
-        self._pool = self._begun([first] if first is not None else [])
+        self._pool: Pool | None = None
 
-    def _begun(self, ready: list[Connection]) -> Pool:
-        pool: Pool = psycopg_pool.ConnectionPool(
-            connection_class=_Pooled,
-            kwargs={"make": self._made, "ready": ready},
-            min_size=1,
-            max_size=self._size,
-            open=True,
-            name="ckpt",
-        )
-        if ready:
-            # No more than a change of threads; then whatever closes the pool closes this connection too.
-            pool.wait()
-        return pool
+    def lend(self) -> AbstractContextManager[Connection]:
+        hand = self._at_hand()
+        return _AtHandLent(self, hand) if hand is not None else self._pooled()
+
+    # -- the one at hand ------------------------------------------------------------------------------
+
+    def _at_hand(self) -> _AtHand | None:
+        """Return the connection at hand, which is nobody else's then; None while it is somebody's."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            if self._hand() is not None:
+                return None
+        with self._lock:
+            if self._hand() is not None:
+                return None
+            # An interrupt took it from who had it, and it went away with the traceback.
+            hand = _AtHand()
+            self._hand = weakref.ref(hand)
+            return hand
+
+    def connected(self, hand: _AtHand) -> Connection:
+        """Return the connection at hand. Raises Lost when there is none and none can be made."""
+        if self._closed:
+            raise psycopg_pool.PoolClosed("the pool is closed")
+        try:
+            return hand.connected(self._connect)
+        except psycopg.OperationalError as error:
+            raise Lost from error
+
+    def put_back(self, hand: _AtHand) -> None:
+        """Have a connection at hand again. Doing it twice is doing it once."""
+        hand.settle()
+        if not self._free:
+            self._free.append(hand)
+        if self._closed:
+            self._drop()
+
+    def _drop(self) -> None:
+        hand = self._hand()
+        if self._free and hand is not None and hand.connection is not None:
+            hand.connection.close()
+
+    # -- the pool -------------------------------------------------------------------------------------
+
+    def _begun(self) -> Pool:
+        """Return the pool, with none of its connections in it yet when it is new."""
+        with self._lock:
+            if self._closed:
+                raise psycopg_pool.PoolClosed("the pool is closed")
+            if self._pool is None:
+                self._pool = psycopg_pool.ConnectionPool(
+                    connection_class=_Pooled,
+                    kwargs={"make": self._made},
+                    min_size=0,
+                    max_size=self._size - 1,
+                    open=True,
+                    name="ckpt",
+                )
+            return self._pool
 
     def _made(self) -> Connection:
         return self._connect()
 
     @contextmanager
-    def lend(self) -> Iterator[Connection]:
+    def _pooled(self) -> Iterator[Connection]:
         lease = _Lease()
         known = weakref.ref(lease)
         with self._lock:
             self._leases.append(known)
         try:
-            pool, connection = self._take(lease)
-            with _returned(pool, connection):
+            with self._take(lease) as connection:
                 yield connection
         finally:
             lease.holds = False
             with self._lock, suppress(ValueError):
                 self._leases.remove(known)
 
-    def _take(self, lease: _Lease) -> tuple[Pool, Connection]:
+    def _take(self, lease: _Lease) -> AbstractContextManager[Connection]:
         deadline = time.monotonic() + _WAIT_SECONDS
-        pool, failed = self._pool, self._failed()
+        pool = self._begun()
+        failed = _failures(pool)
         while True:
             try:
                 connection = pool.getconn(timeout=_LOOK_SECONDS)
-            except psycopg_pool.PoolTimeout:
+            except psycopg_pool.PoolTimeout as late:
+                # The one at hand does not go to who waits for the pool.
+                if (hand := self._at_hand()) is not None:
+                    return _AtHandLent(self, hand)
                 # The pool tries again for minutes and keeps the reason to itself.
-                if self._failed() > failed:
+                if _failures(pool) > failed:
                     try:
                         self._connect().close()
                     except psycopg.OperationalError as error:
                         raise Lost from error
                 if time.monotonic() > deadline:
                     if not self._has_lost(pool):
-                        raise
+                        message = f"all {self._size} were in use for {_WAIT_SECONDS:g} seconds"
+                        raise psycopg_pool.PoolTimeout(message) from late
                     pool, deadline = self._replaced(pool), time.monotonic() + _WAIT_SECONDS
             else:
                 lease.holds = True
-                return pool, connection
-
-    def _failed(self) -> int:
-        return self._pool.get_stats().get("connections_errors", 0)
+                return _returned(pool, connection)
 
     def _has_lost(self, pool: Pool) -> bool:
         """Whether a pool has connections that are neither free nor anybody's.
@@ -160,9 +243,11 @@ class OwnPool:
         """Go on with another pool; what is lent by this one is closed when it is given back."""
         with self._lock:
             if pool is self._pool:
-                self._pool = self._begun([])
+                self._pool = None
         pool.close()
-        return self._pool
+        return self._begun()
+
+    # -- both -----------------------------------------------------------------------------------------
 
     def recover(self, deadline: float) -> bool:
         pause = 0.05
@@ -175,31 +260,75 @@ class OwnPool:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, 1.0)
-        self._pool.check()
+        # What killed one has mostly killed all.
+        self._drop()
+        if self._pool is not None:
+            self._pool.check()
         return True
 
     def abandon(self) -> Source:
-        _abandoned.append(self._pool)
+        _abandoned.append(self)
         return OwnPool(self._connect, self._size)
 
     def close(self) -> None:
-        self._pool.close()
+        self._closed = True
+        self._drop()
+        with self._lock:
+            pool = self._pool
+        if pool is not None:
+            pool.close()
+
+
+class _AtHandLent:
+    """The connection at hand, lent for one call."""
+
+    __slots__ = ("_hand", "_pool")
+
+    def __init__(self, pool: OwnPool, hand: _AtHand) -> None:
+        self._pool, self._hand = pool, hand
+
+    def __enter__(self) -> Connection:
+        try:
+            return self._pool.connected(self._hand)
+        except BaseException:
+            self._pool.put_back(self._hand)
+            raise
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        connection = self._hand.connection
+        try:
+            if connection is not None and error is not None and not isinstance(error, psycopg.Error | CkptError):
+                _break_off(connection)
+        finally:
+            self._pool.put_back(self._hand)
+
+
+def _failures(pool: Pool) -> int:
+    return pool.get_stats().get("connections_errors", 0)
 
 
 @contextmanager
-def _returned(pool: Pool, connection: Connection) -> Iterator[None]:
+def _returned(pool: Pool, connection: Connection) -> Iterator[Connection]:
     """Give a connection back to its pool in the end; closed, so that the pool replaces it, if its call broke off."""
     try:
-        yield
+        yield connection
     except (psycopg.Error, CkptError):
         raise
     except BaseException:
-        # Interrupted anywhere, or the connection is gone.
-        settle(connection)
-        connection.close()
+        _break_off(connection)
         raise
     finally:
         _surely(lambda: pool.putconn(connection))
+
+
+def _break_off(connection: Connection) -> None:
+    """End what is gone, or was interrupted anywhere."""
+    try:
+        settle(connection)
+    finally:
+        connection.close()
 
 
 class _Foreign:
@@ -223,8 +352,7 @@ class GivenPool(_Foreign):
 
     @contextmanager
     def lend(self) -> Iterator[Connection]:
-        connection = self._pool.getconn()
-        with _returned(self._pool, connection), _plain(connection):
+        with _returned(self._pool, self._pool.getconn()) as connection, _plain(connection):
             yield connection
 
     def recover(self, deadline: float) -> bool:

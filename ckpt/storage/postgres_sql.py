@@ -11,9 +11,6 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-import psycopg
-from psycopg.rows import tuple_row
-
 from ckpt.storage.base import (
     CHAINED,
     Batch,
@@ -27,46 +24,28 @@ from ckpt.storage.base import (
     Usage,
     View,
 )
-from ckpt.storage.postgres_arrays import Cursor, bigint_array, bytea_array, sent
+from ckpt.storage.postgres_arrays import bigint_array, bytea_array, read_bytea_array
+from ckpt.storage.postgres_exchange import Connection, run, run_for_bytes
+from ckpt.storage.postgres_functions import LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
 
-PLACE_BITS = 16
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
-LOCK_CLASS = 0x636B7074
-"""`ckpt` in ASCII: the upper half of the advisory lock of a store; the lower one is the number of its table."""
+_COMPARED, _WRITTEN = 1, 2
 
-_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock((%b::bigint << 32) | %b::regclass::oid::bigint)"
-
-
-def run(connection: psycopg.Connection[Any], statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-    """Run one statement and return its rows as tuples, whatever the connection's own settings are."""
-    with Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(statement.encode(), [sent(each) for each in parameters], prepare=False, binary=True)
-        return cursor.fetchall() if cursor.description is not None else []
-
-
-def run_script(connection: psycopg.Connection[Any], statements: str) -> None:
-    """Run statements without parameters, in one transaction unless they may not be in any."""
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        cursor.execute(statements.encode(), prepare=False)
+_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(($1::bigint << 32) | $2::regclass::oid::bigint)"
 
 
 class Session:
     """The seam's calls on one connection. Not for two threads at once. `schema` is quoted already."""
 
-    def __init__(self, connection: psycopg.Connection[Any], schema: str) -> None:
+    def __init__(self, connection: Connection, schema: str) -> None:
         self.connection = connection
         self._schema = schema
-        self._in = schema.replace("%", "%%")
         self._changed = False
         self._forgotten: list[bytes] = []
 
     def run(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        return run(self.connection, statement.replace("{s}", self._in), parameters)
-
-    def newest(self) -> int:
-        """Return the number of the newest frame, 0 when there is none."""
-        return int(self.run("SELECT coalesce(max(number), 0) FROM {s}.frame")[0][0])
+        return run(self.connection, statement.replace("{s}", self._schema), parameters)
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -74,15 +53,18 @@ class Session:
         return int(self.run("SELECT value FROM {s}.meta WHERE name = 'epoch'")[0][0])
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        found = dict(self.run("SELECT key, value FROM {s}.record WHERE key = ANY (%b::bytea[])", (list(keys),)))
+        if len(keys) == 1:
+            return [value for (value,) in self.run("SELECT value FROM {s}.record WHERE key = $1", keys)] or [None]
+        found = dict(self.run("SELECT key, value FROM {s}.record WHERE key = ANY ($1::bytea[])", (bytea_array(keys),)))
         return [found.get(key) for key in keys]
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        parts = ["SELECT -1 AS part, key, value FROM {s}.record WHERE key = ANY (%b::bytea[])"]
-        parameters: list[object] = [list(keys)]
+        parts = ["SELECT -1 AS part, key, value FROM {s}.record WHERE key = ANY ($1::bytea[])"]
+        parameters: list[object] = [bytea_array(keys)]
         for part, (start, end) in enumerate(ranges):
             # A branch for each range, not a join with an array of them: the planner sees the bounds.
-            parts.append(f"SELECT {part}, key, value FROM {{s}}.record WHERE key >= %b AND key < %b")
+            at = len(parameters)
+            parts.append(f"SELECT {part}, key, value FROM {{s}}.record WHERE key >= ${at + 1} AND key < ${at + 2}")
             parameters += [start, end]
         found: dict[bytes, bytes] = {}
         rows: list[list[tuple[bytes, bytes]]] = [[] for _ in ranges]
@@ -100,31 +82,47 @@ class Session:
     ) -> list[tuple[bytes, bytes]]:
         order = "DESC" if reverse else "ASC"
         return self.run(
-            f"SELECT key, value FROM {{s}}.record WHERE key >= %b AND key < %b ORDER BY key {order} LIMIT %b::bigint",
+            f"SELECT key, value FROM {{s}}.record WHERE key >= $1 AND key < $2 ORDER BY key {order} LIMIT $3::bigint",
             (start, end, limit),
         )
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         self._forget()
-        rows = self.run("SELECT key, place FROM {s}.ckpt_locate(%b::bytea[])", (list(keys),))
+        rows = self.run("SELECT key, place FROM {s}.ckpt_locate($1::bytea[])", (bytea_array(keys),))
         return {key: _place(place) for key, place in rows}
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
         rows = self.run(
             "SELECT number, previous, data FROM {s}.frame WHERE number = ANY (("
-            "SELECT {s}.ckpt_chain(%b::bigint[], %b::bigint[]))::bigint[])",
-            (list(frames), list(known)),
+            "SELECT {s}.ckpt_chain($1::bigint[], $2::bigint[]))::bigint[])",
+            (bigint_array(frames), bigint_array(known)),
         )
         return {number: StoredFrame(previous, data) for number, previous, data in rows}
 
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
         self._forget()
+        if len(keys) > SEARCHED_AT_ONCE:
+            return self._fetch_many(keys, known)
         rows = self.run(
-            "WITH found AS MATERIALIZED (SELECT key, place FROM {s}.ckpt_locate(%b::bytea[]))"
+            "SELECT number, previous, data, keys FROM {s}.ckpt_fetch($1, $2)", (bytea_array(keys), bigint_array(known))
+        )
+        wanted = set(keys)
+        # The greatest number counts, so it comes last.
+        places = {
+            key: Place(number, position)
+            for number, _, _, listed in sorted(rows, key=itemgetter(0))
+            for position, key in enumerate(listed or ())
+            if key in wanted
+        }
+        return Fetched(places, {number: StoredFrame(previous, data) for number, previous, data, _ in rows})
+
+    def _fetch_many(self, keys: Collection[bytes], known: Collection[int]) -> Fetched:
+        rows = self.run(
+            "WITH found AS MATERIALIZED (SELECT key, place FROM {s}.ckpt_locate($1::bytea[]))"
             " SELECT key, place, NULL::bigint, NULL::bytea FROM found"
             " UNION ALL SELECT NULL, number, previous, data FROM {s}.frame WHERE number = ANY (("
-            f"SELECT {{s}}.ckpt_chain(ARRAY(SELECT place >> {PLACE_BITS} FROM found), %b::bigint[]))::bigint[])",
-            (list(keys), list(known)),
+            f"SELECT {{s}}.ckpt_chain(ARRAY(SELECT place >> {PLACE_BITS} FROM found), $2::bigint[]))::bigint[])",
+            (bytea_array(keys), bigint_array(known)),
         )
         places = {key: _place(place) for key, place, _, _ in rows if key is not None}
         frames = {number: StoredFrame(previous, data) for key, number, previous, data in rows if key is None}
@@ -132,12 +130,12 @@ class Session:
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         self._forget()
-        rows = self.run("SELECT key, place FROM {s}.ckpt_scan(%b, %b::bigint)", (after, limit))
+        rows = self.run("SELECT key, place FROM {s}.ckpt_scan($1, $2::bigint)", (after, limit))
         return [(key, _place(place)) for key, place in rows]
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
         return self.run(
-            "SELECT number, previous, octet_length(data) FROM {s}.frame WHERE number > %b ORDER BY number LIMIT %b",
+            "SELECT number, previous, octet_length(data) FROM {s}.frame WHERE number > $1 ORDER BY number LIMIT $2",
             (after, limit),
         )
 
@@ -145,7 +143,7 @@ class Session:
         self._forget()
         ((disk, frames, records, objects),) = self.run(
             "SELECT (SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE oid = ANY (ARRAY["
-            "%b::regclass, %b::regclass, %b::regclass, to_regclass(%b)])),"
+            "$1::regclass, $2::regclass, $3::regclass, to_regclass($4)])),"
             " (SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM {s}.frame),"
             " (SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::bigint FROM {s}.record),"
             " (SELECT count(*) FROM {s}.frame, unnest(keys) AS own(key) WHERE length(own.key) > 1)",
@@ -159,30 +157,39 @@ class Session:
 
     # -- writing ------------------------------------------------------------------------------------
 
-    def write(self, batch: Batch, *, replace: bool = True) -> list[int]:
+    def write(self, batch: Batch, *, replace: bool = True, careful: bool = True) -> list[int]:
+        """Do as `Exclusive.write` says; with neither `replace` nor `careful` as `Storage.publish` does.
+
+        Without `careful`, which is faster, it may raise an error with the SQLSTATE `CAREFUL`: nothing is written then,
+        and the batch has to be sent carefully.
+        """
         self._forget()
         self._changed = self._changed or bool(batch.records or batch.frames)
-        keys = sorted(batch.expected.keys() | batch.records.keys())
-        flags = [(key in batch.expected) + 2 * (key in batch.records) for key in keys]
-        objects, heads, layout = _listed(batch.frames)
-        parts = [
-            *keys,
-            *(batch.expected.get(key) for key in keys),
-            *(batch.records.get(key) for key in keys),
-            *(frame.data for frame in batch.frames),
-            *objects,
-            *heads,
-        ]
-        counts = [len(keys), len(batch.frames), len(objects), -1 if batch.epoch is None else batch.epoch, int(replace)]
-        (((word, *answer),),) = self.run(
-            "SELECT {s}.ckpt_publish(%b, %b)", (bytea_array(parts), bigint_array([*counts, *flags, *layout]))
+        expected, records = batch.expected, batch.records
+        at_once = not careful and None not in records.values()
+        if expected.keys() == records.keys():
+            keys = sorted(records)
+            flags = [_COMPARED | _WRITTEN] * len(keys)
+        else:
+            keys = sorted(expected.keys() | records.keys())
+            flags = [_COMPARED * (key in expected) | _WRITTEN * (key in records) for key in keys]
+            at_once = at_once and records.keys() <= expected.keys()
+            at_once = at_once and all(key in records for key, value in expected.items() if value is None)
+        parts: list[bytes | None] = [*keys, *map(expected.get, keys), *map(records.get, keys)]
+        epoch = -1 if batch.epoch is None else batch.epoch
+        layout = [len(keys), len(batch.frames), epoch, replace, at_once, *flags]
+        if batch.frames:
+            _list_frames(batch.frames, parts, layout)
+        answer = run_for_bytes(
+            self.connection,
+            f"SELECT {self._schema}.ckpt_publish($1, $2)",
+            (bytea_array(parts), bigint_array(layout)),
         )
-        if word == b"conflict":
-            raise RecordChangedError(
-                {key: value for key, value in zip(keys, answer, strict=True) if key in batch.expected}
-            )
-        numbers = [int.from_bytes(number, "big") for number in answer]
-        if word == b"epoch":
+        if answer[:1] == b"c":
+            found = zip(keys, read_bytea_array(answer[1:]), strict=True)
+            raise RecordChangedError({key: value for key, value in found if key in expected})
+        numbers = [int.from_bytes(answer[at : at + 8], "big") for at in range(1, len(answer), 8)]
+        if answer[:1] == b"e":
             raise EpochChangedError(numbers[0])
         return numbers
 
@@ -205,13 +212,13 @@ class Session:
         """
         self.lock()
         rows = self.run(
-            "SELECT key, value, xmin::text FROM {s}.record WHERE key = ANY (%b::bytea[])", (list(batch.records),)
+            "SELECT key, value, xmin::text FROM {s}.record WHERE key = ANY ($1::bytea[])", (bytea_array(batch.records),)
         )
         records: dict[bytes, tuple[bytes, str]] = {key: (value, writer) for key, value, writer in rows}
         frames = self.run(
             "SELECT xmin::text, number, previous, data FROM {s}.frame"
-            " WHERE number > %b AND data = ANY (%b::bytea[]) ORDER BY xmin::text, number",
-            (floor, [frame.data for frame in batch.frames]),
+            " WHERE number > $1 AND data = ANY ($2::bytea[]) ORDER BY xmin::text, number",
+            (floor, bytea_array([frame.data for frame in batch.frames])),
         )
         groups = {writer: list(group) for writer, group in groupby(frames, key=itemgetter(0))}
         standing = {key: value for key, value in batch.records.items() if value is not None}
@@ -230,12 +237,12 @@ class Session:
 
     def _forget(self) -> None:
         if self._forgotten:
-            ((count,),) = self.run("SELECT {s}.ckpt_forget(%b::bytea[])", (self._forgotten,))
+            ((count,),) = self.run("SELECT {s}.ckpt_forget($1::bytea[])", (bytea_array(self._forgotten),))
             self._changed = self._changed or count > 0
             self._forgotten = []
 
     def drop(self, frames: Collection[int]) -> None:
-        gone = self.run("DELETE FROM {s}.frame WHERE number = ANY (%b::bigint[]) RETURNING 1", (list(frames),))
+        gone = self.run("DELETE FROM {s}.frame WHERE number = ANY ($1::bigint[]) RETURNING 1", (bigint_array(frames),))
         self._changed = self._changed or bool(gone)
 
     def raise_epoch(self) -> None:
@@ -251,7 +258,7 @@ class Session:
 
     def committed(self, transaction: int) -> bool | None:
         """Return whether a transaction was committed; None while it still goes on."""
-        state = self.run("SELECT txid_status(%b)", (transaction,))[0][0]
+        state = self.run("SELECT txid_status($1)", (transaction,))[0][0]
         return None if state == "in progress" else state == "committed"
 
 
@@ -259,25 +266,19 @@ def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
 
 
-def _listed(frames: Sequence[Frame]) -> tuple[list[bytes | None], list[bytes], list[int]]:
-    """Return the keys of all frames, None where one came before; the first bytes that occur in each; their counts.
-
-    Four numbers for each frame: the one before it in its pack, whether it is optional, keys, first bytes.
-    """
+def _list_frames(frames: Sequence[Frame], parts: list[bytes | None], layout: list[int]) -> None:
+    """Add what `ckpt_publish` gets of frames: their data, their keys and first bytes, and four numbers for each."""
+    parts += [frame.data for frame in frames]
     seen: set[bytes] = set()
-    objects: list[bytes | None] = []
-    heads: list[bytes] = []
-    layout: list[int] = []
     for frame in frames:
         starts: set[bytes] = set()
         for key in frame.keys:
-            objects.append(None if key in seen else key)
+            parts.append(None if key in seen else key)
             if key not in seen:
                 seen.add(key)
                 starts.add(key[:1])
-        heads += sorted(starts)
-        layout += (frame.previous, int(frame.optional), len(frame.keys), len(starts))
-    return objects, heads, layout
+        parts += sorted(starts)
+        layout += (frame.previous, frame.optional, len(frame.keys), len(starts))
 
 
 def _matched(frames: Sequence[Frame], rows: Sequence[tuple[str, int, int, bytes]]) -> list[int] | None:

@@ -21,9 +21,10 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError
 from ckpt.storage.base import Nearest
-from ckpt.storage.postgres_arrays import AsReceived
+from ckpt.storage.postgres_arrays import AsReceived, bigint_array, bytea_array
+from ckpt.storage.postgres_exchange import run, run_script
 from ckpt.storage.postgres_schema import CREATING
-from ckpt.storage.postgres_sql import EMBEDDING, Session, run, run_script
+from ckpt.storage.postgres_sql import EMBEDDING, Session
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _UNDEFINED = ("42P01", "42703", "42704", "42883", "3F000")
 _LOOK = """
     SELECT quote_ident(n.nspname), t.oid::bigint, (
         SELECT array_agg(a.attname::text || ' ' || a.atttypid ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = pg_catalog.to_regclass(%b) AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped
     )
     FROM pg_catalog.pg_extension e
     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -65,21 +66,21 @@ _EXTEND = "SELECT pg_catalog.pg_advisory_xact_lock({lock}); CREATE EXTENSION IF 
 _NEAREST = """
     WITH scored AS (
         SELECT asked.place, max(
-            CASE WHEN e.dims = %b::integer THEN -(e.embedding OPERATOR({x}.<#>) %b::{x}.vector) END
+            CASE WHEN e.dims = $1::integer THEN -(e.embedding OPERATOR({x}.<#>) $2::{x}.vector) END
         ) AS score
-        FROM unnest(%b::bytea[]) WITH ORDINALITY AS asked(id, place)
+        FROM unnest($3::bytea[]) WITH ORDINALITY AS asked(id, place)
         LEFT JOIN {table} e ON e.id = asked.id GROUP BY asked.place
     )
     SELECT place, score FROM scored WHERE score IS NULL
     UNION ALL
-    (SELECT place, score FROM scored WHERE score IS NOT NULL ORDER BY score DESC, place LIMIT %b::bigint)
+    (SELECT place, score FROM scored WHERE score IS NOT NULL ORDER BY score DESC, place LIMIT $4::bigint)
 """
 
 # In the order of keys, so that two who add the same lists at once wait for each other and never in a circle.
 _ADD = """
     INSERT INTO {table} (id, ordinal, dims, embedding)
     SELECT added.id, added.ordinal, {x}.vector_dims(added.embedding), added.embedding
-    FROM unnest(%b::bytea[], %b::smallint[], %b::{x}.vector[]) AS added(id, ordinal, embedding)
+    FROM unnest($1::bytea[], $2::smallint[], $3::{x}.vector[]) AS added(id, ordinal, embedding)
     ORDER BY added.id, added.ordinal ON CONFLICT DO NOTHING
 """
 
@@ -123,8 +124,8 @@ class PostgresVectors:
             return Nearest([], set(names))
 
         def ask(session: Session, there: _Extension) -> Nearest:
-            statement = _NEAREST.format(x=_inside(there.schema), table=_inside(self._table))
-            rows = run(session.connection, statement, (len(query), AsReceived(wanted), list(names), limit))
+            statement = _NEAREST.format(x=there.schema, table=self._table)
+            rows = run(session.connection, statement, (len(query), AsReceived(wanted), bytea_array(names), limit))
             ranked = [(names[place - 1], score) for place, score in rows if score is not None]
             return Nearest(ranked, {names[place - 1] for place, score in rows if score is None})
 
@@ -143,18 +144,15 @@ class PostgresVectors:
 
     def names(self, after: bytes, limit: int) -> list[bytes]:
         def ask(session: Session, there: _Extension) -> list[bytes]:
-            statement = "SELECT DISTINCT id FROM {table} WHERE id > %b ORDER BY id LIMIT %b::bigint"
-            return [
-                name
-                for (name,) in run(session.connection, statement.format(table=_inside(self._table)), (after, limit))
-            ]
+            statement = "SELECT DISTINCT id FROM {table} WHERE id > $1 ORDER BY id LIMIT $2::bigint"
+            return [name for (name,) in run(session.connection, statement.format(table=self._table), (after, limit))]
 
         return self._ask(ask, [])
 
     def remove(self, names: Collection[bytes]) -> None:
         def ask(session: Session, there: _Extension) -> None:
-            statement = "DELETE FROM {table} WHERE id = ANY (%b::bytea[])"
-            run(session.connection, statement.format(table=_inside(self._table)), (list(names),))
+            statement = "DELETE FROM {table} WHERE id = ANY ($1::bytea[])"
+            run(session.connection, statement.format(table=self._table), (bytea_array(names),))
 
         self._ask(ask, None)
 
@@ -228,8 +226,8 @@ class PostgresVectors:
         names, ordinals, vectors = zip(*part, strict=True)
         elements = b"".join(struct.pack(">i", len(vector)) + vector for vector in vectors)
         array = struct.pack(">iiIii", 1, 0, there.vector, len(vectors), 1) + elements
-        statement = _ADD.format(x=_inside(there.schema), table=_inside(self._table))
-        run(session.connection, statement, (list(names), list(ordinals), AsReceived(array)))
+        statement = _ADD.format(x=there.schema, table=self._table)
+        run(session.connection, statement, (bytea_array(names), bigint_array(ordinals), AsReceived(array)))
         return True
 
 
@@ -258,8 +256,3 @@ def _unit(values: Sequence[float]) -> bytes | None:
         return None
     scaled = [value / length for value in values] if length else [0.0] * len(values)
     return struct.pack(f">hh{len(values)}f", len(values), 0, *scaled)
-
-
-def _inside(name: str) -> str:
-    """Return a quoted name as it stands in a statement that has parameters."""
-    return name.replace("%", "%%")

@@ -17,6 +17,7 @@ from itertools import count
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from ckpt.addresses import how_to_create
 from ckpt.errors import CkptError, IntegrityError, StoreNotFoundError, StoreUnavailableError
 from ckpt.storage import base
 from ckpt.storage import redis_scripts as scripts
@@ -97,7 +98,7 @@ class RedisStorage(LendingReads):
     def _open(self, create: bool) -> str:
         status, reply = self._link.read(scripts.OPEN, uuid4().hex if create else "", FORMAT)
         if status == "none":
-            raise StoreNotFoundError(f"there is no store at {self.url}", hints=["create one with: ckpt init"])
+            raise StoreNotFoundError(f"there is no store at {self.url}", hints=[how_to_create(self.url)])
         version, store_id = reply
         if version != b"%d" % FORMAT or store_id is None:
             raise self._link.too_new(version)

@@ -20,6 +20,7 @@ from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.client import Pipeline
 from redis.cluster import ClusterPipeline
+from redis.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -51,7 +52,9 @@ from ckpt.storage.redis_scripts import Script
 
 DEFAULT_PREFIX = "ckpt"
 _PREFIX = re.compile(r"[A-Za-z0-9_.:/@+-]{1,100}")
-_SECRETS = frozenset({"password", "ssl_password"})
+_SECRETS = frozenset({"password", "ssl_password", "ssl_keyfile"})
+"""What the server is told and nobody else: passwords, and where a key lies."""
+
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 _CONNECTIONS_MAX = 10_000
@@ -171,7 +174,8 @@ def address_of(client: Client, prefix: str) -> Address:
         else:
             # Behind a sentinel the host is found anew for each connection.
             host = getattr(client.connection_pool, "service_name", None) or known.get("host", "localhost")
-            shown = f"redis://{host}:{known.get('port', 6379)}/{database}"
+            secure = issubclass(client.connection_pool.connection_class, SSLConnection)
+            shown = f"redis{'s' if secure else ''}://{host}:{known.get('port', 6379)}/{database}"
     return Address("", shown + (f"?{urlencode(options, safe=':/')}" if options else ""), prefix)
 
 
@@ -313,6 +317,12 @@ class Link:
             )
         if isinstance(error, NoConnectionError | NoAnswerError | OSError):
             hints = ["see whether the server runs and can be reached, then try again"]
+            if self.url.startswith("rediss:"):
+                hints.append(
+                    "see whether this port speaks TLS, and ssl_ca_certs, ssl_certfile and ssl_keyfile are right"
+                )
+            elif "reset" in text or "closed" in text:
+                hints.append("where the server speaks TLS on this port, write rediss://")
             if unsettled:
                 hints.append("whether the last write was stored is not known: look before doing it again")
             return StoreUnreachableError(f"{self.url} cannot be reached: {text}", hints=hints)

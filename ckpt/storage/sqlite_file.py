@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckpt.addresses import how_to_create
 from ckpt.errors import (
     CkptError,
     FormatTooNewError,
@@ -130,7 +131,7 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
 
 def _create(path: Path, *, create: bool) -> None:
     if not create:
-        raise StoreNotFoundError(f"there is no store at {path}", hints=["create one with: ckpt init"])
+        raise StoreNotFoundError(f"there is no store at {path}", hints=[how_to_create(str(path))])
     if path.parent.name == _OWN_DIRECTORY and path.parent.parent.is_dir():
         path.parent.mkdir(mode=0o700, exist_ok=True)
     if not path.parent.is_dir():
@@ -182,7 +183,7 @@ def _initialise(connection: sqlite3.Connection, path: Path, *, create: bool, opt
             hints=["name another file"],
         )
     if not tables and not create:
-        raise StoreNotFoundError(f"there is no store at {path} yet", hints=["create one with: ckpt init"])
+        raise StoreNotFoundError(f"there is no store at {path} yet", hints=[how_to_create(str(path))])
     if not tables:
         # Takes effect on an empty file only: lets `compact` give pages back a few at a time.
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")

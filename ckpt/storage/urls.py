@@ -22,14 +22,17 @@ _FORMS = (
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 
 
-def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False) -> Storage:
+def open_storage(
+    url: str | Path, *, create: bool = True, readonly: bool = False, ahead: bytes | None = None
+) -> Storage:
     """Open the store that a URL or a path names.
 
     `memory://` is a new, empty store of its own at each call. `sqlite:///x` is relative to the working
     directory, `sqlite:////x` absolute; percent-encoding is decoded and the query sets `Options` of
     `ckpt.storage.sqlite_file`. A Path, and any other text without `://`, is a path, except for a text that begins
-    as a URL or a connection string does. Raises InvalidInputError, which repeats no part of a URL that may hold a
-    secret, for what cannot be read, and the errors of the store that is named.
+    as a URL or a connection string does. `ahead` is the key of a record that is read next, which a store that is opened
+    with a question asks along with it. Raises InvalidInputError, which repeats no part of a URL that may hold a secret,
+    for what cannot be read, and the errors of the store that is named.
     """
     if not isinstance(url, str | PurePath):
         raise InvalidInputError(f"a store is named by a text or a Path, not by a {type(url).__name__}", hints=[_FORMS])
@@ -48,7 +51,7 @@ def open_storage(url: str | Path, *, create: bool = True, readonly: bool = False
             raise InvalidInputError("memory:// takes nothing behind it", hints=[_FORMS])
         return MemoryStorage()
     if scheme in ("postgresql", "postgres"):
-        return _postgres(text, create=create, readonly=readonly)
+        return _postgres(text, create=create, readonly=readonly, ahead=ahead)
     if scheme in ("redis", "rediss", "unix"):
         return _redis(text, create=create, readonly=readonly)
     if scheme != "sqlite":
@@ -111,7 +114,7 @@ def _redis(url: str, *, create: bool, readonly: bool) -> Storage:
     return RedisStorage(url, create=create, readonly=readonly)
 
 
-def _postgres(url: str, *, create: bool, readonly: bool) -> Storage:
+def _postgres(url: str, *, create: bool, readonly: bool, ahead: bytes | None) -> Storage:
     try:
         from ckpt.storage.postgres import PostgresStorage
     except ImportError as error:
@@ -122,4 +125,4 @@ def _postgres(url: str, *, create: bool, readonly: bool) -> Storage:
             "a store on PostgreSQL needs the packages psycopg and psycopg-pool, which are not installed",
             hints=["install them with: pip install 'ckpt-store[postgres]'"],
         ) from error
-    return PostgresStorage(url, create=create, readonly=readonly)
+    return PostgresStorage(url, create=create, readonly=readonly, ahead=ahead)

@@ -7,6 +7,7 @@ know bytes only: what records and frames mean is not tested here. Values are cho
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -326,6 +327,11 @@ class StorageContract(SharingContract):
         storage.compact()
         assert other.scan(b"", LAST) == sorted(keep.items())
         assert other.load(numbers) == {numbers[0]: StoredFrame(0, bytes(90_000))}
+        deadline = time.monotonic() + 10
+        while storage.usage().disk >= 20 * 90_000 and time.monotonic() < deadline:
+            # A server keeps what somebody else on it may still look at.
+            time.sleep(0.1)
+            storage.compact()
         assert storage.usage().disk < 20 * 90_000
         storage.compact()
 

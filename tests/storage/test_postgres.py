@@ -156,6 +156,22 @@ def test_a_store_opens_with_one_connection_and_one_statement(
         assert sent() == (1, 2)
 
 
+def test_what_is_looked_at_while_opening_is_not_asked_for_again(postgres_dsn: str, postgres_url: str) -> None:
+    with closing(PostgresStorage(postgres_url)) as other, wire_to(postgres_dsn) as wire:
+        other.publish(Batch(records={b"h": b"1", b"gone": b"x"}))
+        with closing(open_storage(f"{wire.url}&schema={schema_of(postgres_url)}", ahead=b"h")) as storage:
+            opened = len(wire.requests)
+            assert (storage.read([b"h"]), storage.epoch()) == ([b"1"], 1)
+            assert len(wire.requests) == opened
+            other.publish(Batch(records={b"h": b"2", b"gone": None}))
+            assert (storage.read([b"h"]), storage.epoch()) == ([b"2"], 2)
+            assert storage.read([b"h", b"gone"]) == [b"2", None]
+            assert len(wire.requests) == opened + 3
+        with closing(PostgresStorage(postgres_url, ahead=b"absent")) as storage:
+            assert storage.read([b"h"]) == [b"2"]
+            assert storage.read([b"absent"]) == [None]
+
+
 def test_looking_for_a_store_in_vain_leaves_an_open_transaction_as_it_was(
     postgres_dsn: str, postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
 ) -> None:

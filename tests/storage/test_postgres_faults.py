@@ -77,12 +77,26 @@ def test_each_call_is_one_round_trip(wire: Wire, storage: PostgresStorage) -> No
         "scan": lambda: storage.scan(*ALL),
         "locate": lambda: storage.locate([key(number) for number in range(2000)]),
         "load": lambda: storage.load([first, first + 3, 987_654]),
+        "fetch": lambda: storage.fetch([key(number) for number in range(20)]),
+        "fetch many": lambda: storage.fetch([key(number) for number in range(2000)]),
         "scan_index": lambda: storage.scan_index(b"", 100),
         "scan_frames": lambda: storage.scan_frames(0, 100),
         "usage": storage.usage,
     }
     assert {name: counted(wire, call) for name, call in calls.items()} == dict.fromkeys(calls, 1)
     assert batches == []
+
+
+def test_a_lost_race_is_one_round_trip_or_two(wire: Wire, storage: PostgresStorage) -> None:
+    """One unless something was written before the difference was found."""
+    storage.publish(Batch(records={b"a": b"1", b"b": b"1"}))
+
+    def lose(expected: dict[bytes, bytes | None]) -> None:
+        with pytest.raises(RecordChangedError):
+            storage.publish(Batch(expected, dict.fromkeys(expected, b"9")))
+
+    assert counted(wire, lambda: lose({b"a": b"0", b"b": b"1"})) == 1
+    assert counted(wire, lambda: lose({b"a": b"1", b"b": b"0"})) == 2
 
 
 def test_nothing_is_prepared_by_name_or_left_in_the_session(wire: Wire, storage: PostgresStorage) -> None:
@@ -164,6 +178,7 @@ BATCHES = {
     "records only": Batch({b"a": b"0"}, {b"a": b"1", b"new": b"n"}),
     "nothing expected": Batch({}, {b"a": b"1"}, [Frame(0, b"same", (key(2),))]),
     "frames only": Batch({}, {}, [Frame(0, b"same", (key(2),)), Frame(CHAINED, b"same", ())]),
+    "a step": Batch({b"a": b"0", b"new": None}, {b"a": b"1", b"new": b"n"}, [Frame(0, b"same", (key(2),))]),
     "removal": Batch({b"old": b"o"}, {b"old": None}),
 }
 

@@ -19,8 +19,9 @@ from ckpt.storage import postgres_pool
 from ckpt.storage.base import Batch, Frame, StoredFrame
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.storage.postgres_arrays import bigint_array, bytea_array
-from ckpt.storage.postgres_pool import Connection, Lost, OwnPool
-from ckpt.storage.postgres_sql import run
+from ckpt.storage.postgres_exchange import Connection, Owned, run
+from ckpt.storage.postgres_pool import Lost, OwnPool
+from ckpt.testing.fixtures import at_once
 
 
 class Connecting:
@@ -33,7 +34,7 @@ class Connecting:
         if self.count >= self.allowed:
             raise psycopg.OperationalError("sorry, too many clients already")
         self.count += 1
-        return psycopg.connect(self.dsn, autocommit=True)
+        return Owned.connect(self.dsn, autocommit=True)
 
 
 @pytest.fixture
@@ -69,19 +70,86 @@ def test_a_pool_that_has_lost_connections_is_replaced(pool: OwnPool, monkeypatch
     """As after interrupts between taking a connection and the first line that could give it back."""
     monkeypatch.setattr(postgres_pool, "_WAIT_SECONDS", 0.4)
     monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.1)
-    with pool.lend() as held:
+    with pool.lend(), pool.lend() as held:
         before = pool._pool
-        for _ in range(2):
-            before.getconn()
-        with pool.lend() as one, pool.lend() as two, pool.lend() as three:
-            assert len({each.info.backend_pid for each in (held, one, two, three)}) == 4
-        assert pool._pool is not before
+        assert before is not None
+        before.getconn()
+        with pool.lend() as one, pool.lend() as two:
+            assert len({each.info.backend_pid for each in (held, one, two)}) == 3
         now = pool._pool
-        with pool.lend(), pool.lend(), pool.lend(), pytest.raises(psycopg.OperationalError), pool.lend():
+        assert now is not before
+        with pool.lend(), pool.lend(), pytest.raises(psycopg.OperationalError, match="all 3 were in use"), pool.lend():
             pass
         # All are in somebody's hands.
         assert pool._pool is now
     assert held.closed
+
+
+def test_the_one_at_hand_is_made_again_when_it_is_lost(pool: OwnPool, connecting: Connecting) -> None:
+    with pool.lend() as first:
+        pid = first.info.backend_pid
+    del first
+    hand = pool._at_hand()
+    assert hand is not None
+    del hand
+    with pool.lend() as second, pool.lend() as third, pool.lend() as fourth:
+        assert len({pid, *(each.info.backend_pid for each in (second, third, fourth))}) == 4
+    with pool.lend() as again:
+        assert again is second
+
+
+def test_who_calls_alone_has_one_connection_and_begins_no_threads(pool: OwnPool, connecting: Connecting) -> None:
+    threads = threading.active_count()
+    for number in range(20):
+        with pool.lend() as connection:
+            assert connection.execute("SELECT %s::int", (number,)).fetchone() == (number,)
+    assert (connecting.count, threading.active_count()) == (1, threads)
+
+
+def test_the_one_at_hand_serves_who_waits_for_a_pool_that_can_have_none(
+    pool: OwnPool, connecting: Connecting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.1)
+    connecting.allowed = 1
+    used = []
+
+    def use() -> None:
+        with pool.lend() as connection:
+            used.append(connection)
+
+    with pool.lend() as held:
+        waiting = threading.Thread(target=use)
+        waiting.start()
+        while pool._pool is None or not pool._pool.get_stats().get("requests_waiting"):
+            time.sleep(0.001)
+    waiting.join(10)
+    assert used == [held]
+
+
+def test_many_threads_share_few_connections(pool: OwnPool, connecting: Connecting) -> None:
+    begin = time.monotonic()
+
+    def use(number: int) -> None:
+        for turn in range(100):
+            with pool.lend() as connection:
+                assert connection.execute(f"SELECT {number * turn}".encode()).fetchone() == (number * turn,)
+
+    at_once(16, use)
+    assert connecting.count <= 3
+    # Nobody was forgotten until he looked again by himself, a second later.
+    assert time.monotonic() - begin < 16
+
+
+def test_the_one_at_hand_is_replaced_when_it_is_old(pool: OwnPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pool.lend() as first:
+        pass
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3601)
+    with pool.lend() as last:
+        assert last is first
+    assert first.closed
+    with pool.lend() as another:
+        assert another.execute("SELECT 7").fetchone() == (7,)
 
 
 def test_a_server_that_takes_no_more_connections_serves_with_those_there_are(
@@ -176,13 +244,13 @@ def test_a_connection_passed_in_does_not_go_into_a_child(postgres_dsn: str, post
 )
 def test_an_array_of_bytes_arrives_as_it_was(postgres_dsn: str, values: list[bytes | None]) -> None:
     with psycopg.connect(postgres_dsn) as connection:
-        assert run(connection, "SELECT %b, cardinality(%b)", (bytea_array(values),) * 2) == [(values, len(values))]
+        assert run(connection, "SELECT $1, cardinality($1)", (bytea_array(values),)) == [(values, len(values))]
 
 
 @pytest.mark.parametrize("values", [[], [0], [-1, 2**63 - 1, -(2**63), 7]])
 def test_an_array_of_numbers_arrives_as_it_was(postgres_dsn: str, values: list[int]) -> None:
     with psycopg.connect(postgres_dsn) as connection:
-        assert run(connection, "SELECT %b, %b::bigint[]", (bigint_array(values), values)) == [(values, values)]
+        assert run(connection, "SELECT $1", (bigint_array(values),)) == [(values,)]
 
 
 class _Wrong(Dumper):

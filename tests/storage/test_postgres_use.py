@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 import time
 from contextlib import closing
 from typing import Any
@@ -37,8 +38,18 @@ def use(storage: PostgresStorage) -> None:
     with pytest.raises(RecordChangedError) as caught:
         storage.publish(Batch({b"a": None, b"x": None}, {b"a": b"9"}))
     assert caught.value.current == {b"a": b"1", b"x": None}
-    with pytest.raises(EpochChangedError):
-        storage.publish(Batch({b"a": b"1"}, {b"a": b"9"}, epoch=0))
+    # All that is compared is written too: the first that has changed, one behind what is written already, the epoch.
+    for batch in (
+        Batch({b"a": b"7", b"x": None}, {b"a": b"9", b"x": b"9"}),
+        Batch({b"a": b"1", b"x": b"7"}, {b"a": b"9", b"x": b"9"}),
+        Batch({b"A": None, b"a": b"7"}, {b"A": b"9", b"a": b"9"}),
+    ):
+        with pytest.raises(RecordChangedError) as caught:
+            storage.publish(batch)
+        assert caught.value.current == {b"a": b"1"} | dict.fromkeys(batch.expected.keys() - {b"a"})
+    with pytest.raises(EpochChangedError) as overtaken:
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"9"}, [Frame(0, b"g", (key(2),))], epoch=0))
+    assert overtaken.value.epoch == 1
     assert storage.view([b"a"], [ALL]) == ([b"1"], [[(b"a", b"1")]])
     assert storage.load([number]) == {number: StoredFrame(0, b"f")}
     assert storage.locate([key(1), key(2)]) == {key(1): Place(number, 0)}
@@ -199,6 +210,67 @@ def test_an_absence_that_was_only_looked_at_holds_too(postgres_url: str) -> None
             assert sorted(storage.read(keys), key=str) == sorted([None, b"x"], key=str)
 
 
+def test_who_is_overtaken_leaves_no_trace(postgres_url: str, admin: Admin) -> None:
+    """Rows that are not changed keep the number of the transaction that wrote them, which tells whose they are."""
+    rows = f"SELECT key, value, xmin::text FROM {schema_of(postgres_url)}.record ORDER BY key".encode()
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1", b"b": b"1"}))
+        before = admin.execute(rows).fetchall()
+        for expected in ({b"a": b"1", b"b": b"2"}, {b"a": b"2", b"b": b"1"}, {b"a": b"1", b"c": b"1"}):
+            with pytest.raises(RecordChangedError):
+                storage.publish(Batch(expected, dict.fromkeys(expected, b"9"), [Frame(0, b"f", (key(1),))]))
+        with pytest.raises(EpochChangedError):
+            storage.publish(Batch({b"a": b"1"}, {b"a": b"9"}, epoch=7))
+        assert admin.execute(rows).fetchall() == before
+        assert storage.scan_frames(0, 9) == []
+
+
+def test_who_only_compares_a_record_holds_up_those_who_write_it_and_nobody_else(
+    postgres_dsn: str, postgres_url: str
+) -> None:
+    schema = schema_of(postgres_url)
+    with closing(PostgresStorage(postgres_url)) as storage, psycopg.connect(postgres_dsn) as connection:
+        storage.publish(Batch(records={b"h": b"1", b"i": b"1"}))
+        connection.execute("SELECT 1")
+        PostgresStorage(connection, schema=schema).publish(Batch({b"h": b"1", b"a": None}, {b"a": b"1"}))
+        for expected in ({b"h": b"1", b"b": None}, {b"h": b"1", b"i": b"1", b"x": None}):
+            storage.publish(Batch(expected, {b"b": b"1"}))
+        with pytest.raises(RecordChangedError):
+            storage.publish(Batch({b"h": b"2", b"c": None}, {b"c": b"1"}))
+        writer = threading.Thread(target=lambda: storage.publish(Batch({b"h": b"1"}, {b"h": b"2"})))
+        writer.start()
+        writer.join(0.3)
+        assert writer.is_alive()
+        connection.commit()
+        writer.join(10)
+        assert storage.read([b"a", b"b", b"c", b"h", b"x"]) == [b"1", b"1", None, b"2", None]
+
+
+def test_two_who_write_the_same_records_in_one_step_never_both_succeed(postgres_url: str) -> None:
+    """Each compares and writes two records; who is second has written the first of them, or waits for it."""
+    with closing(PostgresStorage(postgres_url)) as storage:
+        values: dict[bytes, bytes | None] = {b"a": None, b"b": None}
+        for turn in range(40):
+            given = [dict.fromkeys(values, b"%d/%d" % (turn, number)) for number in range(3)]
+            # One of them believes something else of the second record.
+            beliefs = [values, values, {**values, b"b": b"wrong"}]
+
+            def write(
+                number: int, beliefs: list[dict[bytes, bytes | None]] = beliefs, given: list[Any] = given
+            ) -> bool:
+                try:
+                    storage.publish(Batch(beliefs[number], given[number]))
+                except RecordChangedError:
+                    return False
+                return True
+
+            written = at_once(3, write)
+            assert sorted(written) == [False, False, True]
+            assert not written[2]
+            values = given[written.index(True)]
+            assert storage.read([b"a", b"b"]) == list(values.values())
+
+
 def test_writers_of_the_same_records_in_any_order_all_end(postgres_url: str) -> None:
     with closing(PostgresStorage(postgres_url)) as storage:
         keys = [b"%d" % number for number in range(20)]
@@ -240,6 +312,26 @@ def test_who_stored_an_object_at_the_same_time_changes_nothing_that_is_read(post
             session.forget(same[:10])
         assert storage.locate(same).keys() == set(same[10:])
         assert [found for found, _ in storage.scan_index(b"", 99)] == same[10:]
+
+
+@pytest.mark.parametrize("count", [1, 500, 501, 1200])
+def test_what_is_fetched_is_what_is_located_and_loaded(postgres_url: str, count: int) -> None:
+    """With one search of the index, and with several; chains meet, and some objects are listed by several frames."""
+    with closing(PostgresStorage(postgres_url)) as storage:
+        last = 0
+        for start in range(0, 1500, 50):
+            keys = tuple(key(number) for number in range(start, start + 50))
+            behind = last if start % 200 else 0
+            _, last = storage.publish(Batch(frames=[Frame(0, b"lone", ()), Frame(behind, b"%d" % start, keys)]))
+        with storage.exclusive() as session:
+            session.write(Batch(frames=[Frame(last, b"again", (key(3), key(703), key(3)))]))
+        asked = [key(number * 37 % 1500) for number in range(count)] + [key(9999)]
+        known = [last - 2]
+        places, frames = storage.fetch(asked, known)
+        assert places == storage.locate(asked)
+        assert len(places) == count
+        assert frames == storage.load({place.frame for place in places.values()}, known)
+        assert {frame.data for frame in frames.values()}.isdisjoint({b"lone"})
 
 
 def test_an_index_of_many_objects_is_read_in_order(postgres_url: str) -> None:
