@@ -28,10 +28,9 @@ with instrumented():
         Line,
         NameRecord,
         Reset,
+        Tally,
         ThreadRecord,
-        decode_census,
         decode_line,
-        encode_census,
         encode_line,
     )
     from ckpt.history.seal import Census, seal, unseal
@@ -89,8 +88,8 @@ _KINDS: list[tuple[bytes, bytes, Callable[[bytes], bytes]]] = [
     ),
     (
         _BUCKET,
-        encode_census(_BUCKET, Census(4, 77)),
-        lambda record: encode_census(_BUCKET, decode_census(_BUCKET, record)),
+        Tally(bytes(8), Census(4, 77)).encode(_BUCKET),
+        lambda record: Tally.decode(_BUCKET, record).encode(_BUCKET),
     ),
 ]
 

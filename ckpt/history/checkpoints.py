@@ -142,6 +142,11 @@ def _unpack_id(packed: str | bytes) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def newest(key: bytes, record: bytes | None) -> int:
+    """Return the sequence number of the last event of a record; 0 when there is none."""
+    return decode_events(key, record)[-1].sequence if record is not None else 0
+
+
 def as_of(events: Iterable[Event], moment: int | None) -> list[Event]:
     """Return the events that had happened by `moment` (None: all)."""
     return [event for event in events if moment is None or event.sequence <= moment]

@@ -8,10 +8,11 @@ a moment is a time and an order at once, and a fork sees exactly the versions up
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ckpt.history.commits import StoredValue
-from ckpt.history.seal import Census, damaged, seal, shaped, unseal
+from ckpt.history.seal import Census, damaged, entry, seal, shaped, unseal
 
 NAMESPACE_LABELS_MAX = 50
 """Labels that a namespace may have: as many as the longest key has room for."""
@@ -68,12 +69,12 @@ class ItemRecord(NamedTuple):
         recent = [part for version in self.recent for part in version_fields(version)]
         older = [part for group in self.older for part in group]
         lease = list(self.lease) if self.lease is not None else None
-        return seal(key, [list(self.namespace), self.key, recent, older, lease])
+        return seal(key, [lease, list(self.namespace), self.key, recent, older])
 
     @staticmethod
     def decode(key: bytes, record: bytes) -> ItemRecord:
         """Undo `encode`, or raise DamagedRecordError."""
-        namespace, name, recent, older, lease = shaped(unseal(key, record, _ITEM), _ITEM_SHAPE, _ITEM)
+        lease, namespace, name, recent, older = shaped(unseal(key, record, _ITEM), _ITEM_SHAPE, _ITEM)
         return ItemRecord(
             tuple(_each(namespace, str, _ITEM)),
             name,
@@ -92,9 +93,23 @@ class ItemRecord(NamedTuple):
 
 
 _ITEM = "an item of a memory"
-_ITEM_SHAPE = (list, str, list, list, list | None)
+_NO_LEASE = b"\xc0"
+_NAMESPACES = 256
+"""How many records of namespaces stay decoded: one is looked at with each of its items."""
+
+_ITEM_SHAPE = (list | None, list, str, list, list)
 _VERSION = (int, int, int, str | None, bytes, bytes)
 _OLDER = (int, int, bytes)
+
+
+def item_entry(salt: bytes, key: bytes, record: bytes) -> int:
+    """Return what an item's record adds to the census of its namespace: the same with every lease, or none.
+
+    Raises DamagedRecordError for what cannot be read.
+    """
+    if record[1:2] != _NO_LEASE:
+        record = ItemRecord.decode(key, record)._replace(lease=None).encode(key)
+    return entry(salt, key, record)
 
 
 def version_fields(version: Version) -> list[object]:
@@ -129,6 +144,7 @@ def encode_namespace(key: bytes, labels: Sequence[str], items: Census) -> bytes:
     return seal(key, [list(labels), *items])
 
 
+@lru_cache(_NAMESPACES)
 def decode_namespace(key: bytes, record: bytes) -> tuple[tuple[str, ...], Census]:
     """Return the labels of a namespace and the census of its items, or raise DamagedRecordError."""
     what = "a namespace of a memory"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from ckpt.history import keys
-from ckpt.history.seal import Census, damaged, seal, shaped, unseal
+from ckpt.history.seal import Census, census, damaged, new_salt, seal, shaped, unseal
 
-_LINE = (str, str | None, str | None, int, int, int, int, int)
+_LINE = (str, str | None, str | None, int, int, int, int, int, int)
 _BASE = (int, int, str | None, int, str)
 _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
-_THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None)
+_THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None, bytes)
 _LIFETIME = (int, int, bool)
 
 
@@ -21,7 +22,8 @@ class Line(NamedTuple):
     `head` is the checkpoint the next run continues from, `greatest` the greatest id
     (None in a fork that has not needed it yet). `moved` is the sequence
     number at which `head` last changed. `census` counts the checkpoint records of this thread's own part, `low` those
-    of them whose ids a base may have as well (see `Base.border`): none in a thread without a base.
+    of them whose ids a base may have as well (see `Base.border`): none in a thread without a base. `newest` is the
+    sequence number of the last event in this thread's record of `head` (0: it has none, or nobody looked).
     """
 
     namespace: str
@@ -30,16 +32,17 @@ class Line(NamedTuple):
     moved: int = 0
     census: Census = Census()
     low: Census = Census()
+    newest: int = 0
 
     def fields(self) -> list[object]:
         """Return the line as plain data."""
-        return [self.namespace, self.head, self.greatest, self.moved, *self.census, *self.low]
+        return [self.namespace, self.head, self.greatest, self.moved, *self.census, *self.low, self.newest]
 
     @staticmethod
     def of(fields: object) -> Line:
         """Undo `fields`, or raise DamagedRecordError."""
-        namespace, head, greatest, moved, *counted = shaped(fields, _LINE, "a namespace")
-        return Line(namespace, head, greatest, moved, Census(*counted[:2]), Census(*counted[2:]))
+        namespace, head, greatest, moved, *counted, newest = shaped(fields, _LINE, "a namespace")
+        return Line(namespace, head, greatest, moved, Census(*counted[:2]), Census(*counted[2:]), newest)
 
 
 class Base(NamedTuple):
@@ -80,7 +83,10 @@ class Lifetime(NamedTuple):
 
 
 class ThreadRecord(NamedTuple):
-    """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base."""
+    """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base.
+
+    `salt` is that of all censuses of the thread.
+    """
 
     number: int
     name: str
@@ -93,6 +99,7 @@ class ThreadRecord(NamedTuple):
     deleted: bool = False
     resets: tuple[Reset, ...] = ()
     lifetime: Lifetime | None = None
+    salt: bytes = b""
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
@@ -100,14 +107,16 @@ class ThreadRecord(NamedTuple):
         resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
         fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
         lifetime = list(self.lifetime) if self.lifetime is not None else None
-        return seal(keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets, lifetime])
+        return seal(
+            keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets, lifetime, self.salt]
+        )
 
     @staticmethod
     def decode(number: int, record: bytes) -> ThreadRecord:
         """Undo `encode`, or raise DamagedRecordError."""
         what = f"thread number {number}"
         fields = shaped(unseal(keys.thread_key(number), record, what), _THREAD, what)
-        name, sequence, greatest, root, count, digest, base, forks, deleted, resets, lifetime = fields
+        name, sequence, greatest, root, count, digest, base, forks, deleted, resets, lifetime, salt = fields
         return ThreadRecord(
             number,
             name,
@@ -120,6 +129,7 @@ class ThreadRecord(NamedTuple):
             deleted,
             tuple(Reset(*shaped(reset, _RESET, what)) for reset in resets),
             Lifetime(*shaped(lifetime, _LIFETIME, what)) if lifetime is not None else None,
+            salt,
         )
 
     def lapsed(self, now: int) -> bool:
@@ -137,11 +147,22 @@ class ThreadRecord(NamedTuple):
         start, _ = keys.checkpoints_range(self.number, namespace)
         return start, keys.checkpoint_key(self.number, namespace, self.base.border) + b"\x00"
 
-    def counted(self, line: Line, key: bytes, by: int) -> Line:
-        """Return a line of this thread with a checkpoint's key added to what it counts (by=1), or removed (by=-1)."""
-        bounds = self.low_range(line.namespace)
-        low = line.low.toggled(key, by) if bounds is not None and key < bounds[1] else line.low
-        return line._replace(census=line.census.toggled(key, by), low=low)
+    def counted(
+        self, line: Line, key: bytes, before: bytes | None, after: bytes | None, newest: int | None = None
+    ) -> Line:
+        """Return a line of this thread after the record of a checkpoint was written over another, added or removed.
+
+        `newest` is given when that is the head's record: the sequence number of its last event.
+        """
+        namespace, head, greatest, moved, counted, low, known = line
+        if self.base is not None and (bounds := self.low_range(namespace)) is not None and key < bounds[1]:
+            low = low.replaced(self.salt, key, before, after)
+        counted = counted.replaced(self.salt, key, before, after)
+        return Line(namespace, head, greatest, moved, counted, low, known if newest is None else newest)
+
+    def recounted(self, key: bytes, before: bytes | None, after: bytes | None) -> ThreadRecord:
+        """Return the record after that of a line was written over another (None: there was none)."""
+        return self._replace(lines=self.lines.replaced(self.salt, key, before, after))
 
     def advanced(self, line: Line, greatest: str) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""
@@ -181,14 +202,36 @@ class NameRecord(NamedTuple):
         return NameRecord(name, thread, tuple(former), ghosts)
 
 
-def encode_census(key: bytes, census: Census) -> bytes:
-    """Return the record that is nothing but a census: of a directory bucket, or of all tags."""
-    return seal(key, list(census))
+class Tally(NamedTuple):
+    """The record that is nothing but a census: of a directory bucket, of all tags, or of all operations.
+
+    It gets its salt with the first record that it counts.
+    """
+
+    salt: bytes = b""
+    census: Census = Census()
+
+    def encode(self, key: bytes) -> bytes:
+        """Return the record's bytes."""
+        return seal(key, [*self.census, self.salt])
+
+    @staticmethod
+    def decode(key: bytes, record: bytes | None) -> Tally:
+        """Undo `encode`, or raise DamagedRecordError; what was never written counts nothing."""
+        if record is None:
+            return Tally()
+        what = _TALLIES.get(key, "the directory of threads")
+        count, digest, salt = shaped(unseal(key, record, what), (int, int, bytes), what)
+        return Tally(salt, Census(count, digest))
+
+    def replaced(self, key: bytes, before: bytes | None, after: bytes | None) -> Tally:
+        """Return the tally after a record was written over another (None: there was none), or removed (None)."""
+        salt = self.salt or new_salt()
+        return Tally(salt, self.census.replaced(salt, key, before, after))
+
+    def of(self, rows: Iterable[tuple[bytes, bytes]]) -> Census:
+        """Count records as this tally does."""
+        return census(self.salt, rows)
 
 
-def decode_census(key: bytes, record: bytes | None) -> Census:
-    """Undo `encode_census`, or raise DamagedRecordError; what was never written counts nothing."""
-    if record is None:
-        return Census()
-    what = "the list of tags" if key == keys.TAGS else "the directory of threads"
-    return Census(*shaped(unseal(key, record, what), (int, int), what))
+_TALLIES = {keys.TAGS: "the list of tags", keys.OPERATIONS: "the list of operations"}

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from datetime import UTC, datetime
 from typing import Final
 
@@ -171,7 +172,10 @@ def _bare(text: str) -> tuple[Reading, ...]:
         raise malformed(
             text,
             "( ) & | and .. are reserved in bare words",
-            [f"for the thread of this name write 'thread:{quote(text)}', or use -t, which is never parsed"],
+            [
+                *_compared(text),
+                f"for the thread of this name write 'thread:{quote(text)}', or use -t, which is never parsed",
+            ],
         )
     return tuple(readings)
 
@@ -200,12 +204,18 @@ def _suffixes(text: str, start: int) -> tuple[Suffix, ...]:
             raise malformed(
                 text,
                 f"{quote(text[start:])} is not a suffix",
-                ["suffixes are ~N ^N #N @{N} @{next:NODE} @{run:ID} @{2h ago} @{2026-01-31T10:00Z}"],
+                [*_compared(text), "suffixes are ~N ^N #N @{N} @{next:NODE} @{run:ID} @{2h ago} @{2026-01-31T10:00Z}"],
             )
         suffix, start = found
         suffixes.append(suffix)
     require(len(suffixes) <= SUFFIXES_MAX, text, f"more than {SUFFIXES_MAX} suffixes")
     return tuple(suffixes)
+
+
+def _compared(text: str) -> list[str]:
+    """Return what to write instead of a range of two checkpoints, when a text looks like one."""
+    ends = re.split(r"\.{2,3}", text, maxsplit=1)
+    return [f"to compare two checkpoints write: ckpt diff {shlex.join(ends)}"] if len(ends) == 2 and all(ends) else []
 
 
 def _suffix_at(text: str, start: int) -> tuple[Suffix, int] | None:

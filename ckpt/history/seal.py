@@ -1,15 +1,19 @@
 """Seals: every record says whether it is whole, and every set of records whether one is missing.
 
 A record ends with a checksum over its key and its body, so a changed byte in either is found on reading. A set
-of keys is summed up in a `Census`, a count and the XOR of a hash of each, kept in the record above it: names in
-their directory bucket, lines in their thread, checkpoints in their line, tags in a record beside them. What is not
-found is counted before it is believed to be absent.
+of records is summed up in a `Census`, a count and the XOR of a hash of each, kept in the record above it: names in
+their directory bucket, lines in their thread, checkpoints in their line, tags and operations in a record beside them.
+What is not found is counted before it is believed to be absent, and what was put back from before it changed, counted
+with the others, does not add up.
 
-This is evidence of damage, not of forgery: whoever can write to the store can seal again.
+This is evidence of damage, not of forgery: whoever can write to the store can seal again. In an encrypted store
+nobody can without its key. There the salt in each hash is a secret too: without it, those who know the contents could
+choose, of many old records, some whose hashes cancel out.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -19,30 +23,60 @@ from blake3 import blake3
 from ckpt.errors import DamagedRecordError
 
 _SEAL_SIZE = 8
+_SALT_SIZE = 8
 
 
 class Census(NamedTuple):
-    """How many keys there are, and what they add up to."""
+    """How many records there are, and what they add up to."""
 
     count: int = 0  # type: ignore[assignment]  # shadows tuple.count, which nobody calls
     digest: int = 0
 
-    def toggled(self, key: bytes, by: int) -> Census:
-        """Return the census with a key added (by=1) or removed (by=-1)."""
-        return Census(self.count + by, self.digest ^ _key_hash(key))
+    def changed(self, before: int | None, after: int | None) -> Census:
+        """Return the census after a record that adds `before` was replaced by one that adds `after` (None: by none)."""
+        count, digest = self
+        if before is not None:
+            count, digest = count - 1, digest ^ before
+        if after is not None:
+            count, digest = count + 1, digest ^ after
+        return Census(count, digest)
+
+    def replaced(self, salt: bytes, key: bytes, before: bytes | None, after: bytes | None) -> Census:
+        """Return the census after a record was written over another (None: there was none), or removed (None)."""
+        count, digest = self
+        if before is not None:
+            count, digest = count - 1, digest ^ entry(salt, key, before)
+        if after is not None:
+            count, digest = count + 1, digest ^ entry(salt, key, after)
+        return Census(count, digest)
 
 
-def census(keys: Iterable[bytes]) -> Census:
-    """Count keys."""
+def census(salt: bytes, rows: Iterable[tuple[bytes, bytes]]) -> Census:
+    """Count records, given with their keys."""
     count = digest = 0
-    for key in keys:
+    for key, record in rows:
         count += 1
-        digest ^= _key_hash(key)
+        digest ^= entry(salt, key, record)
     return Census(count, digest)
 
 
-def _key_hash(key: bytes) -> int:
-    return int.from_bytes(blake3(key).digest(_SEAL_SIZE), "big")
+def summed(entries: Iterable[int]) -> Census:
+    """Count records, given what each adds."""
+    count = digest = 0
+    for each in entries:
+        count += 1
+        digest ^= each
+    return Census(count, digest)
+
+
+def entry(salt: bytes, key: bytes, record: bytes) -> int:
+    """Return what a record adds to a census: a hash of its key and its body."""
+    return int.from_bytes(blake3(salt + key + record[:-_SEAL_SIZE]).digest(_SEAL_SIZE), "big")
+
+
+def new_salt() -> bytes:
+    """Return a salt for new censuses."""
+    return os.urandom(_SALT_SIZE)
 
 
 def seal(key: bytes, fields: object) -> bytes:
@@ -90,3 +124,8 @@ def outdated(what: str) -> DamagedRecordError:
         f"the record of {what} is older than what belongs to it: an earlier version of it was put back",
         hints=["see what is affected with: ckpt fsck", "restore a backup"],
     )
+
+
+def miscounted(what: str, found: Census, expected: Census) -> DamagedRecordError:
+    """Return the error for a set of records that is not what its census says: one of them is missing, or an old one."""
+    return missing(what) if found.count < expected.count else outdated(what)

@@ -15,6 +15,7 @@ from ckpt.errors import (
     RevisionNotFoundError,
 )
 from ckpt.history import clock, keys
+from ckpt.history.checkpoints import newest
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
@@ -59,14 +60,16 @@ class Acts:
 
     # -- fork and checkout ----------------------------------------------------------------------------
 
-    def fork(self, source: CheckpointInfo, target: str, *, rows: int = 0) -> None:
+    def fork(self, source: CheckpointInfo, target: str, *, rows: int = 0) -> ThreadRecord:
         """Create the thread `target` from a checkpoint of the root namespace, in constant time and space.
+
+        Returns its record as stored.
 
         `rows` says how many more rows belong to the fork, so that it can be undone together with them.
         """
         _require_root(source)
         text = f"fork {source.thread} at {source.id[:8]} as {target}"
-        self._parts.admin.fork(
+        return self._parts.admin.fork(
             source.thread,
             target,
             source.checkpoint_id,
@@ -283,13 +286,13 @@ class Acts:
     def _undo_checkout(self, target: Operation) -> tuple[Change, str]:
         name, made, head, forks = target.facts
         thread, raw = self._parts.admin.require(str(name))
-        key = keys.checkpoint_key(thread.number, "", str(made))
-        record = self._parts.core.storage.read([key])[0]
+        key, head_key = (keys.checkpoint_key(thread.number, "", str(each)) for each in (made, head))
+        record, of_head = self._parts.core.storage.read([key, head_key])
         unchanged = thread.root.head == made and thread.resets and thread.resets[-1].at == thread.sequence
         if record is None or not unchanged or thread.forks != forks:
             _refuse(target, f"thread {name!r} has changed since")
-        root = thread.counted(thread.root, key, -1)._replace(
-            head=str(head) if head is not None else None, moved=thread.sequence
+        root = thread.counted(thread.root, key, record, None)._replace(
+            head=str(head) if head is not None else None, moved=thread.sequence, newest=newest(head_key, of_head)
         )
         before = thread._replace(root=root, resets=thread.resets[:-1], sequence=thread.sequence + 1)
         change = Change(
@@ -329,8 +332,8 @@ class Acts:
     def _undo_prune(self, target: Operation) -> tuple[Change, str]:
         number, sequence = (int(str(fact)) for fact in target.facts)
         self._still_there(target, number)
-        change = self._parts.pruner.unhide(number, sequence)
-        return change, f"Undid op {target.id}: {len(change.records) - 1} checkpoints are back"
+        change, count = self._parts.pruner.unhide(number, sequence)
+        return change, f"Undid op {target.id}: {count} checkpoints are back"
 
     def _undo_expire(self, target: Operation) -> tuple[Change, str]:
         number, before, after = target.facts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -13,11 +13,10 @@ from ckpt.history.records import (
     Lifetime,
     Line,
     NameRecord,
+    Tally,
     ThreadRecord,
-    decode_census,
-    encode_census,
 )
-from ckpt.history.seal import census, missing, outdated, seal, unseal
+from ckpt.history.seal import miscounted, missing, new_salt, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
@@ -84,10 +83,17 @@ class Directory:
         raw = dict(zip(wanted, values, strict=True))
         if (record := raw[name_key]) is not None:
             return Place(NameRecord.decode(name_key, record), raw)
-        there = [key for key, _ in rows]
-        if name_key in there or census(there) != decode_census(bucket_key, raw[bucket_key]):
-            raise missing(f"a thread in the same part of the directory as {name!r}")
+        self._prove_bucket(name, raw[bucket_key], rows)
+        if any(key == name_key for key, _ in rows):
+            raise missing(f"the thread {name!r}")
         return Place(None, raw)
+
+    def _prove_bucket(self, name: str, raw: bytes | None, rows: Sequence[tuple[bytes, bytes]]) -> None:
+        """Raise DamagedRecordError unless the names in the bucket of a name are as its directory counts them."""
+        tally = Tally.decode(keys.directory_key(keys.name_bucket(name)), raw)
+        found = tally.of(rows)
+        if found != tally.census:
+            raise miscounted(f"a thread in the same part of the directory as {name!r}", found, tally.census)
 
     def find(self, name: str, reading: Reading | None = None) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that has this name now, and its record's bytes; None when there is none, or it expired."""
@@ -106,11 +112,14 @@ class Directory:
 
     def _prove_deleted(self, record: NameRecord, reading: Reading) -> None:
         """Raise DamagedRecordError when a name and its threads disagree, as of one moment, about which one has it."""
-        key = keys.name_key(record.name)
+        bucket = keys.name_bucket(record.name)
+        wanted = [keys.name_key(record.name), keys.directory_key(bucket)]
         numbers = record.former if record.thread is None else (record.thread,)
-        now, *threads = reading.read([key, *map(keys.thread_key, numbers)])
+        values, (rows,) = reading.view([*wanted, *map(keys.thread_key, numbers)], [keys.bucket_range(bucket)])
+        now, counted, *threads = values
         if now != record.encode():
             return
+        self._prove_bucket(record.name, counted, rows)
         for number, raw in zip(numbers, threads, strict=True):
             if raw is not None and ThreadRecord.decode(number, raw).deleted != (record.thread is None):
                 raise outdated(f"the name {record.name!r} or of its thread")
@@ -126,14 +135,16 @@ class Directory:
         """Yield the record of every name, deleted ones included, in no useful order."""
         self._core.storage.check()
         _, (rows, buckets) = self._core.storage.view([], [keys.ALL_NAMES, keys.ALL_BUCKETS])
-        found: dict[bytes, list[bytes]] = {}
-        for key, _ in rows:
-            found.setdefault(key[1:2], []).append(key)
-        counted = dict(buckets)
+        found: dict[bytes, list[tuple[bytes, bytes]]] = {}
+        for row in rows:
+            found.setdefault(row[0][1:2], []).append(row)
+        raw = dict(buckets)
         for bucket in range(keys.BUCKETS):
             key = keys.directory_key(bucket)
-            if census(found.get(bytes((bucket,)), ())) != decode_census(key, counted.get(key)):
-                raise missing("a thread in the directory")
+            tally = Tally.decode(key, raw.get(key))
+            counted = tally.of(found.get(bytes((bucket,)), ()))
+            if counted != tally.census:
+                raise miscounted("a thread in the directory", counted, tally.census)
         for key, record in rows:
             yield NameRecord.decode(key, record)
 
@@ -187,14 +198,14 @@ class Directory:
             expected |= self._as_first(raw[bucket_key])
         number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
         lifetime = self._core.lifetimes.renewed(lifetime, clock.now_ms())
-        thread = ThreadRecord(number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime)
+        thread = ThreadRecord(
+            number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime, salt=new_salt()
+        )
         named = record._replace(thread=number, former=former) if record else NameRecord(name, number)
-        expected |= {keys.COUNTERS: counter, name_key: raw[name_key]}
+        expected |= {keys.COUNTERS: counter, name_key: raw[name_key], bucket_key: raw[bucket_key]}
         records |= {keys.COUNTERS: seal(keys.COUNTERS, number + 1), name_key: named.encode()}
-        if record is None:
-            expected[bucket_key] = raw[bucket_key]
-            counted = decode_census(bucket_key, raw[bucket_key]).toggled(name_key, 1)
-            records[bucket_key] = encode_census(bucket_key, counted)
+        tally = Tally.decode(bucket_key, raw[bucket_key]).replaced(name_key, raw[name_key], records[name_key])
+        records[bucket_key] = tally.encode(bucket_key)
         return thread, Change(expected, records)
 
     def _as_first(self, directory: bytes | None) -> dict[bytes, bytes | None]:
@@ -218,15 +229,15 @@ class Directory:
         if record is None or record.thread != thread.number:
             raise missing(f"the name of thread {thread.name!r}")
         freed = record._replace(thread=None, former=(*record.former, thread.number))
-        key = keys.name_key(thread.name)
-        return Change({key: raw}, {key: freed.encode()})
+        return self.renamed(thread.name, raw, freed)
 
-    def forgotten(self, name: str) -> Change:
-        """Return the change that removes the record of a name (which the caller compares)."""
+    def renamed(self, name: str, before: bytes | None, after: NameRecord | None) -> Change:
+        """Return the change that replaces the record of a name, which is `before` now, or removes it (None)."""
         name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
         raw = self._core.storage.read([bucket_key])[0]
-        counted = decode_census(bucket_key, raw).toggled(name_key, -1)
-        return Change({bucket_key: raw}, {bucket_key: encode_census(bucket_key, counted), name_key: None})
+        record = after.encode() if after is not None else None
+        tally = Tally.decode(bucket_key, raw).replaced(name_key, before, record)
+        return Change({name_key: before, bucket_key: raw}, {name_key: record, bucket_key: tally.encode(bucket_key)})
 
     def is_ghost(self, record: NameRecord, checkpoint_id: str) -> bool:
         """Return whether this checkpoint belonged to a thread of that name that has been collected."""

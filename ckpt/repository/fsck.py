@@ -17,8 +17,8 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Put, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
 from ckpt.history.items import ItemRecord
-from ckpt.history.records import NameRecord, ThreadRecord, decode_census
-from ckpt.history.seal import census
+from ckpt.history.records import NameRecord, Tally, ThreadRecord
+from ckpt.history.seal import unseal
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.repository.core import Core
@@ -50,9 +50,10 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class FsckReport:
-    """How much was checked, and what was found."""
+    """How much was checked, and what was found. `items` are those of memories, deleted ones included."""
 
     checkpoints: int
+    items: int
     objects: int
     references: int
     problems: list[Problem]
@@ -70,7 +71,7 @@ class Checker:
         problems = [Problem("database", "", text) for text in self._store.verify()]
         objects = _Objects(self._core, read_data)
         scopes = self._registered(problems)
-        checkpoints = 0
+        checkpoints = items = 0
         try:
             for prefix in prefixes(self._store):
                 scope = scopes.get(prefix)
@@ -79,12 +80,14 @@ class Checker:
                 core = self._core.beside(at(self._store, prefix))
                 memory = scope.kind == MEMORY if scope is not None else _has_items(core)
                 records = _Records(core, objects, _label(prefix, scope), memory)
-                checkpoints += records.check()
+                records.check()
+                checkpoints += records.checkpoints
+                items += records.items
                 problems += records.problems
         except IntegrityError as error:
             # An encrypted store refuses to scan over a record that was changed; `verify` has named each of them.
             problems.append(Problem("records", "", f"not all records could be checked: {error}"))
-        return FsckReport(checkpoints, objects.count, objects.references, problems + objects.problems())
+        return FsckReport(checkpoints, items, objects.count, objects.references, problems + objects.problems())
 
     def _registered(self, problems: list[Problem]) -> dict[bytes, Scope]:
         try:
@@ -222,11 +225,12 @@ class _Records:
         self._label = label
         self._memory = memory
         self.problems: list[Problem] = []
+        self.checkpoints = self.items = 0
 
-    def check(self) -> int:
-        """Check names, threads, tags and checkpoints; return how many checkpoints there are."""
+    def check(self) -> None:
+        """Check names, threads, tags, checkpoints and items, and count the last two."""
         self._names()
-        return self._checkpoints()
+        self._rows()
 
     def _problem(self, kind: str, id_: str, message: str, *needed_by: str) -> None:
         self.problems.append(Problem(kind, id_, message, tuple(self._label + each for each in needed_by)))
@@ -240,8 +244,9 @@ class _Records:
         for bucket, raw_census, with_names in zip(buckets, counted, names, strict=True):
             key = keys.directory_key(bucket)
             try:
-                if census(found for found, _ in with_names) != decode_census(key, raw_census):
-                    self._problem("directory", key.hex(), "a thread's name is missing or new")
+                tally = Tally.decode(key, raw_census)
+                if tally.of(with_names) != tally.census:
+                    self._problem("directory", key.hex(), "a thread's name is missing, new, or an earlier one")
             except IntegrityError as error:
                 self._problem("directory", key.hex(), str(error))
             for found, raw in with_names:
@@ -277,10 +282,9 @@ class _Records:
         except IntegrityError as error:
             self._problem("thread", name.name, str(error), name.name)
 
-    def _checkpoints(self) -> int:
+    def _rows(self) -> None:
         threads: dict[int, ThreadRecord] = {}
         names: dict[int, str] = {}
-        count = 0
         for row in rows(self._core.storage):
             try:
                 if not row.part:
@@ -288,6 +292,7 @@ class _Records:
                     names[row.thread] = threads[row.thread].name
                     self._named(threads[row.thread])
                 if row.part == "i":
+                    self.items += 1
                     self._item(ItemRecord.decode(row.key, row.value), names.get(row.thread, ""))
                 if row.part != "c":
                     continue
@@ -296,7 +301,7 @@ class _Records:
                 kind = "item" if row.part == "i" else "checkpoint"
                 self._problem(kind, row.key.hex(), str(error), self._owner(row, names))
                 continue
-            count += any(isinstance(event, Put) for event in events)
+            self.checkpoints += any(isinstance(event, Put) for event in events)
             if row.thread in threads and is_ahead(threads[row.thread], events):
                 # Read again: it may have been written to since.
                 threads[row.thread], _ = self._directory.by_number(row.thread)
@@ -306,7 +311,15 @@ class _Records:
             for oid in self._roots(events):
                 missing |= self._objects.below(oid)
             self._objects.note(self._label + self._owner(row, names), missing)
-        return count
+        self._counter(max(threads, default=0))
+
+    def _counter(self, greatest: int) -> None:
+        raw = self._core.storage.read([keys.COUNTERS])[0]
+        try:
+            if greatest >= (unseal(keys.COUNTERS, raw, "the thread counter") if raw is not None else 1):
+                self._problem("thread", "", "the thread counter is missing, or older than the last thread")
+        except IntegrityError as error:
+            self._problem("thread", "", str(error))
 
     def _named(self, thread: ThreadRecord) -> None:
         key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)

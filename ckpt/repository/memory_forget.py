@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from ckpt.history import keys
-from ckpt.history.items import ItemRecord, Version, decode_namespace, encode_namespace
+from ckpt.history.items import ItemRecord, Version
 from ckpt.history.records import ThreadRecord
-from ckpt.history.seal import Census, missing
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.mark import thread_records
-from ckpt.repository.memory_writer import MemoryWriter, now
+from ckpt.repository.memory_writer import MemoryWriter, count_items, now
 from ckpt.repository.versions import all_versions, put_away
 from ckpt.storage.base import Batch
 
@@ -62,7 +61,6 @@ class Forgetter:
         told = all_versions(list(rows.values()), self._core.objects.load)
         draft = Draft()
         records: dict[bytes, bytes | None] = {}
-        counted: dict[bytes, tuple[Sequence[str], Census]] = {}
         count = 0
         for (key, record), versions in zip(rows.items(), told, strict=True):
             kept = _kept(versions, before, hides=thread.base is not None)
@@ -70,20 +68,9 @@ class Forgetter:
                 continue
             count += len(versions) - len(kept)
             records[key] = _made_of(record, kept, draft).encode(key) if kept else None
-            if not kept:
-                at = keys.namespace_key(number, keys.path_of(key, number))
-                if at not in counted:
-                    if (namespace := read[at]) is None:
-                        raise missing("a namespace of a memory")
-                    counted[at] = decode_namespace(at, namespace)
-                counted[at] = (counted[at][0], counted[at][1].toggled(key, -1))
-        root = thread.root
-        for at, (labels, census) in counted.items():
-            records[at] = encode_namespace(at, labels, census) if census.count else None
-            root = root if census.count else root._replace(census=root.census.toggled(at, -1))
         if records:
-            moved = thread._replace(sequence=max(now(), thread.sequence + 1), root=root)
-            records[thread_key] = moved.encode()
+            thread = count_items(thread, read, records)
+            records[thread_key] = thread._replace(sequence=max(now(), thread.sequence + 1)).encode()
         # Without new objects nothing is relied on but the rows, and each step that removes one raises the epoch.
         return Batch(read, records, epoch=epoch if draft.objects else None), draft, count
 

@@ -1,8 +1,8 @@
 """Reading a memory: items by their keys and by the beginning of their namespace, now or as of a moment.
 
 One view of the store answers for any number of keys and ranges, its bases included. Rows are counted against
-the census of their namespace whenever a range is read; an item that is not found alone is counted too, in each memory
-whose row would count, unless its namespace is large.
+the census of their namespace whenever a range is read, or all that a namespace has; an item that is not found alone is
+counted too, in each memory whose row would count, unless its namespace is large.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from ckpt.history import keys
-from ckpt.history.items import ItemRecord, Version, decode_namespace
+from ckpt.history.items import ItemRecord, Version, decode_namespace, item_entry
 from ckpt.history.records import ThreadRecord
-from ckpt.history.seal import Census, census, damaged, missing
+from ckpt.history.seal import Census, census, damaged, miscounted, missing, summed
 from ckpt.objects.cache import Cache
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
@@ -27,10 +27,11 @@ _COUNTED_MAX = 256
 
 
 class Segment(NamedTuple):
-    """A stretch of a memory's past: the rows of one thread up to a moment (None: all)."""
+    """A stretch of a memory's past: the rows of one thread, with its salt, up to a moment (None: all)."""
 
     number: int
     moment: int | None
+    salt: bytes
 
 
 class Known(NamedTuple):
@@ -53,6 +54,13 @@ class Row(NamedTuple):
     key: bytes
     raw: bytes
     record: ItemRecord
+
+
+class _Counted(NamedTuple):
+    """A row, and what it adds to the census of its namespace."""
+
+    row: Row
+    entry: int
 
 
 class Entry(NamedTuple):
@@ -80,7 +88,7 @@ class MemoryReader:
         self._directory = directory
         self._known: Cache[str, Known] = Cache(_NAMES_MAX)
         self._whole: Cache[tuple[str, tuple[str, ...]], _Snapshot] = Cache(_WHOLE_SIZE)
-        self._rows: Cache[bytes, Row] = Cache(_WHOLE_SIZE)
+        self._rows: Cache[bytes, _Counted] = Cache(_WHOLE_SIZE)
 
     def forget(self) -> None:
         """Drop what is remembered of memories: something was removed from the store."""
@@ -102,8 +110,9 @@ class MemoryReader:
     def _segments(self, number: int) -> Iterable[Segment]:
         moment: int | None = None
         while True:
-            yield Segment(number, moment)
-            base = self._directory.by_number(number)[0].base
+            thread, _ = self._directory.by_number(number)
+            yield Segment(number, moment, thread.salt)
+            base = thread.base
             if base is None:
                 return
             # What a fork of a fork sees of the first one was there when both forks left.
@@ -199,8 +208,9 @@ class MemoryReader:
         )
         for each, raw, rows in zip(wanted, records, ranges, strict=True):
             expected = decode_namespace(keys.namespace_key(*each), raw)[1] if raw is not None else Census()
-            if census(key for key, _ in rows) != expected:
-                raise missing("an item of a memory")
+            found = summed(item_entry(looked.salts[each[0]], key, row) for key, row in rows)
+            if found != expected:
+                raise miscounted("an item of a memory", found, expected)
 
     def _entries(
         self, items: Sequence[list[tuple[Segment, Row]]], looked: Look, as_of: int | None
@@ -271,13 +281,15 @@ class Look:
         name: str,
         addresses: Sequence[Address],
         prefixes: Sequence[tuple[str, ...]],
-        decoded: Cache[bytes, Row],
+        decoded: Cache[bytes, _Counted],
     ) -> None:
         self._decoded = decoded
         self._named, self._name_key = known.named, keys.name_key(name)
         self.state: tuple[bytes | None, ...] = ()
         """The records of the memory's thread and its bases, one of which changes whenever an item does."""
         self._segments = known.segments
+        self.salts = {segment.number: segment.salt for segment in known.segments}
+        """Of each thread, the newest first."""
         self._addresses = [(address, keys.namespace_path(address.namespace)) for address in addresses]
         self._paths = {prefix: keys.namespace_path(prefix) for prefix in prefixes}
         self._ranges: dict[tuple[bytes, bytes], list[tuple[bytes, bytes]]] = {}
@@ -291,7 +303,7 @@ class Look:
         """Look; False when the memory's name no longer stands for the same thread."""
         wanted = {self._name_key: None}
         ranges: dict[tuple[bytes, bytes], None] = {}
-        for number, _ in self._segments:
+        for number in self.salts:
             wanted[keys.thread_key(number)] = None
             for address, path in self._addresses:
                 wanted[keys.item_key(number, path, address.key)] = None
@@ -302,7 +314,7 @@ class Look:
         values, rows = core.storage.view(list(wanted), list(ranges))
         self.values = dict(zip(wanted, values, strict=True))
         self._ranges = dict(zip(ranges, rows, strict=True))
-        self.state = tuple([self.values[keys.thread_key(number)] for number, _ in self._segments])
+        self.state = tuple([self.values[keys.thread_key(number)] for number in self.salts])
         if self.values[self._name_key] != self._named:
             return False
         self.items = [list(self._item(address, path)) for address, path in self._addresses]
@@ -316,7 +328,18 @@ class Look:
                 row = Row(key, raw, ItemRecord.decode(key, raw))
                 if Address(row.record.namespace, row.record.key) != address:
                     raise damaged("an item of a memory")
+                self._check_alone(segment, path, row)
                 yield segment, row
+
+    def _check_alone(self, segment: Segment, path: bytes, row: Row) -> None:
+        """Raise DamagedRecordError when an item is all that its namespace has, and not as that was counted."""
+        key = keys.namespace_key(segment.number, path)
+        raw = self.values[key]
+        expected = decode_namespace(key, raw)[1] if raw is not None else Census()
+        if expected.count <= 1:
+            found = summed([item_entry(segment.salt, row.key, row.raw)])
+            if found != expected:
+                raise miscounted("an item of a memory", found, expected)
 
     def doubtful(self, past: bool) -> Iterator[tuple[int, bytes]]:
         """Yield (thread, path) of small namespaces that have items, and not the one asked for.
@@ -326,7 +349,7 @@ class Look:
         absent: dict[tuple[int, bytes], None] = {}
         for (_, path), rows in zip(self._addresses, self.items, strict=True):
             found = {segment.number for segment, _ in rows}
-            for number, _ in self._segments:
+            for number in self.salts:
                 if number not in found:
                     absent[number, path] = None
                 elif not past:
@@ -343,38 +366,41 @@ class Look:
         found: dict[bytes, list[tuple[Segment, Row]]] = {}
         for segment in self._segments:
             number = segment.number
-            rows = self._ranges[keys.items_range(number, path)]
+            rows = list(self._rows(segment.salt, self._ranges[keys.items_range(number, path)]))
             self._count(number, path, rows)
             skipped = len(keys.thread_key(number))
-            for row in self._rows(rows):
+            for row, _ in rows:
                 found.setdefault(row.key[skipped:], []).append((segment, row))
         return list(found.values())
 
-    def _rows(self, rows: Sequence[tuple[bytes, bytes]]) -> Iterator[Row]:
+    def _rows(self, salt: bytes, rows: Sequence[tuple[bytes, bytes]]) -> Iterator[_Counted]:
         """Decode rows, but for those that are as they were last seen."""
         seen, _ = self._decoded.get_many(key for key, _ in rows)
-        new: list[Row] = []
+        new: list[_Counted] = []
         for key, raw in rows:
-            row = seen.get(key)
-            if row is None or row.raw != raw:
-                row = Row(key, raw, ItemRecord.decode(key, raw))
-                new.append(row)
-            yield row
-        self._decoded.put_many((row.key, row, 3 * len(row.raw) + _ENTRY_SIZE) for row in new)
+            counted = seen.get(key)
+            if counted is None or counted.row.raw != raw:
+                counted = _Counted(Row(key, raw, ItemRecord.decode(key, raw)), item_entry(salt, key, raw))
+                new.append(counted)
+            yield counted
+        self._decoded.put_many((each.row.key, each, 3 * len(each.row.raw) + _ENTRY_SIZE) for each in new)
 
-    def _count(self, number: int, path: bytes, rows: Iterable[tuple[bytes, bytes]]) -> None:
+    def _count(self, number: int, path: bytes, rows: Iterable[_Counted]) -> None:
         """Raise DamagedRecordError unless the rows below a path are those that their namespaces count."""
-        there: dict[bytes, list[bytes]] = {}
-        for key, _ in rows:
-            there.setdefault(keys.path_of(key, number), []).append(key)
+        there: dict[bytes, list[int]] = {}
+        for row, entry in rows:
+            there.setdefault(keys.path_of(row.key, number), []).append(entry)
         namespaces = self._ranges[keys.namespaces_range(number, path)]
-        expected = {keys.path_of(key, number): decode_namespace(key, raw)[1] for key, raw in namespaces}
-        counted = {each: census(there.get(each, ())) for each in {**there, **expected}}
-        if counted != {each: expected.get(each, Census()) for each in counted}:
-            raise missing("an item of a memory")
-        key = keys.thread_key(number)
-        thread = self.values[key]
-        if thread is None:
-            raise missing(f"thread number {number}")
-        if not path and ThreadRecord.decode(number, thread).root.census != census(key for key, _ in namespaces):
-            raise missing("a namespace of a memory")
+        told = {keys.path_of(key, number): decode_namespace(key, raw)[1] for key, raw in namespaces}
+        for each in {**there, **told}:
+            found, expected = summed(there.get(each, ())), told.get(each, Census())
+            if found != expected:
+                raise miscounted("an item of a memory", found, expected)
+        if not path:
+            raw = self.values[keys.thread_key(number)]
+            if raw is None:
+                raise missing(f"thread number {number}")
+            thread = ThreadRecord.decode(number, raw)
+            found = census(self.salts[number], namespaces)
+            if found != thread.root.census:
+                raise miscounted("a namespace of a memory", found, thread.root.census)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, TypeVar
 
 from ckpt.errors import ConflictError, StoreError
 from ckpt.history import keys
 from ckpt.history.commits import StoredValue
-from ckpt.history.items import ItemRecord, Lease, Version, decode_namespace, encode_namespace
-from ckpt.history.records import Line, ThreadRecord
+from ckpt.history.items import ItemRecord, Lease, Version, decode_namespace, encode_namespace, item_entry
+from ckpt.history.records import ThreadRecord
 from ckpt.history.seal import Census, missing
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
@@ -51,8 +52,8 @@ class _Attempt:
     expected: dict[bytes, bytes | None]
     records: dict[bytes, bytes | None]
     draft: Draft = field(default_factory=Draft)
-    namespaces: dict[bytes, tuple[Sequence[str], Census]] = field(default_factory=dict)
-    """The namespaces in which items were added or removed, by the keys of their records."""
+    labels: dict[bytes, Sequence[str]] = field(default_factory=dict)
+    """What the namespaces of the items are called, by the keys of their records."""
 
 
 class MemoryWriter:
@@ -152,25 +153,12 @@ class MemoryWriter:
         record = ItemRecord.decode(key, raw) if raw is not None else ItemRecord(*address)
         record = record._replace(recent=(*record.recent, version), lease=None)
         attempt.records[key] = put_away(record, attempt.draft.add).encode(key)
-        if raw is None:
-            self._count(attempt, address.namespace, path, key, 1)
-
-    def _count(self, attempt: _Attempt, labels: Sequence[str], path: bytes, key: bytes, by: int) -> None:
-        """Take note that an item's row was added to its namespace, or removed from it."""
-        namespace = keys.namespace_key(attempt.thread.number, path)
-        if namespace not in attempt.namespaces:
-            raw = attempt.expected.get(namespace)
-            attempt.namespaces[namespace] = (labels, decode_namespace(namespace, raw)[1] if raw else Census())
-        labels, counted = attempt.namespaces[namespace]
-        attempt.namespaces[namespace] = (labels, counted.toggled(key, by))
+        attempt.labels[keys.namespace_key(number, path)] = address.namespace
 
     def _finished(self, attempt: _Attempt, moment: int, epoch: int) -> Batch:
-        root: Line = attempt.thread.root
-        for key, (labels, counted) in attempt.namespaces.items():
-            attempt.records[key] = encode_namespace(key, labels, counted)
-            if attempt.expected.get(key) is None:
-                root = root._replace(census=root.census.toggled(key, 1))
-        thread = attempt.thread._replace(sequence=moment, root=root)
+        thread = count_items(attempt.thread, attempt.expected, attempt.records, attempt.labels)._replace(
+            sequence=moment
+        )
         attempt.records[keys.thread_key(thread.number)] = thread.encode()
         return Batch(attempt.expected, attempt.records, epoch=epoch)
 
@@ -205,6 +193,38 @@ class MemoryWriter:
                 return
             else:
                 return
+
+
+def count_items(
+    thread: ThreadRecord,
+    expected: Mapping[bytes, bytes | None],
+    records: dict[bytes, bytes | None],
+    labels: Mapping[bytes, Sequence[str]] = MappingProxyType({}),
+) -> ThreadRecord:
+    """Return a memory's record that counts its items as `records` changes them from what is `expected`.
+
+    What becomes of their namespaces, whose records are `expected` as well, is added to `records`; one without items
+    goes. `labels` are those of namespaces that may have no record yet, by their keys.
+    """
+    found: dict[bytes, tuple[Sequence[str], Census]] = {}
+    start, end = keys.items_range(thread.number, b"")
+    for key in [each for each in records if start <= each < end]:
+        at = keys.namespace_key(thread.number, keys.path_of(key, thread.number))
+        if at not in found:
+            raw = expected.get(at)
+            if raw is None and at not in labels:
+                raise missing("a namespace of a memory")
+            found[at] = decode_namespace(at, raw) if raw is not None else (labels[at], Census())
+        before, after = (
+            item_entry(thread.salt, key, record) if record is not None else None
+            for record in (expected.get(key), records[key])
+        )
+        found[at] = found[at][0], found[at][1].changed(before, after)
+    counted = thread.root.census
+    for at, (names, census) in found.items():
+        records[at] = encode_namespace(at, names, census) if census.count else None
+        counted = counted.replaced(thread.salt, at, expected.get(at), records[at])
+    return thread._replace(root=thread.root._replace(census=counted))
 
 
 def _line(name: str) -> str:

@@ -7,14 +7,17 @@ undone as long as nothing was built on it and the collector has not passed.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ckpt.history import keys
-from ckpt.history.seal import missing, outdated, seal, unseal
+from ckpt.history.records import Tally
+from ckpt.history.seal import Census, entry, miscounted, missing, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Batch
+
+_PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +51,39 @@ class OperationLog:
         self._actor = actor
 
     def newest_first(self) -> Iterator[Operation]:
-        """Yield all operations, the last one first. Raises DamagedRecordError where one is missing or put back."""
+        """Yield all operations, the last one first.
+
+        Raises DamagedRecordError where one is missing or put back; the latter at the latest before those of the last
+        page are yielded, which are all of a short log.
+        """
         self._core.storage.check()
         start, end = keys.ALL_OPERATIONS
-        count, _ = self._count()
+        tally, counted = self._tally()
+        found, undone = Census(), set[object]()
         below: int | None = None
-        undone: set[object] = set()
-        while page := self._core.storage.scan(start, end, limit=100, reverse=True):
-            for key, raw in page:
-                operation = _decode(key, raw)
-                if operation.number < count if below is None else operation.number != below:
+        while below != 0:
+            page = self._core.storage.scan(start, end, limit=_PAGE, reverse=True)
+            operations = [_decode(key, raw) for key, raw in page]
+            if below is None:
+                below = max([tally.census.count, *[each.number for each in operations[:1]]])
+                if below > tally.census.count and self._tally()[1] == counted:
+                    raise outdated("the list of operations")
+            if below and not page:
+                raise missing("an operation")
+            for operation, (key, raw) in zip(operations, page, strict=True):
+                if operation.number != below:
                     raise missing("an operation")
                 if operation.number in undone and not operation.undone:
                     raise outdated(f"op {operation.id}")
                 if operation.kind == "undo":
                     undone.update(operation.facts)
-                below = operation.number - 1
-                yield operation
-            end = page[-1][0]
-        if count if below is None else below:
-            raise missing("an operation")
+                if operation.number <= tally.census.count:
+                    found = found.changed(None, entry(tally.salt, key, raw))
+                below -= 1
+            if below == 0 and found != tally.census and self._tally()[1] == counted:
+                raise miscounted("an operation", found, tally.census)
+            yield from operations
+            end = keys.operation_key(below + 1)
 
     def get(self, number: int) -> Operation:
         """Return an operation that must exist, as it is now."""
@@ -79,38 +95,47 @@ class OperationLog:
 
     def entry(self, kind: str, text: str, facts: list[object]) -> Change:
         """Return the change that adds an operation."""
-        return self._added(kind, text, tuple(facts))[0]
+        tally, counted = self._tally()
+        return self._written(tally, counted, [(None, self._new(tally, kind, text, tuple(facts)))])
 
-    def _added(self, kind: str, text: str, facts: tuple[object, ...]) -> tuple[Change, Operation]:
-        count, raw = self._count()
-        operation = Operation(count + 1, time.time(), kind, text, self._actor, False, facts)
-        key = keys.operation_key(operation.number)
-        return Change(
-            {keys.OPERATIONS: raw, key: None},
-            {keys.OPERATIONS: seal(keys.OPERATIONS, operation.number), key: operation.encode()},
-        ), operation
+    @staticmethod
+    def _written(tally: Tally, counted: bytes | None, changes: Sequence[tuple[Operation | None, Operation]]) -> Change:
+        """Return the change that writes operations over what they were (None: added), given what counts them now."""
+        expected: dict[bytes, bytes | None] = {keys.OPERATIONS: counted}
+        records: dict[bytes, bytes | None] = {}
+        for before, after in changes:
+            key = keys.operation_key(after.number)
+            expected[key] = before.encode() if before is not None else None
+            records[key] = after.encode()
+            tally = tally.replaced(key, expected[key], records[key])
+        return Change(expected, {**records, keys.OPERATIONS: tally.encode(keys.OPERATIONS)})
 
-    def _count(self) -> tuple[int, bytes | None]:
-        """Return how many operations there are, and the record that says so."""
+    def _tally(self) -> tuple[Tally, bytes | None]:
+        """Return what counts the operations, and its record's bytes."""
         for key, raw in self._core.storage.scan(keys.OPERATIONS, keys.ALL_OPERATIONS[1], limit=1):
             if key != keys.OPERATIONS:
                 raise missing("how many operations there are")
-            return unseal(key, raw, "how many operations there are"), raw
-        return 0, None
+            return Tally.decode(key, raw), raw
+        return Tally.decode(keys.OPERATIONS, None), None
 
     def settled(self, key: bytes) -> Batch:
         """Return the batch after which an operation can no longer be undone; its entry stays readable."""
+        tally, counted = self._tally()
         raw = self._core.storage.read([key])[0]
         if raw is None:
             return Batch()
-        return Batch({key: raw}, {key: replace(_decode(key, raw), facts=()).encode()})
+        operation = _decode(key, raw)
+        change = self._written(tally, counted, [(operation, replace(operation, facts=()))])
+        return Batch(change.expected, change.records)
 
     def undone(self, operation: Operation, text: str) -> tuple[Change, Operation]:
         """Return the change that marks an operation as undone and adds the undo itself, and the undo."""
-        change, undo = self._added("undo", text, (operation.number,))
-        key = keys.operation_key(operation.number)
-        change.expected[key], change.records[key] = operation.encode(), replace(operation, undone=True).encode()
-        return change, undo
+        tally, counted = self._tally()
+        undo = self._new(tally, "undo", text, (operation.number,))
+        return self._written(tally, counted, [(operation, replace(operation, undone=True)), (None, undo)]), undo
+
+    def _new(self, tally: Tally, kind: str, text: str, facts: tuple[object, ...]) -> Operation:
+        return Operation(tally.census.count + 1, time.time(), kind, text, self._actor, False, facts)
 
 
 def _decode(key: bytes, raw: bytes) -> Operation:

@@ -1,4 +1,4 @@
-"""Proofs that nothing is missing: the rows of a thread, counted against what its records say that there are.
+"""Proofs that nothing is missing or old: the rows of a thread, counted against what its records say that there are.
 
 A thread's record counts its lines, a line its checkpoints. In a fork the line counts apart those checkpoints whose
 ids its base may have as well, so that reading a checkpoint of the base costs no count of all that the fork has made
@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 
 from ckpt.history import keys
 from ckpt.history.records import Line, ThreadRecord, decode_line
-from ckpt.history.seal import census, missing
+from ckpt.history.seal import census, miscounted, missing
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
@@ -60,9 +60,9 @@ class Proofs:
         self._core.storage.check()
         if not thread.lines.count:
             return
-        found = census(key for key, _ in self._reading.scan(*keys.lines_range(thread.number)))
+        found = census(thread.salt, self._reading.scan(*keys.lines_range(thread.number)))
         if found != thread.lines and self.is_current(thread):
-            raise missing(f"a namespace of thread {thread.name!r}")
+            raise miscounted(f"a namespace of thread {thread.name!r}", found, thread.lines)
 
     def rows(
         self,
@@ -73,11 +73,16 @@ class Proofs:
     ) -> None:
         """Count all rows of a namespace; those in `absent`, which a look did not find, must not be among them."""
         line = self.line(thread, namespace) or Line(namespace)
-        _, low_end = thread.low_range(namespace) or (b"", b"")
-        wrong = census(key for key, _ in rows) != line.census
-        wrong = wrong or census(key for key, _ in rows if key < low_end) != line.low
-        if (wrong or any(key in absent for key, _ in rows)) and self.is_current(thread):
-            raise missing(f"a checkpoint of thread {thread.name!r}")
+        what = f"a checkpoint of thread {thread.name!r}"
+        found = census(thread.salt, rows)
+        if found != line.census and self.is_current(thread):
+            raise miscounted(what, found, line.census)
+        if (bounds := thread.low_range(namespace)) is not None:
+            low = census(thread.salt, [row for row in rows if row[0] < bounds[1]])
+            if low != line.low and self.is_current(thread):
+                raise miscounted(what, low, line.low)
+        if any(key in absent for key, _ in rows) and self.is_current(thread):
+            raise missing(what)
 
     def around(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> frozenset[bytes]:
         """Count the rows among which the row of an id would be that a thread does not have, and return their keys.
@@ -91,8 +96,9 @@ class Proofs:
             line = self.line(thread, namespace) or Line(namespace)
             expected = line.low if low else line.census
             bounds = (thread.low_range(namespace) if low else None) or keys.checkpoints_range(thread.number, namespace)
-            found = frozenset(key for key, _ in self._reading.scan(*bounds)) if expected.count else frozenset[bytes]()
-            if census(found) != expected and self.is_current(thread):
-                raise missing(f"a checkpoint of thread {thread.name!r}")
-            self._counted[slot] = found
+            rows = self._reading.scan(*bounds) if expected.count else []
+            found = census(thread.salt, rows)
+            if found != expected and self.is_current(thread):
+                raise miscounted(f"a checkpoint of thread {thread.name!r}", found, expected)
+            self._counted[slot] = frozenset(key for key, _ in rows)
         return self._counted[slot]

@@ -11,15 +11,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ckpt.history import keys
-from ckpt.history.checkpoints import Hidden, decode_events, encode_events
+from ckpt.history.checkpoints import Hidden, decode_events, encode_events, newest
 from ckpt.history.commits import Commit
-from ckpt.history.records import Line, ThreadRecord, encode_line
+from ckpt.history.records import Line, ThreadRecord, decode_line, encode_line
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
 from ckpt.repository.threads import Log, ThreadAdmin, silent
 from ckpt.repository.timeline import Found, Timeline
-from ckpt.storage.base import Batch
+from ckpt.storage.base import Batch, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +102,49 @@ class Pruner:
 
         return self._admin.atomically((name,), act)
 
-    def unhide(self, number: int, sequence: int) -> Change:
-        """Return the change that brings back what the prune with this sequence number hid."""
+    def unhide(self, number: int, sequence: int) -> tuple[Change, int]:
+        """Return the change that brings back what the prune with this sequence number hid, and how many those are."""
         thread, raw = self._directory.by_number(number)
-        key = keys.thread_key(number)
-        expected: dict[bytes, bytes | None] = {key: raw}
-        records: dict[bytes, bytes | None] = {key: thread._replace(sequence=thread.sequence + 1).encode()}
-        for row in rows(self._core.storage, keys.thread_range(number)):
-            if row.part == "c":
-                events = decode_events(row.key, row.value)
-                kept = [event for event in events if event != Hidden(sequence)]
-                if len(kept) != len(events):
-                    expected[row.key] = row.value
-                    records[row.key] = encode_events(row.key, kept)
-        return Change(expected, records)
+        expected: dict[bytes, bytes | None] = {}
+        records: dict[bytes, bytes | None] = {}
+        for row in rows(self._core.storage, keys.checkpoints_range(number, None)):
+            events = decode_events(row.key, row.value)
+            kept = [event for event in events if event != Hidden(sequence)]
+            if len(kept) != len(events):
+                expected[row.key] = row.value
+                records[row.key] = encode_events(row.key, kept)
+        count, key = len(records), keys.thread_key(number)
+        thread = count_checkpoints(self._core.storage, thread, expected, records)
+        expected[key], records[key] = raw, thread._replace(sequence=thread.sequence + 1).encode()
+        return Change(expected, records), count
+
+
+def count_checkpoints(
+    reading: Reading, thread: ThreadRecord, expected: dict[bytes, bytes | None], records: dict[bytes, bytes | None]
+) -> ThreadRecord:
+    """Return a thread's record that counts its checkpoints as `records` changes them from what is `expected`.
+
+    What becomes of its lines is added to both.
+    """
+    changed: dict[bytes, list[bytes]] = {}
+    start, end = keys.checkpoints_range(thread.number, None)
+    for key in records:
+        if start <= key < end:
+            changed.setdefault(keys.checkpoints_of(key, thread.number), []).append(key)
+
+    def counted(line: Line) -> Line:
+        for key in changed.get(keys.checkpoints_range(thread.number, line.namespace)[0], ()):
+            line = thread.counted(line, key, expected[key], records[key])
+        return line
+
+    thread = thread._replace(root=counted(thread.root))
+    for key, raw in reading.scan(*keys.lines_range(thread.number)):
+        before = decode_line(key, raw)
+        after = counted(before)
+        if after != before:
+            expected[key], records[key] = raw, encode_line(thread.number, after)
+            thread = thread.recounted(key, raw, records[key])
+    return thread
 
 
 class _Plan:
@@ -198,22 +227,20 @@ class _Plan:
         lines = {ns: self._timeline.own_line(ns) or Line(ns) for ns in self._heads}
         hide = [keys.checkpoint_key(thread.number, *slot) for slot in self._hide]
         drop = [keys.checkpoint_key(thread.number, *slot) for slot in self.droppable]
+        hiding = set(hide)
         before = storage.read([*hide, *drop])
-        for (namespace, _), key, old in zip(self._hide, hide, before, strict=False):
-            expected[key] = old
-            events = decode_events(key, old) if old is not None else []
-            records[key] = encode_events(key, [*events, Hidden(sequence)])
-            if old is None:
-                lines[namespace] = thread.counted(lines[namespace], key, 1)
-        for (namespace, _), key, old in zip(self.droppable, drop, before[len(hide) :], strict=True):
+        for (namespace, _), key, old in zip([*self._hide, *self.droppable], [*hide, *drop], before, strict=True):
             expected[key], records[key] = old, None
-            lines[namespace] = thread.counted(lines[namespace], key, -1)
+            if key in hiding:
+                events = decode_events(key, old) if old is not None else []
+                records[key] = encode_events(key, [*events, Hidden(sequence)])
+            lines[namespace] = thread.counted(lines[namespace], key, old, records[key])
         for namespace, line in lines.items():
             stood = self._timeline.own_line(namespace) or Line(namespace)
             head = self._heads[namespace]
             # A head that stays is left as it is told: a fork that left before a rewind reads this line too.
             if head != self._timeline.head(namespace):
-                line = line._replace(head=head, moved=sequence)
+                line = line._replace(head=head, moved=sequence, newest=self._newest(namespace, head))
             if line == stood:
                 continue
             if not namespace:
@@ -222,10 +249,16 @@ class _Plan:
             key = keys.line_key(thread.number, namespace)
             expected[key] = storage.read([key])[0]
             records[key] = encode_line(thread.number, line)
-            if expected[key] is None:
-                thread = thread._replace(lines=thread.lines.toggled(key, 1))
+            thread = thread.recounted(key, expected[key], records[key])
         records[keys.thread_key(thread.number)] = thread._replace(sequence=sequence).encode()
         return expected, records
+
+    def _newest(self, namespace: str, head: str | None) -> int:
+        """Return the sequence number of the last event in the thread's own record of a new head; 0 without one."""
+        if head is None:
+            return 0
+        key = keys.checkpoint_key(self._thread.number, namespace, head)
+        return newest(key, self._core.storage.read([key])[0])
 
 
 def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]) -> set[str]:

@@ -15,12 +15,13 @@ from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
 from ckpt.history.items import ItemRecord
-from ckpt.history.records import Line, ThreadRecord, decode_line, encode_line
+from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, ghost_hashes
 from ckpt.repository.mark import collected, rows, thread_records
+from ckpt.repository.memory_writer import count_items
 from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Pruner
+from ckpt.repository.prune import Pruner, count_checkpoints
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin, silent
 from ckpt.repository.timeline import Timeline
@@ -173,12 +174,13 @@ class Remover:
 
         From here on nothing restores the thread. Its ghosts are remembered now, while all of its rows are there.
         """
-        key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)
+        key = keys.thread_key(thread.number)
         raw = self._core.storage.read([key])[0]
         if not _doomed(thread.number, raw) or self._restorable(thread.number):
             return Batch(), False
         named, named_raw = self._directory.name_record(thread.name)
-        if named is None:
+        if named is None or named.thread == thread.number:
+            # Restored just now, or an earlier version of a record was put back: its rows are not ours to remove.
             return Batch(), False
         known = ghost_hashes(named.ghosts)
         # Of a thread that has expired nothing stays, its name included.
@@ -186,21 +188,20 @@ class Remover:
         if not added:
             return Batch(), True
         name = named._replace(ghosts=(named.ghosts + b"".join(added))[-8 * GHOSTS_MAX :])
-        return Batch({key: raw, name_key: named_raw}, {name_key: name.encode()}), True
+        change = self._directory.renamed(thread.name, named_raw, name)
+        return Batch({**change.expected, key: raw}, change.records), True
 
     def _without_record(self, thread: ThreadRecord) -> tuple[Batch, None]:
         """Return the change that removes the record of a thread whose rows are gone, unless it was removed already."""
-        key, name_key = keys.thread_key(thread.number), keys.name_key(thread.name)
+        key = keys.thread_key(thread.number)
         raw = self._core.storage.read([key])[0]
         named, named_raw = self._directory.name_record(thread.name)
         if named is None or not _doomed(thread.number, raw):
             return Batch(), None
         name = named._replace(former=tuple(number for number in named.former if number != thread.number))
-        expected: dict[bytes, bytes | None] = {key: raw, name_key: named_raw}
-        records: dict[bytes, bytes | None] = {key: None, name_key: name.encode()}
-        if name.thread is None and not name.former and not name.ghosts:
-            gone = self._directory.forgotten(name.name)
-            expected, records = expected | gone.expected, records | gone.records
+        unused = name.thread is None and not name.former and not name.ghosts
+        change = self._directory.renamed(name.name, named_raw, None if unused else name)
+        expected, records = {**change.expected, key: raw}, {**change.records, key: None}
         if thread.base is not None:
             base, base_raw = self._directory.by_number(thread.base.thread)
             expected[keys.thread_key(base.number)] = base_raw
@@ -232,12 +233,16 @@ class Remover:
                 return Batch(), True
             expected: dict[bytes, bytes | None] = {keys.thread_key(number): raw}
             records: dict[bytes, bytes | None] = {}
-            gone: list[bytes] = []
+            namespaces: set[bytes] = set()
             for row in rows(self._core.storage, keys.thread_range(number)):
                 if row.part == "i":
                     trimmed = until(ItemRecord.decode(row.key, row.value), moment)
                     if trimmed is not None:
                         expected[row.key], records[row.key] = row.value, trimmed.encode(row.key)
+                        namespaces.add(keys.namespace_key(number, keys.path_of(row.key, number)))
+                # Namespaces come behind all items.
+                if row.part == "n" and row.key in namespaces:
+                    expected[row.key] = row.value
                 if row.part != "c":
                     continue
                 events = decode_events(row.key, row.value)
@@ -246,18 +251,10 @@ class Remover:
                 if len(kept) != len(events):
                     expected[row.key] = row.value
                     records[row.key] = encode_events(row.key, kept) if kept else None
-                    gone += [] if kept else [row.key]
             if not records:
                 return Batch(), True
-            for row in rows(self._core.storage, keys.thread_range(number)):
-                if row.part == "l":
-                    line = decode_line(row.key, row.value)
-                    counted = _without(thread, line, gone)
-                    if counted != line:
-                        expected[row.key] = row.value
-                        records[row.key] = encode_line(number, counted)
-            root = _without(thread, thread.root, gone)
-            records[keys.thread_key(number)] = thread._replace(root=root).encode()
+            thread = count_items(count_checkpoints(self._core.storage, thread, expected, records), expected, records)
+            records[keys.thread_key(number)] = thread.encode()
             return Batch(expected, records), True
 
         return self._admin.atomically((), act)
@@ -297,12 +294,3 @@ def _doomed(number: int, raw: bytes | None) -> bool:
         return False
     thread = ThreadRecord.decode(number, raw)
     return thread.deleted and not thread.forks
-
-
-def _without(thread: ThreadRecord, line: Line, gone: list[bytes]) -> Line:
-    """Return a line without those of some checkpoints that are in its namespace."""
-    start, end = keys.checkpoints_range(thread.number, line.namespace)
-    for key in gone:
-        if start <= key < end:
-            line = thread.counted(line, key, -1)
-    return line

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 
 import msgpack
 
-from ckpt.durations import duration_text
+from ckpt.durations import DURATION_FORMS, duration_text, parse_duration
 from ckpt.errors import HeadMovedError, InvalidInputError, NotFoundError, ThreadDeletedError, UnstorableValueError
 from ckpt.history import clock
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.keys import check_text
 from ckpt.history.readings import NUMBER_MAX
+from ckpt.history.records import ThreadRecord
 from ckpt.repository.acts import SILENT, Acts, Parts
 from ckpt.repository.arguments import check_count, check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
@@ -130,12 +132,9 @@ class Repository(Reader):
         check_text("the name of a channel", *(values or ()))
         source = self.resolve(revision, thread=thread)
         typed = {name: self._typed_like(source, name, value) for name, value in (values or {}).items()}
-        self._acts.fork(source, new_thread, rows=1 if typed else 0)
-        info = self._described(new_thread, source.checkpoint_id)
-        if typed:
-            self._acts.checkout(info, kind=SILENT, values=typed)
-            info = self.resolve("@", thread=new_thread)
-        return info
+        made = self._acts.fork(source, new_thread, rows=1 if typed else 0)
+        info = self._told(made, "", source.checkpoint_id)
+        return self._as_stored(self._acts.checkout(info, kind=SILENT, values=typed)) if typed else info
 
     def _typed_like(self, info: CheckpointInfo, name: str, value: object) -> Typed:
         """Serialize a value so that who wrote the checkpoint can read it.
@@ -159,7 +158,8 @@ class Repository(Reader):
     def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:
         """Continue a thread from one of its checkpoints: append a copy of it, without pending writes.
 
-        Nothing is lost: the old head stays as another head. Returns the new head. Raises HeadMovedError.
+        Nothing is lost: the old head stays as another head. Returns the new head. Of the head itself nothing is
+        written: it is returned as it is, its pending writes stay. Raises HeadMovedError.
         """
         return self._checkout(self.resolve(revision, thread=thread), "checkout")
 
@@ -169,26 +169,26 @@ class Repository(Reader):
         return self._checkout(self.resolve(f"@~{min(steps, NUMBER_MAX)}", thread=thread), "rewind")
 
     def _checkout(self, target: CheckpointInfo, kind: str) -> CheckpointInfo:
+        if target.is_current and not target.namespace:
+            return target
         return self._as_stored(self._acts.checkout(target, kind=kind))
 
     def _as_stored(self, stored: Stored) -> CheckpointInfo:
-        info = self._resolver.describe_in(stored.thread, stored.commit.namespace, stored.commit.checkpoint_id)
-        if info is None:
-            raise _gone(stored.thread.name)
-        return info
+        return self._told(stored.thread, stored.commit.namespace, stored.commit.checkpoint_id)
 
-    def _described(self, thread: str, checkpoint_id: str) -> CheckpointInfo:
-        info = self._resolver.describe(thread, "", checkpoint_id)
+    def _told(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> CheckpointInfo:
+        """Describe what was stored in a thread as that stood then, whatever became of its name."""
+        info = self._resolver.describe_in(thread, namespace, checkpoint_id)
         if info is None:
-            raise _gone(thread)
+            raise _gone(thread.name)
         return info
 
     def tag(self, name: str, revision: str, *, thread: str | None = None) -> CheckpointInfo:
-        """Name a checkpoint, which also protects it from `prune`. Raises AlreadyExistsError."""
+        """Name a checkpoint, which also protects it from `prune`, and return it. Raises AlreadyExistsError."""
         check_text("the name of a tag", name)
         info = self.resolve(revision, thread=thread)
         self._acts.tag(name, info)
-        return info
+        return replace(info, tags=tuple(sorted({*info.tags, name})))
 
     def untag(self, name: str) -> None:
         """Remove a tag. Raises NotFoundError."""
@@ -232,10 +232,14 @@ class Repository(Reader):
         """Return what people did to threads, the last first."""
         return list(islice(self._operations.newest_first(), checked_limit(limit)))
 
-    def undo(self, operation: str | None = None) -> Operation:
-        """Take back the last operation that is not undone, or the one named; see `Acts.undo`."""
-        check_text("the id of an operation", "" if operation is None else operation)
-        return self._acts.undo(operation)
+    def undo(self, operation: str | Operation | None = None) -> Operation:
+        """Take back the last operation that is not undone, or another, named by its id (`3f` or `op:3f`).
+
+        See `Acts.undo`.
+        """
+        wanted = operation.id if isinstance(operation, Operation) else operation
+        check_text("the id of an operation", "" if wanted is None else wanted)
+        return self._acts.undo(wanted if wanted is None else wanted.removeprefix("op:"))
 
     # -- upkeep ---------------------------------------------------------------------------------------
 
@@ -261,13 +265,15 @@ class Repository(Reader):
         """Check every record and object of the whole store; see `Checker.run`."""
         return Checker(self._core).run(read_data=read_data)
 
-    def gc(self, *, grace: timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
-        """Free what was let go longer ago than `grace`, and rewrite loose packs, in the whole store.
+    def gc(self, *, grace: str | timedelta = DEFAULT_GRACE, dry_run: bool = False) -> GcReport:
+        """Free what was let go longer ago than `grace` ("14d", "0s"), and rewrite loose packs, in the whole store.
 
         First prunes this graph's threads by its retention policy (but not in a dry run). See `Collector.collect`.
         """
+        if isinstance(grace, str):
+            grace = parse_duration(grace)
         if not isinstance(grace, timedelta):
-            raise InvalidInputError(f"grace={grace!r} is not a duration", hints=["give a timedelta"])
+            raise InvalidInputError(f"grace={grace!r} is not a duration", hints=[DURATION_FORMS])
         if not dry_run:
             self._upkeep.prune_all()
         return self._collector.collect(grace=grace, dry_run=dry_run)

@@ -40,6 +40,8 @@ class Stats:
     checkpoints: int
     threads: int
     heads: int
+    items: int
+    """Items of memories that are there, each once, however many forks share it."""
     objects: int
     format: int
     bytes_logical: int
@@ -56,7 +58,7 @@ def collect_stats(core: Core, store_format: int) -> Stats:
 
     A checkpoint shared by forks counts once.
     """
-    checkpoints = threads = heads = 0
+    checkpoints = threads = heads = items = 0
     scopes = registered(core.storage)
     counter = _Counter(core)
     for prefix in prefixes(root_of(core.storage)):
@@ -64,7 +66,9 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
         for row in rows(reading):
             if row.part == "i":
-                counter.item(ItemRecord.decode(row.key, row.value))
+                item = ItemRecord.decode(row.key, row.value)
+                items += bool(item.recent) and item.recent[-1].value is not None
+                counter.item(item)
             if row.part != "c":
                 continue
             puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
@@ -82,6 +86,7 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         checkpoints=checkpoints,
         threads=threads,
         heads=heads,
+        items=items,
         objects=usage.objects,
         format=store_format,
         bytes_logical=counter.items + sum(each.logical for each in (metadata, *counter.channels.values())),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ckpt.history import keys
-from ckpt.history.records import decode_census, encode_census
-from ckpt.history.seal import census, missing, seal, unseal
+from ckpt.history.records import Tally
+from ckpt.history.seal import miscounted, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Reading
@@ -29,52 +29,42 @@ class Tag:
 
 
 class Tags:
-    """Reads tags, and counts them before one is believed to be absent."""
+    """Reads tags, all at a time: none is believed to be there, or absent, before they are counted."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
 
     def all(self) -> list[Tag]:
-        """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError when one is missing."""
-        _, rows = self._counted([])
-        return [_decode(key, raw) for key, raw in rows.items()]
+        """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError as `get` does."""
+        self._core.storage.check()
+        return [_decode(key, raw) for key, raw in self._counted(None).items()]
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
         """Return a tag and its record's bytes, or (None, None).
 
-        Costs reading all tags when there are some, but none of this name. Raises DamagedRecordError when it may have
-        been lost.
+        Costs reading all tags, in one round trip. Raises DamagedRecordError when one is missing or old.
         """
         key = keys.tag_key(name)
-        raw, counted = (reading or self._core.storage).read([key, keys.TAGS])
+        raw = self._counted(reading).get(key)
         if raw is None:
             self._core.storage.check()
-        if raw is None and counted is not None:
-            (raw,), rows = self._counted([key], reading)
-            if raw is None and key in rows:
-                raise missing("a tag")
         return (_decode(key, raw), raw) if raw is not None else (None, None)
 
     def changed(self, name: str, before: bytes | None, after: bytes | None) -> Change:
         """Return the change that puts, moves or removes (None) a tag whose record is `before` now."""
         key = keys.tag_key(name)
-        change = Change({key: before}, {key: after})
-        by = (after is not None) - (before is not None)
-        if by:
-            raw = self._core.storage.read([keys.TAGS])[0]
-            counted = decode_census(keys.TAGS, raw).toggled(key, by)
-            change.expected[keys.TAGS] = raw
-            change.records[keys.TAGS] = encode_census(keys.TAGS, counted) if counted.count else None
-        return change
+        raw = self._core.storage.read([keys.TAGS])[0]
+        tally = Tally.decode(keys.TAGS, raw).replaced(key, before, after)
+        counted = tally.encode(keys.TAGS) if tally.census.count else None
+        return Change({key: before, keys.TAGS: raw}, {key: after, keys.TAGS: counted})
 
-    def _counted(
-        self, wanted: list[bytes], reading: Reading | None = None
-    ) -> tuple[list[bytes | None], dict[bytes, bytes]]:
-        self._core.storage.check()
-        (counted, *values), (rows,) = (reading or self._core.storage).view([keys.TAGS, *wanted], [keys.ALL_TAGS])
-        if census(key for key, _ in rows) != decode_census(keys.TAGS, counted):
-            raise missing("a tag")
-        return values, dict(rows)
+    def _counted(self, reading: Reading | None) -> dict[bytes, bytes]:
+        (raw,), (rows,) = (reading or self._core.storage).view([keys.TAGS], [keys.ALL_TAGS])
+        tally = Tally.decode(keys.TAGS, raw)
+        found = tally.of(rows)
+        if found != tally.census:
+            raise miscounted("a tag", found, tally.census)
+        return dict(rows)
 
     def by_commit(self) -> dict[str, list[str]]:
         """Return the names of the tags of each commit, by its id in hex."""

@@ -187,8 +187,8 @@ class ThreadAdmin:
         back = thread._replace(deleted=False)
         former = tuple(other for other in named.former if other != number)
         names = NameRecord(thread.name, number, former, named.ghosts)
-        key, name_key = keys.thread_key(number), keys.name_key(thread.name)
-        return Change({key: raw, name_key: named_raw}, {key: back.encode(), name_key: names.encode()}), back
+        key, change = keys.thread_key(number), self._directory.renamed(thread.name, named_raw, names)
+        return Change({**change.expected, key: raw}, {**change.records, key: back.encode()}), back
 
 
 def _terms(thread: ThreadRecord) -> list[object]:

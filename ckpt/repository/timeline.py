@@ -21,6 +21,7 @@ from ckpt.history.checkpoints import (
     current_put,
     decode_events,
     is_hidden,
+    newest,
     pending_writes,
 )
 from ckpt.history.commits import Commit
@@ -112,6 +113,13 @@ class Timeline:
             return self.thread.root.head
         return self._head(0, namespace, None)
 
+    def _check_record(self) -> None:
+        """Raise DamagedRecordError if the root's head shows that the thread's record is an earlier version."""
+        if self.thread.root.head is not None:
+            self.find("", self.thread.root.head)
+        else:
+            self.prove("")
+
     def _head(self, depth: int, namespace: str, moment: int | None) -> str | None:
         thread = self.segments[depth].thread
         line = self._proofs.line(thread, namespace)
@@ -119,6 +127,8 @@ class Timeline:
             return self._replay(depth, namespace, moment)[0]
         resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
         if resets and resets[-1].at > (line.moved if line is not None else 0):
+            if not depth:
+                self._check_record()  # no row of this namespace says that there was a rewind
             return self._head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
         if line is not None and line.moved:
             return line.head
@@ -232,6 +242,8 @@ class Timeline:
         absent: set[bytes] = set()
         for checkpoint_id, depth in zip(checkpoint_ids, depths, strict=True):
             own = list(islice(rows, depth))
+            for segment, row in zip(self.segments, own, strict=False):
+                self._check_head(segment.thread, namespace, checkpoint_id, *row)
             parts = [self._events(segment, *row) for segment, row in zip(self.segments, own, strict=False)]
             joined = self._joined(namespace, checkpoint_id, parts)
             found.append(joined._replace(record=own[0][1]) if joined is not None else None)
@@ -245,6 +257,16 @@ class Timeline:
             self.prove(namespace, absent)
         return found
 
+    def _check_head(
+        self, thread: ThreadRecord, namespace: str, checkpoint_id: str, key: bytes, raw: bytes | None
+    ) -> None:
+        """Raise DamagedRecordError if the record that a thread has of its head is not as it was left."""
+        line = self._proofs.known_line(thread, namespace)
+        if raw is None or line is None or line.head != checkpoint_id or line.newest in (0, newest(key, raw)):
+            return
+        if self._proofs.is_current(thread):
+            raise outdated(f"thread {thread.name!r} or of its head")
+
     def _depth(self, checkpoint_id: str) -> int:
         """Return how many of the stretches, from the newest on, can have rows under an id that this timeline sees."""
         depth = 1
@@ -253,13 +275,16 @@ class Timeline:
         return depth
 
     def _read_rows(self, namespace: str, checkpoint_ids: list[str], wanted: list[bytes]) -> list[bytes | None]:
-        """Read rows; where the head is among them, see whether another one was put since the thread's record."""
+        """Read rows; where the head may be among them, see whether another one was put since the thread's record."""
         root = self.thread.root
         if not namespace and root.head not in checkpoint_ids:
             return self._reading.read(wanted)
         line = self._proofs.known_line(self.thread, namespace) if namespace else None
         lines = [root, line] if line is not None else [root]
-        values, newer = self._reading.view(wanted, [behind(self.thread, each) for each in lines])
+        asked = [keys.line_key(self.thread.number, namespace)] if namespace and line is None else []
+        values, newer = self._reading.view([*wanted, *asked], [behind(self.thread, each) for each in lines])
+        if asked and (raw := values.pop()) is not None:
+            self._proofs.take_line(self.thread, namespace, raw)
         if any(map(is_overtaken, newer)) and self._proofs.is_current(self.thread):
             raise outdated(f"thread {self.thread.name!r}")
         return values
@@ -410,4 +435,4 @@ def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> 
     greatest = max(line.greatest, checkpoint_id) if line.greatest is not None else None
     if line.head == checkpoint_id or not (child or checkpoint_id == greatest):
         return line._replace(greatest=greatest)
-    return line._replace(head=checkpoint_id, greatest=greatest, moved=sequence)
+    return line._replace(head=checkpoint_id, greatest=greatest, moved=sequence, newest=sequence)

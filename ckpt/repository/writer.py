@@ -25,6 +25,7 @@ from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory, Place
 from ckpt.repository.recent import Checkpoint, Recent, Seen
+from ckpt.repository.replays import check_head
 from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
@@ -144,7 +145,7 @@ class Writer:
             oid = attempt.draft.add_top(Kind.COMMIT, data)
             added = self._lay_down(attempt, [oid])
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
-            line = attempt.line._replace(head=head)
+            line = attempt.line if head == attempt.line.head else attempt.line._replace(head=head, newest=0)
             if line.greatest is None and new.parent_id != head:
                 line = line._replace(greatest=attempt.timeline.greatest(new.namespace))
             attempt.line = moved(line, new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
@@ -268,6 +269,8 @@ class Writer:
             record = self._core.storage.read([key])[0]
             seen = Checkpoint(record, self._recent.decoded(key, record)) if record is not None else None
         expected[key] = seen.raw if seen is not None else None
+        if seen is not None and raw is not None and not namespace and checkpoint_id == thread.root.head:
+            check_head(self._core.storage, thread, raw, key, seen)
         if raw is not None and seen is None and named == checkpoint_id:
             self._refuse_unless_known(thread, namespace, checkpoint_id)
         timeline = Timeline(self._core, thread)
@@ -308,24 +311,23 @@ class Writer:
         """Add the records that follow from the events: checkpoint, line and thread."""
         key, thread, line, batch = attempt.key, attempt.thread, attempt.line, attempt.batch
         records = dict(batch.records)
-        if batch.expected[key] is None:
-            line = thread.counted(line, key, 1)
+        records[key] = attempt.record = encode_events(key, attempt.events)
+        newest = attempt.events[-1].sequence if line.head == checkpoint_id else None
+        line = thread.counted(line, key, batch.expected[key], attempt.record, newest)
         if line.namespace:
             line_key = keys.line_key(thread.number, line.namespace)
             records[line_key] = attempt.line_record = encode_line(thread.number, line)
-            if batch.expected[line_key] is None:
-                thread = thread._replace(lines=thread.lines.toggled(line_key, 1))
+            thread = thread.recounted(line_key, batch.expected[line_key], attempt.line_record)
         attempt.line = line
         thread = thread.advanced(line, checkpoint_id)
         lifetime = self._core.lifetimes.renewed(thread.lifetime, clock.now_ms())
         attempt.thread = thread._replace(lifetime=lifetime) if lifetime != thread.lifetime else thread
-        records[key] = attempt.record = encode_events(key, attempt.events)
         records[keys.thread_key(thread.number)] = attempt.thread_record = attempt.thread.encode()
         batch.records = records
 
     def _lay_down(self, attempt: _Attempt, new: Collection[ObjectId] = ()) -> int:
         """Turn what is not stored yet into frames, and return their size in bytes; `new` cannot be stored yet."""
-        if len(attempt.events) > 2 and _record_size(attempt.events) > SPILL_ABOVE:
+        if len(attempt.events) > 2 and len(encode_events(b"", attempt.events)) > SPILL_ABOVE:
             attempt.events = spill(attempt.events, attempt.draft)
         draft = attempt.draft
         # Packs go by name: it is what the lock is held on, while the number of a new thread is not ours yet.
@@ -444,7 +446,3 @@ def _small(cutter: Cutter, value: Typed | StoredValue) -> StoredValue:
     if len(value.data) <= _HEADER_INLINE_MAX:
         return StoredValue(value.type, encode_items([inline(value.data, 1)]))
     return StoredValue(value.type, cutter.cut(value.type, value.data)[0])
-
-
-def _record_size(events: Sequence[Event]) -> int:
-    return len(encode_events(b"", events))

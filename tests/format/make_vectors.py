@@ -29,8 +29,9 @@ sys.path[:0] = [str(HERE.parents[1])]
 from ckpt.history import keys  # noqa: E402
 from ckpt.history.checkpoints import Hidden, Put, Spill, Write, Writes, encode_events  # noqa: E402
 from ckpt.history.commits import Commit, Parent, StoredValue, encode_commit  # noqa: E402
-from ckpt.history.records import Base, Line, NameRecord, Reset, ThreadRecord, encode_census, encode_line  # noqa: E402
-from ckpt.history.seal import Census, census, seal  # noqa: E402
+from ckpt.history.items import ItemRecord, Lease, Version, item_entry  # noqa: E402
+from ckpt.history.records import Base, Line, NameRecord, Reset, Tally, ThreadRecord, encode_line  # noqa: E402
+from ckpt.history.seal import Census, census, seal, summed  # noqa: E402
 from ckpt.objects.frames import StoredObject, encode_frame  # noqa: E402
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id  # noqa: E402
 from ckpt.objects.varint import encode_varint  # noqa: E402
@@ -150,26 +151,35 @@ EVENTS: list[Any] = [
     Spill(4, ZERO),
     Hidden(5),
 ]
+SALT = bytes(range(8))
 LINES = {
     "new": Line(""),
-    "of a subgraph": Line("ask:1", "1f1", "1f2", 7, Census(2, 0x0123456789ABCDEF), Census(1, 0x89ABCDEF)),
+    "of a subgraph": Line("ask:1", "1f1", "1f2", 7, Census(2, 0x0123456789ABCDEF), Census(1, 0x89ABCDEF), 7),
 }
 THREADS = {
-    "new": ThreadRecord(1, "chat"),
+    "new": ThreadRecord(1, "chat", salt=SALT),
     "with everything": ThreadRecord(
         300,
         "chat",
         9,
         "1f2",
-        Line("", "1f1", "1f2", 8, Census(3, 5), Census(2, 7)),
+        Line("", "1f1", "1f2", 8, Census(3, 5), Census(2, 7), 9),
         Census(1, 6),
         Base(1, 4, "1f0", 9, "1f1"),
         2,
         True,
         (Reset(5, 2, 1),),
+        salt=SALT,
     ),
-    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4, None, 4, "1f0")),
+    "a whole copy": ThreadRecord(2, "copy", base=Base(1, 4, None, 4, "1f0"), salt=SALT),
 }
+ITEM_KEY = keys.item_key(1, keys.namespace_path(["users", "ana"]), "diet")
+ITEM = ItemRecord(
+    ("users", "ana"),
+    "diet",
+    (Version(1_800_000_000_000_000, 1_800_000_000_000_000, 60_000_000, StoredValue(*COUNT)),),
+)
+ITEMS = {"item": ITEM, "item, read since": ITEM._replace(lease=Lease(1_800_000_000_000_000, 1_800_000_090_000_000))}
 
 
 def _lines(count: int) -> str:
@@ -243,12 +253,16 @@ def vectors() -> dict[str, Any]:
             for key, body in ((b"c", b"\x07"), (b"d\x05", b"\x92\x01\xcf" + b"\x80" * 8))
         ],
         "census": [
-            {
-                "keys": [key.hex() for key in of],
-                "count": census(of).count,
-                "digest": f"{census(of).digest:016x}",
-            }
-            for of in ([], [b"na"], [b"na", b"nb"])
+            *(
+                _census(rows, census(SALT, rows))
+                for rows in ([], [(b"na", seal(b"na", 1))], [(b"na", seal(b"na", 2)), (b"nb", seal(b"nb", 1))])
+            ),
+            *(
+                _census(
+                    [(ITEM_KEY, each.encode(ITEM_KEY))], summed([item_entry(SALT, ITEM_KEY, each.encode(ITEM_KEY))])
+                )
+                for each in ITEMS.values()
+            ),
         ],
         "record": _records(),
         "ghost": [{"checkpoint_id": text, "hash": ghost_hash(text).hex()} for text in ("", "1f0")],
@@ -260,6 +274,15 @@ def vectors() -> dict[str, Any]:
 def _object(kind: int, data: bytes) -> dict[str, Any]:
     oid = object_id(kind, data)
     return {"kind": kind, "data": data.hex(), "id": oid.hex(), "index_key": index_key(oid).hex()}
+
+
+def _census(rows: list[tuple[bytes, bytes]], counted: Census) -> dict[str, Any]:
+    return {
+        "salt": SALT.hex(),
+        "rows": [[key.hex(), record.hex()] for key, record in rows],
+        "count": counted.count,
+        "digest": f"{counted.digest:016x}",
+    }
 
 
 def _raw_blocks(frames: list[bytes]) -> list[bytes]:
@@ -308,16 +331,18 @@ def _keys() -> dict[str, str]:
 def _records() -> list[dict[str, Any]]:
     name_key, bucket = keys.name_key("chat"), keys.directory_key(keys.name_bucket("chat"))
     checkpoint, spilled = keys.checkpoint_key(1, "", "1f0"), b"spill"
+    tag = Tag("v1", 1, "", "1f0", ONES)
     made = [(f"thread, {name}", keys.thread_key(each.number), each.encode()) for name, each in THREADS.items()]
     made += [(f"line, {name}", keys.line_key(1, each.namespace), encode_line(1, each)) for name, each in LINES.items()]
+    made += [(name, ITEM_KEY, each.encode(ITEM_KEY)) for name, each in ITEMS.items()]
     made += [
         ("name", name_key, NameRecord("chat", 1, (3,), bytes(8)).encode()),
         ("name of a deleted thread", name_key, NameRecord("chat", None, (1,)).encode()),
-        ("directory", bucket, encode_census(bucket, Census(1, 77))),
+        ("directory", bucket, Tally(SALT, Census(1, 77)).encode(bucket)),
         ("counter", keys.COUNTERS, seal(keys.COUNTERS, 2)),
-        ("tags", keys.TAGS, encode_census(keys.TAGS, census([keys.tag_key("v1")]))),
-        ("tag", keys.tag_key("v1"), Tag("v1", 1, "", "1f0", ONES).encode()),
-        ("operations", keys.OPERATIONS, seal(keys.OPERATIONS, 1)),
+        ("tags", keys.TAGS, Tally(SALT).replaced(keys.tag_key("v1"), None, tag.encode()).encode(keys.TAGS)),
+        ("tag", keys.tag_key("v1"), tag.encode()),
+        ("operations", keys.OPERATIONS, Tally(SALT, Census(1, 78)).encode(keys.OPERATIONS)),
         (
             "operation",
             keys.operation_key(1),

@@ -39,6 +39,16 @@ def unseal(key: bytes, record: bytes) -> Any:
     return unpack(record[:-8])
 
 
+def census(salt: bytes, rows: list[tuple[bytes, bytes]]) -> tuple[int, int]:
+    digest = 0
+    for key, record in rows:
+        body = record[:-8]
+        if key[:1] == b"t" and key[2 + key[1] : 3 + key[1]] == b"i":
+            body = msgpack.packb([None, *unpack(body)[1:]], unicode_errors="surrogatepass")
+        digest ^= int.from_bytes(blake3(salt + key + body).digest(8), "big")
+    return len(rows), digest
+
+
 def frame_objects(raw: bytes) -> list[tuple[int, bytes]]:
     count, at = varint(raw, 0)
     kinds, lengths = raw[at : at + count], struct.unpack_from(f"<{count}I", raw, at + count)

@@ -209,6 +209,28 @@ def test_malformed_revisions_say_what_why_and_what_to_do(text: str, why: str) ->
     assert "ckpt help revisions explains the syntax" in caught.value.hints
 
 
+@pytest.mark.parametrize(
+    ("text", "command"),
+    [
+        ("a..b", "ckpt diff a b"),
+        ("a~1...b", "ckpt diff 'a~1' b"),
+        ("@~2..@", "ckpt diff '@~2' @"),
+        ('thread:"a b"..b', "ckpt diff 'thread:\"a b\"' b"),
+    ],
+)
+def test_who_means_a_range_is_told_how_to_compare(text: str, command: str) -> None:
+    with pytest.raises(RevisionSyntaxError) as caught:
+        parse(text)
+    assert caught.value.hints[0] == f"to compare two checkpoints write: {command}"
+
+
+@pytest.mark.parametrize("text", ["..b", "a..", "(a)", "@~1x"])
+def test_no_range_without_two_ends(text: str) -> None:
+    with pytest.raises(RevisionSyntaxError) as caught:
+        parse(text)
+    assert not any("compare" in hint for hint in caught.value.hints)
+
+
 def test_reserved_characters_in_one_cut_leave_the_other_cuts_alone() -> None:
     assert parse("acme@{next:a(b)}") == (
         Reading(ThreadName("acme"), (BeforeNode("a(b)"),)),

@@ -74,7 +74,7 @@ REFUSED: dict[str, Refused] = {
     "prune: keep_within": (NO_DURATION, lambda r, odd: r.prune(["t"], keep_within=odd)),
     "expire": ([None, *NO_TEXT], lambda r, odd: r.expire(odd, "1d")),
     "expire: after": (NO_DURATION, lambda r, odd: r.expire("t", odd)),
-    "gc": ([None, "5", "1d", 5, 0, True, [], THING, timedelta(-1)], lambda r, odd: r.gc(grace=odd)),
+    "gc": ([None, "5", "-1d", "", 5, 0, True, [], THING, timedelta(-1)], lambda r, odd: r.gc(grace=odd)),
     "put": ([None, *NO_TEXT], lambda r, odd: r.put(odd)),
     "put: header": (
         [Typed("json", "text"), Typed("json", None), Typed(None, b"")],  # type: ignore[arg-type]
@@ -147,6 +147,7 @@ def test_an_option_is_refused_when_the_store_is_opened(tmp_path: Path, name: str
     for odd in OPTIONS[name]:
         given: dict[str, Any] = {"url": tmp_path / "store.db"} | {name: odd}
         assert isinstance(refused(lambda given=given: ckpt.open(**given)), InvalidInputError), odd  # type: ignore[misc]
+        assert list(tmp_path.iterdir()) == [], f"{name}={odd!r} left a store behind"
 
 
 def test_a_thread_is_no_copy_of_itself(repository: Repository) -> None:

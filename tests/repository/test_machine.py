@@ -328,6 +328,9 @@ class Machine(RuleBasedStateMachine):
         events = self.threads[name]
         told = view(events)
         made = self.repository.checkout(f'ckpt:"{checkpoint_id}"', thread=name).checkpoint_id
+        if checkpoint_id == told.lines[""].head:
+            assert made == checkpoint_id
+            return
         assert made > max(each for _, each in told.puts)
         self.threads[name] = [
             *events,
@@ -486,9 +489,11 @@ def test_a_late_put_into_a_deleted_fork_is_refused(repository: Repository, colle
 def test_a_namespace_goes_back_to_where_an_earlier_rewind_had_put_it(repository: Repository) -> None:
     put(repository, "a", "05")
     put(repository, "a", "11", ns="sub")
+    put(repository, "a", "13", "05")
     made = repository.checkout('ckpt:"05"', thread="a").checkpoint_id
     assert head(repository, "a", "sub") is None
     put(repository, "a", "12", ns="sub")
+    put(repository, "a", "9", made)
     repository.checkout(f'ckpt:"{made}"', thread="a")
     assert head(repository, "a", "sub") is None
     repository.fork(f'ckpt:"{made}"', "b", thread="a")
@@ -577,6 +582,7 @@ def test_a_subgraph_that_was_stored_before_the_checkpoint_it_ran_under(repositor
 def test_a_fork_keeps_its_namespaces_when_its_base_is_rewound_and_pruned(repository: Repository) -> None:
     put(repository, "a", "05")
     put(repository, "a", "14", ns="sub")
+    put(repository, "a", "15", "05")
     repository.copy_thread("a", "d")
     repository.checkout('ckpt:"05"', thread="a")
     repository.prune_thread("a", keep_last(1))

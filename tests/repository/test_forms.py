@@ -1,0 +1,53 @@
+"""What a method takes, it takes in every form in which the rest of the interface gives it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from ckpt.errors import InvalidInputError, NotFoundError
+from ckpt.repository import Repository, open_repository
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    opened = open_repository(tmp_path / "store.db")
+    opened.commit("t", {"n": 1})
+    opened.commit("t", {"n": 2})
+    return opened
+
+
+def test_an_operation_is_undone_by_its_id_its_spec_and_itself(repository: Repository) -> None:
+    for name in ("a", "b", "c", "d"):
+        repository.tag(name, "t")
+    newest, third, second, first = repository.operations()
+    repository.undo(second)
+    assert sorted(repository.tags()) == ["a", "c", "d"]
+    repository.undo(f"op:{first.id}")
+    assert sorted(repository.tags()) == ["c", "d"]
+    repository.undo(third.id)
+    repository.undo()
+    assert not repository.tags()
+    assert [each.undone for each in repository.operations()[-4:]] == [True] * 4
+    with pytest.raises(NotFoundError):
+        repository.undo("op:fff")
+    assert newest.kind == "tag"
+
+
+@pytest.mark.parametrize("grace", ["0s", timedelta(0)])
+def test_a_grace_is_a_text_or_a_timedelta(repository: Repository, grace: str | timedelta) -> None:
+    repository.delete("t")
+    assert repository.gc(grace="1d").threads_removed == 0
+    assert repository.gc(grace=grace).threads_removed == 1
+    for odd in ("soon", 3, None):
+        with pytest.raises(InvalidInputError, match="is not a duration"):
+            repository.gc(grace=odd)  # type: ignore[arg-type]
+
+
+def test_what_was_tagged_is_told_with_its_tags(repository: Repository) -> None:
+    assert repository.tag("good", "t").tags == ("good",)
+    told = repository.tag("best", "t")
+    assert told.tags == ("best", "good")
+    assert told == repository.resolve("t")
