@@ -6,7 +6,6 @@ matter of `ckpt.repository.memory`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,7 +31,7 @@ from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.shared import LifeCycle, Shared
-from ckpt.langgraph.vectors import Index, Texts, best_similarities, decode_vectors, encode_vectors
+from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
 from ckpt.repository.arguments import check_count, check_mapping, several
 from ckpt.repository.lifetimes import minutes
@@ -54,9 +53,9 @@ class CkptStore(LifeCycle, BaseStore):
 
     `store` is a path, a URL or an open `Repository`, which then stays open when the store is closed; a `CkptSaver`
     on the same file shares its values. `name` is the memory within the graph. `index` is LangGraph's configuration of
-    search by meaning; vectors are kept with the items. `ttl` is LangGraph's configuration of lifetimes, in minutes:
-    what has expired reads as absent at once, and is deleted by `sweep_ttl`, or in passing by writers every
-    `sweep_interval_minutes`. Values are mappings that the built-in serializer takes.
+    search by meaning, or that of its PostgresStore; vectors are kept with the items. `ttl` is LangGraph's
+    configuration of lifetimes, in minutes: what has expired reads as absent at once, and is deleted by `sweep_ttl`, or
+    in passing by writers every `sweep_interval_minutes`. Values are mappings that the built-in serializer takes.
 
     Safe for many threads, event loops and processes. Usable with `with` and `async with`, which close it.
     """
@@ -79,6 +78,7 @@ class CkptStore(LifeCycle, BaseStore):
         minutes(config.get("default_ttl"), "default_ttl")
         self._sweep_interval = minutes(config.get("sweep_interval_minutes"), "sweep_interval_minutes")
         self._index = Index(index) if index else None
+        self._distance: Distance = self._index.distance if self._index is not None else "cosine"
         self._shared = Shared.of(store, graph=graph, encryption_key=encryption_key)
         self.index_config = index
         self.ttl_config = ttl
@@ -94,10 +94,7 @@ class CkptStore(LifeCycle, BaseStore):
         the last counts, and all are one transaction.
         """
         batch = _Batch(ops)
-        queries = {}
-        if self._index is not None:
-            queries = {query: self._index.embeddings.embed_query(query) for query in batch.queries}
-        self._answer(batch, queries)
+        self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
             self._write(batch, texts, self._index.embed(texts.values()) if self._index is not None else {})
@@ -106,10 +103,7 @@ class CkptStore(LifeCycle, BaseStore):
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do what `batch` does, off the event loop."""
         batch = _Batch(ops)
-        queries: dict[str, list[float]] = {}
-        if self._index is not None and batch.queries:
-            found = await asyncio.gather(*map(self._index.embeddings.aembed_query, batch.queries))
-            queries = dict(zip(batch.queries, found, strict=True))
+        queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
         await self._run(lambda: self._answer(batch, queries))
         if batch.puts:
             texts = self._texts(batch)
@@ -180,7 +174,9 @@ class CkptStore(LifeCycle, BaseStore):
         """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
         having = [entry for entry in entries if entry.version.vectors]
         limit = op.offset + op.limit if min(op.offset, op.limit) >= 0 else len(having)
-        scored, left = self.memory.nearest(having, query, limit)
+        scored, left = Ranked([], list(range(len(having))))
+        if self._distance == "cosine":
+            scored, left = self.memory.nearest(having, query, limit)
         if left:
             scored += [
                 (left[place], score) for place, score in self._looked_at([having[at] for at in left], query, limit)
@@ -191,8 +187,13 @@ class CkptStore(LifeCycle, BaseStore):
         return page + [(entry, None) for entry in rest[: max(op.limit - len(page), 0)]]
 
     def _looked_at(self, entries: Sequence[Entry], query: Sequence[float], limit: int) -> list[tuple[int, float]]:
-        """Return the places and scores of items whose vectors the database did not know until now."""
+        """Return the places and scores of items whose vectors the database did not know until now, or cannot compare.
+
+        It has copies of length one, which tell angles and nothing else.
+        """
         vectors = [decode_vectors(packed) for packed in self.memory.vectors(entries)]
+        if self._distance != "cosine":
+            return list(enumerate(best_similarities(query, vectors, self._distance)))
         # Vectors of other dimensions can only be compared here, and would be sent for nothing.
         fit = [place for place, each in enumerate(vectors) if {len(vector) for vector in each} == {4 * len(query)}]
         scored, left = Ranked([], list(range(len(entries))))

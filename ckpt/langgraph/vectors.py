@@ -7,6 +7,7 @@ to their number.
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -14,25 +15,45 @@ from importlib import import_module
 from itertools import islice
 from math import sqrt
 from operator import mul
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 import msgpack
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import IndexConfig, PutOp, ensure_embeddings, get_text_at_path, tokenize_path
 
 from ckpt.errors import InvalidInputError
+from ckpt.repository.arguments import check_mapping
+
+Distance = Literal["cosine", "inner_product", "l2"]
+
+_DISTANCES: tuple[Distance, ...] = get_args(Distance)
+_KINDS = ("hnsw", "ivfflat", "flat")
+_VECTOR_TYPES = ("vector", "halfvec")
 
 Texts = dict[str, str]
 """The texts of one value that are embedded, by the path they stand at."""
 
+_Word = TypeVar("_Word", bound=str)
+
 
 class Index:
-    """What an `index` configuration says: how texts become vectors, and which texts."""
+    """What an `index` configuration says: how texts become vectors, which texts, and what is near.
+
+    Also that of LangGraph's PostgresStore. `distance_type` counts. `ann_index_config` asks for an index that finds
+    most of what is nearest; it is read, and gets a scan that finds all of it.
+    """
 
     def __init__(self, config: IndexConfig) -> None:
-        self.embeddings: Embeddings = ensure_embeddings(config.get("embed"))
-        self._dims = config.get("dims")
-        self._fields = list(config.get("fields") or ["$"])
+        given: Mapping[str, Any] = {**config}
+        self.embeddings: Embeddings = ensure_embeddings(given.get("embed"))
+        self._dims = given.get("dims")
+        fields = given.get("fields") or ["$"]
+        self._fields = [fields] if isinstance(fields, str) else list(fields)
+        self.distance: Distance = _one_of("distance_type", given, _DISTANCES)
+        approximate = given.get("ann_index_config") or {}
+        check_mapping("ann_index_config", approximate)
+        _one_of("kind", approximate, _KINDS)
+        _one_of("vector_type", approximate, _VECTOR_TYPES)
 
     def texts(self, op: PutOp) -> Texts:
         """Return what is to be embedded of a put; nothing for a deletion or with `index=False`."""
@@ -55,6 +76,16 @@ class Index:
         wanted = _different(texts)
         return self._checked(wanted, await self.embeddings.aembed_documents(wanted)) if wanted else {}
 
+    def embed_queries(self, queries: Iterable[str]) -> dict[str, Sequence[float]]:
+        """Return the vector of each query."""
+        wanted = list(dict.fromkeys(queries))
+        return self._checked(wanted, [self.embeddings.embed_query(each) for each in wanted])
+
+    async def aembed_queries(self, queries: Iterable[str]) -> dict[str, Sequence[float]]:
+        """Do what `embed_queries` does, without blocking the event loop."""
+        wanted = list(dict.fromkeys(queries))
+        return self._checked(wanted, await asyncio.gather(*map(self.embeddings.aembed_query, wanted)))
+
     def _checked(self, texts: list[str], vectors: Sequence[Sequence[float]]) -> dict[str, Sequence[float]]:
         if len(vectors) != len(texts):
             raise InvalidInputError(f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts")
@@ -65,6 +96,17 @@ class Index:
                     hints=["set dims of the index to what the model returns"],
                 )
         return dict(zip(texts, vectors, strict=True))
+
+
+def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _Word:
+    """Return what a configuration says, the first of the known words where it says nothing."""
+    value = config.get(name, known[0])
+    for word in known:
+        if value == word:
+            return word
+    raise InvalidInputError(
+        f"{name} of the index is {value!r}, which is not known", hints=[f"write one of {', '.join(known)}"]
+    )
 
 
 def _different(texts: Iterable[Texts]) -> list[str]:
@@ -85,35 +127,47 @@ def decode_vectors(data: bytes) -> list[bytes]:
     return [vector for _, vector in msgpack.unpackb(data)] if data else []
 
 
-def best_similarities(query: Sequence[float], lists: Sequence[Sequence[bytes]]) -> list[float]:
+def best_similarities(
+    query: Sequence[float], lists: Sequence[Sequence[bytes]], distance: Distance = "cosine"
+) -> list[float]:
     """Return, for each of several lists of vectors, the greatest of its `similarities`."""
-    near = iter(similarities(query, [vector for each in lists for vector in each]))
+    near = iter(similarities(query, [vector for each in lists for vector in each], distance))
     return [max(islice(near, len(each))) for each in lists]
 
 
-def similarities(query: Sequence[float], vectors: Sequence[bytes]) -> list[float]:
-    """Return the cosine of the angle between a vector and each of others; 0 where one has no length.
+def similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance = "cosine") -> list[float]:
+    """Return how near each of several vectors is to another; the nearer the greater.
 
-    Vectors of another number of dimensions than the query's are compared as far as both reach. Equal vectors have
-    equal cosines, to the last bit.
+    That is the cosine of the angle between them, 0 where one has no length; or their inner product; or for `l2` the
+    distance between their ends, with a minus before it. Vectors of another number of dimensions than the query's are
+    compared as far as both reach. Equal vectors are equally near, to the last bit.
     """
     different = list(dict.fromkeys(vectors))
     # Where a vector stands in a matrix shows in how its product is rounded.
-    cosines = dict(zip(different, _cosines(query, different), strict=True))
-    return [cosines[vector] for vector in vectors]
+    near = dict(zip(different, _similarities(query, different, distance), strict=True))
+    return [near[vector] for vector in vectors]
 
 
-def _cosines(query: Sequence[float], vectors: Sequence[bytes]) -> list[float]:
+def _similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance) -> list[float]:
     numpy = _numpy()
     if numpy is not None and len({len(vector) for vector in vectors}) == 1 and len(vectors[0]) == 4 * len(query):
         matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")
         wanted = numpy.asarray(query, dtype="f8")
+        if distance == "l2":
+            return [-float(each) for each in numpy.linalg.norm(matrix - wanted, axis=1)]
+        if distance == "inner_product":
+            return [float(each) for each in matrix @ wanted]
         lengths = numpy.linalg.norm(matrix, axis=1) * numpy.linalg.norm(wanted)
         products = matrix @ wanted
         near = numpy.divide(products, lengths, out=numpy.zeros_like(products), where=lengths != 0)
         return [float(each) for each in near]
+    unpacked = [struct.unpack(f"<{len(vector) // 4}f", vector) for vector in vectors]
+    if distance == "l2":
+        return [-sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=False))) for vector in unpacked]
+    if distance == "inner_product":
+        return [sum(map(mul, query, vector)) for vector in unpacked]
     length = sqrt(sum(map(mul, query, query)))
-    return [_cosine(query, length, struct.unpack(f"<{len(vector) // 4}f", vector)) for vector in vectors]
+    return [_cosine(query, length, vector) for vector in unpacked]
 
 
 def _cosine(query: Sequence[float], length: float, vector: Sequence[float]) -> float:

@@ -167,6 +167,11 @@ def test_a_value_is_stored_once_wherever_it_stands(repository: Repository) -> No
             repository.memory(name).put(("n", f"{number}"), "k", big)
     after = repository.stats()
     assert after.objects == before.objects
+    assert (before.items, after.items) == (0, 40)
+    repository.memory("a").delete(("n", "3"), "k")
+    assert repository.stats().items == 39
+    checked = repository.fsck()
+    assert (checked.items, checked.checkpoints, checked.problems) == (40, 1, [])
     assert after.bytes_unique - before.bytes_unique < 100 + 40 * 80
     assert after.bytes_logical - before.bytes_logical == 40 * before.channels[0].logical
 

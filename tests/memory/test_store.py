@@ -278,6 +278,10 @@ def test_what_is_wrong_with_an_index_is_said(store_url: str) -> None:
         with pytest.raises(InvalidInputError, match=f"{DIMS} dimensions, and the index has {DIMS + 1}"):
             store.put(ANA, "k", {"text": "x"})
         assert store.get(ANA, "k") is None
+        with pytest.raises(InvalidInputError, match=f"{DIMS} dimensions, and the index has {DIMS + 1}"):
+            store.search(ANA, query="x")
+        with pytest.raises(InvalidInputError, match=f"{DIMS} dimensions, and the index has {DIMS + 1}"):
+            asyncio.run(store.asearch(ANA, query="x"))
     with (
         CkptStore(store_url, index={**INDEX, "embed": lambda texts: []}) as store,
         pytest.raises(InvalidInputError, match="0 vectors for 1 texts"),
