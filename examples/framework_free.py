@@ -38,7 +38,7 @@ with (
     other = thread.fork("planner-b", "@~1", values={"tasks": ["ask somebody"]})
     print("fork:", other.state()["tasks"])
 
-    difference = repository.diff(repository.resolve("planner"), repository.resolve("planner-b"))
+    difference = repository.diff("planner", "planner-b")
     for change in difference.changes.changes:
         print("  ", change.op, list(change.path))
 

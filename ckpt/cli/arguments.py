@@ -10,17 +10,19 @@ from typing import Any, TypeVar
 
 import click
 
+from ckpt.cli.command import completing
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def thread_argument(name: str, **options: Any) -> Callable[[F], F]:
     """Declare an argument that is a thread id, verbatim."""
-    return click.argument(name, shell_complete=_complete, **options)
+    return click.argument(name, shell_complete=completing("threads"), **options)
 
 
 def revision_argument(name: str, **options: Any) -> Callable[[F], F]:
     """Declare an argument that is a revision; a malformed one raises RevisionSyntaxError."""
-    return click.argument(name, shell_complete=_complete, callback=_checked, **options)
+    return click.argument(name, shell_complete=completing("threads"), callback=_checked, **options)
 
 
 def _checked(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
@@ -30,9 +32,3 @@ def _checked(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         if each is not None:
             parse(each)
     return value
-
-
-def _complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
-    from ckpt.cli.completion import threads
-
-    return threads(ctx, incomplete)

@@ -33,10 +33,16 @@ def _on_invocation(name: str) -> Callable[[click.Context, click.Parameter, Any],
     return store
 
 
-def _complete_thread(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
-    from ckpt.cli.completion import threads
+def completing(kind: str) -> Callable[[click.Context, click.Parameter, str], list[Any]]:
+    """Return what completes to the names of a kind: `threads`, `tags` or `graphs`; it is imported when needed."""
 
-    return threads(ctx, incomplete)
+    def complete(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[Any]:
+        from ckpt.cli import completion
+
+        found: list[Any] = getattr(completion, kind)(ctx, incomplete)
+        return found
+
+    return complete
 
 
 def global_options() -> list[click.Parameter]:
@@ -69,6 +75,7 @@ def global_options() -> list[click.Parameter]:
             field="graph_option",
             metavar="NAME",
             text="The graph, where several share the store. [CKPT_GRAPH, else the default one]",
+            shell_complete=completing("graphs"),
         ),
         value(
             "-t",
@@ -76,7 +83,7 @@ def global_options() -> list[click.Parameter]:
             field="thread_option",
             metavar="ID",
             text="The thread that @, @~2, #7 are relative to; never parsed. [CKPT_THREAD]",
-            shell_complete=_complete_thread,
+            shell_complete=completing("threads"),
         ),
         value("--ns", field="namespace", metavar="NS", text="The namespace (subgraph). [root]"),
         flag("--json", field="json", text="Print one JSON document."),

@@ -94,9 +94,13 @@ class Invocation:
         if found is None:
             from ckpt.errors import StoreNotFoundError
 
+            unread = ["CKPT_CONFIG is set, but only programs read it: give --store the store that it names"]
             raise StoreNotFoundError(
                 f"no store here: {STORE_FOLDER}/{STORE_FILE} is in no folder from {Path.cwd()} upwards",
-                hints=["name one with --store URL or CKPT_STORE, or make one with ckpt init"],
+                hints=[
+                    "name one with --store URL or CKPT_STORE, or make one with ckpt init",
+                    *(unread if os.environ.get("CKPT_CONFIG") else []),
+                ],
             )
         return str(found)
 
@@ -123,6 +127,15 @@ class Invocation:
 
 
 pass_invocation = click.make_pass_decorator(Invocation)
+
+
+def other_graphs(invocation: Invocation, repository: Repository) -> None:
+    """Say which graphs of the store have threads, where the one that was looked into has none."""
+    from ckpt.repository.resolve import elsewhere
+
+    hint = elsewhere(repository.graphs())
+    if hint is not None:
+        invocation.out.note(invocation.out.text(hint))
 
 
 def encryption_key() -> str | None:

@@ -24,6 +24,8 @@ from ckpt.errors import CkptError, InvalidInputError
 INTERNAL: Final = 70
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+LENGTH_MAX: Final = 100
+"""Letters of a mistyped word that is compared with those that are known."""
 
 # Kept apart from the names of `ckpt.errors`, which belong to the engine.
 CODES: Final[Mapping[int, str]] = {2: "USAGE", INTERNAL: "INTERNAL", INTERRUPTED: "INTERRUPTED"}
@@ -46,7 +48,12 @@ def report(error: BaseException, invocation: Invocation, arguments: Sequence[str
         return 2
     if isinstance(error, click.UsageError):
         hints = [f"{error.ctx.command_path} --help explains the command"] if error.ctx else []
-        _complain(out, as_json, 2, CODES[2], _lower_first(error.format_message()), hints, {})
+        message = error.format_message()
+        if isinstance(error, click.NoSuchOption):
+            message = f"no such option: {error.option_name}"
+            near = nearest(error.option_name, error.possibilities or ())
+            hints[:0] = [f"did you mean {near}?"] if near is not None else []
+        _complain(out, as_json, 2, CODES[2], _lower_first(message), hints, {})
         return 2
     if isinstance(error, click.ClickException):
         _complain(out, as_json, error.exit_code, "ERROR", _lower_first(error.format_message()), (), {})
@@ -70,12 +77,34 @@ def report(error: BaseException, invocation: Invocation, arguments: Sequence[str
 
 
 def unknown_command(name: str, known: Sequence[str]) -> InvalidInputError:
-    """Return the error for a command that does not exist, with the nearest ones as hints."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else "ckpt --help lists the commands"
+    """Return the error for a command that does not exist, with the nearest one as a hint."""
+    near = nearest(name, known)
+    hint = f"did you mean {near}?" if near is not None else "ckpt --help lists the commands"
     return InvalidInputError(f"there is no command {name}", hints=[hint])
+
+
+def nearest(typed: str, known: Sequence[str]) -> str | None:
+    """Return the known word of which `typed` is the beginning or a slip of the fingers, or None."""
+    word = typed.lstrip("-")
+    if len(word) > LENGTH_MAX:
+        return None
+    slips = {each: 0 if each.lstrip("-").startswith(word) else _slips(word, each.lstrip("-")) for each in known}
+    near = min(slips, key=lambda each: slips[each], default=None)
+    return near if near is not None and len(word) > 1 and slips[near] <= (1 if len(word) < 6 else 2) else None
+
+
+def _slips(typed: str, meant: str) -> int:
+    """Return how many letters were left out, put in, replaced, or swapped with the next one."""
+    before: list[int] = []
+    row = list(range(len(meant) + 1))
+    for i, letter in enumerate(typed, start=1):
+        before, above, row = row, before, [i]
+        for j, wanted in enumerate(meant, start=1):
+            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted))
+            if above and j > 1 and typed[i - 2] == wanted and letter == meant[j - 2]:
+                least = min(least, above[j - 2] + 1)
+            row.append(least)
+    return row[-1]
 
 
 def _complain(

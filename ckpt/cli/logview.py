@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ckpt.repository import ChannelChange, CheckpointInfo
 
 KEYS_SHOWN: Final = 4
+_STANDSTILL: Final = {"interrupted": "waiting", "error": "failed"}
+"""What is said of a status, which is the name of its style too."""
 _UUID: Final = re.compile(r"\b([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 
 
@@ -106,11 +108,12 @@ def _cells(out: Output, entries: Sequence[Entry], *, oneline: bool) -> list[list
 
 
 def _what(entry: Entry) -> tuple[str, str]:
-    if entry.info.status == "interrupted":
-        return f"waiting: {', '.join(entry.info.next)}", "waiting"
-    if entry.info.status == "error":
-        return f"failed: {', '.join(entry.info.next)}", "failed"
-    return summarise(entry.changes), ""
+    changed = summarise(entry.changes)
+    said = _STANDSTILL.get(entry.info.status)
+    if said is None:
+        return changed, ""
+    stopped = f"{said}: {', '.join(entry.info.stopped)}"
+    return f"{stopped}; {changed}" if changed else stopped, said
 
 
 def _names(entry: Entry, heads: Mapping[str, str]) -> str:
@@ -152,7 +155,7 @@ def _glyph(info: CheckpointInfo, glyphs: Glyphs) -> str:
 def _style(info: CheckpointInfo) -> str:
     if info.is_current and not info.namespace:
         return "head"
-    return {"interrupted": "waiting", "error": "failed"}.get(info.status, "tag" if info.tags else "")
+    return _STANDSTILL.get(info.status, "tag" if info.tags else "")
 
 
 def _beside(line: str, plain: str, margin: int) -> str:

@@ -6,6 +6,7 @@ imported from here may import the engine.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -43,6 +44,9 @@ COMMANDS: Final[dict[str, str]] = {
     "help": "Explain a topic or a command.",
 }
 _MODULES: Final = {"help": "help_topics"}
+
+COMPLETE_VARIABLE: Final = "_CKPT_COMPLETE"
+"""Set by the script of a shell that asks for completions."""
 
 
 class Main(click.Group):
@@ -117,6 +121,10 @@ class Main(click.Group):
         """Run the command line and exit with a code of `ckpt help exit-codes`."""
         arguments = list(sys.argv[1:] if args is None else args)
         invocation = Invocation()
+        if COMPLETE_VARIABLE in os.environ:
+            from ckpt.cli.completion import register
+
+            register()
         code = 0
         try:
             try:

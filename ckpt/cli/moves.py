@@ -28,7 +28,7 @@ def show_move(
     tip: CheckpointInfo,
     done: CheckpointInfo | None,
 ) -> None:
-    """Print the result; `done` is the appended checkpoint, None for a dry run."""
+    """Print the result; `done` is where the thread stands now, None for a dry run."""
     from ckpt.cli import records
 
     out = invocation.out
@@ -43,11 +43,14 @@ def show_move(
         return
     step = f" (step {target.step})" if target.step is not None else ""
     thread = out.text(target.thread)
+    if target.id == (tip if done is None else done).id:
+        out.print(f"{thread} is at {short(target.id)}{step} already. Nothing was changed.")
+        return
     if done is None:
         out.print(f"Would {verb} {thread} to {short(target.id)}{step}. Nothing was changed.")
         return
-    kept = f"; the old tip {short(tip.id)} is kept as another head" if tip.id != done.id else ""
-    out.print(f"{past} {thread} to {short(target.id)}{step} as {short(done.id)}{kept}")
+    kept = f"the old tip {short(tip.id)} is kept as another head"
+    out.print(f"{past} {thread} to {short(target.id)}{step} as {short(done.id)}; {kept}")
     if target.next:
         nodes = out.text(", ".join(target.next))
         out.note(f"Note: the next run starts at {nodes} and calls tools and models again. To undo: ckpt undo")

@@ -62,6 +62,7 @@ def checkpoint(
         "nodes": list(info.nodes),
         "next": list(info.next),
         "status": info.status,
+        "stopped": list(info.stopped),
         "ts": rfc3339(info.timestamp),
         "run_id": info.run_id,
         "heads": list(heads) if heads is not None else [info.thread] if info.is_current else [],
@@ -177,6 +178,7 @@ def stats(found: Stats) -> Record:
         "checkpoints": found.checkpoints,
         "threads": found.threads,
         "heads": found.heads,
+        "items": found.items,
         "objects": found.objects,
         "format": found.format,
         "bytes": {
@@ -194,6 +196,7 @@ def fsck(found: FsckReport) -> Record:
     """Return the record of a check."""
     return {
         "checkpoints": found.checkpoints,
+        "items": found.items,
         "objects": found.objects,
         "references": found.references,
         "problems": [

@@ -47,6 +47,7 @@ CHECKPOINT: Final = fields(
         "nodes": TEXTS,
         "next": TEXTS,
         "status": {"type": "string", "description": "done, interrupted, error or pending"},
+        "stopped": {**TEXTS, "description": "the nodes that asked or failed, when interrupted or in error"},
         "ts": TIME,
         "run_id": {"type": ["string", "null"]},
         "heads": {**TEXTS, "description": "the threads that continue from here"},
@@ -62,7 +63,7 @@ THREAD: Final = fields({
     "checkpoints": COUNT,
     "heads": COUNT,
     "head": nullable(CHECKPOINT),
-    "status": {"type": "string", "description": "idle, interrupted or error"},
+    "status": {"type": "string", "description": "idle, pending, interrupted or error"},
     "updated": TIME,
     "bytes": fields({"logical": COUNT}),
     "forked_from": {"type": ["string", "null"]},
@@ -117,8 +118,8 @@ def _stats() -> Schema:
     names = ("logical", "unique", "stored", "disk", "reclaimable")
     channel = fields({"channel": TEXT, "logical": COUNT, "unique": COUNT})
     return document("stats", {
-        "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "objects": COUNT,
-        "format": COUNT,
+        "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "items": COUNT,
+        "objects": COUNT, "format": COUNT,
         "bytes": fields(dict.fromkeys(names, COUNT)), "channels": {"type": "array", "items": channel},
     })  # fmt: skip
 
@@ -143,7 +144,7 @@ def _show() -> Schema:
 def _fsck() -> Schema:
     problem = fields({"kind": TEXT, "id": TEXT, "message": TEXT, "needed_by": TEXTS})
     return document("fsck", {
-        "store": STORE, "checkpoints": COUNT, "objects": COUNT, "references": COUNT,
+        "store": STORE, "checkpoints": COUNT, "items": COUNT, "objects": COUNT, "references": COUNT,
         "problems": {"type": "array", "items": problem},
     })  # fmt: skip
 

@@ -11,7 +11,10 @@ from ckpt.cli.format import short
 from ckpt.cli.paths import Path, format_path
 from ckpt.cli.values import follow
 from ckpt.errors import PathNotFoundError
+from ckpt.repository.infos import is_internal
+from ckpt.repository.nodes import collection
 from ckpt.values.inert import InertMessage
+from ckpt.values.kinds import COUNTER, DICT, ORDEREDDICT
 from ckpt.values.tree import Form, Tree
 
 if TYPE_CHECKING:
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 MESSAGES: Final = "messages"
 _UNITS: Final = {Form.ARRAY: "item", Form.MAP: "key"}
+_PAIRS: Final = frozenset({DICT, ORDEREDDICT, COUNTER})
+"""Extensions that hold a mapping as a list of its entries."""
 
 Extent = tuple[int, str]
 """How many there are, and of what."""
@@ -29,7 +34,7 @@ def part(repository: Repository, info: CheckpointInfo, path: Path) -> object:
     key = str(path[0])
     names = [each.name for each in repository.channels(info)]
     if key not in names:
-        shown = ", ".join(name for name in names if not name.startswith(("__", "branch:")))
+        shown = ", ".join(name for name in names if not is_internal(name))
         raise PathNotFoundError(
             f"the state of {short(info.id)} has no key {format_path(path[:1])}",
             hints=[f"its keys are {shown}" if shown else "it has no keys"],
@@ -65,10 +70,10 @@ def newest_message(repository: Repository, info: CheckpointInfo) -> InertMessage
 
 
 def _extent(tree: Tree) -> Extent | None:
-    inside = tree.payload() if tree.form is Form.EXTENSION else None
-    instance = tree.instance() if inside is not None else None
-    if instance is not None:
-        return None
-    found = inside if inside is not None else tree
-    unit = _UNITS.get(found.form)
-    return (found.count, unit) if unit is not None else None
+    found = collection(tree)
+    items = tree if found is None else found[1]
+    if tree.form is Form.EXTENSION and tree.code in _PAIRS:
+        payload = tree.payload()
+        return (payload.count, _UNITS[Form.MAP]) if payload is not None and payload.form is Form.ARRAY else None
+    unit = _UNITS.get(items.form)
+    return (items.count, unit) if unit is not None else None

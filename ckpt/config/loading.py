@@ -27,7 +27,7 @@ def load(source: Mapping[str, object] | str | PathLike[str], *, environment: Map
     `source` is a mapping, or the path of a file that ends in `.toml`, `.yaml` or `.yml`. If the document has one
     of the tables `tool.ckpt`, `ckpt` and `checkpointer`, that table is the configuration and the rest is left
     alone; without any, the document itself is. Under `checkpointer` a bare number as `ttl` means minutes, and a
-    plain text in place of the table is its `type`.
+    plain text in place of the table is its `type`, or its `url` if there is a `://` in it.
 
     In every text of the configuration `${VAR}` is what the variable holds in `environment` (by default that of
     the process), `${VAR:-default}` the default if it is unset or empty, and `$${` a plain `${`. Raises
@@ -48,7 +48,7 @@ def load(source: Mapping[str, object] | str | PathLike[str], *, environment: Map
     name, section = find_section(document, where)
     reader = Reader(f"{where} [{name}]" if name else where, environment, bare_minutes=name == "checkpointer")
     if name == "checkpointer" and isinstance(section, str):
-        section = {"type": section}
+        return reader.plain(section)
     if not isinstance(section, Mapping):
         raise InvalidInputError(f"{reader.where} is {kind_of(section)}, not a table of keys")
     if not section:

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 from typing import Any, Final
 
 from ckpt.addresses import PATH_HINT, is_mistyped
-from ckpt.config.documents import SECTIONS, kind_of
+from ckpt.config.documents import FORMATS, SECTIONS, kind_of
 from ckpt.config.settings import IN_QUERY, Config
 from ckpt.durations import DURATION_FORMS, parse_duration
 from ckpt.errors import InvalidInputError
@@ -87,6 +87,18 @@ class Reader:
         values = self._table("", section, readers)
         ttl = values.pop("ttl", {})
         return Config(type=self._agree(values), **ttl, **values)
+
+    def plain(self, text: str) -> Config:
+        """Read a text in place of the table: a type, or a URL."""
+        said = self._text("text", self._expand("text", text))
+        if "://" in said:
+            return self.config({"url": text})
+        if said.lower() in _TYPES:
+            return self.config({"type": text})
+        near = get_close_matches(said.lower(), _TYPES, 1)
+        hints = [f"did you mean {near[0]}?"] if near else [f"types are {', '.join(_TYPES)}"]
+        hints += [_URL_FORMS, f"the name of a configuration file ends in {', '.join(FORMATS)}"]
+        raise InvalidInputError(f"{self.where} is a text that is neither a type of store nor a URL", hints=hints)
 
     def _agree(self, values: dict[str, Any]) -> str:
         """Take `type` out of the values, or infer it, and return it; raise if another key contradicts it."""

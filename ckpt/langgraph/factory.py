@@ -22,7 +22,7 @@ def get_checkpointer(
     """Return a saver as a configuration says, or None for None and for an empty mapping or text.
 
     `config` is what `ckpt.config.load` takes or returns, or what stands under `checkpointer:` in a yamlgraph file:
-    a mapping, in which a bare number as `ttl` means minutes, or a plain text such as `memory`. A text that ends in
+    a mapping, in which a bare number as `ttl` means minutes, or a plain text: `memory`, or a URL. A text that ends in
     `.toml`, `.yaml` or `.yml` is the path of a file. The saver is both sync and async, so `async_mode` makes no
     difference. Each call opens a saver of its own, to be closed by the caller. Raises as `load` and `CkptSaver`
     do; there is no other store to fall back to.

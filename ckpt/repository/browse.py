@@ -7,19 +7,18 @@ from typing import Any
 
 import msgpack
 
-from ckpt.history.checkpoints import PendingWrite, Writes
+from ckpt.history.checkpoints import Writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.infos import CheckpointInfo
+from ckpt.repository.progress import START, following, packets, status, tells
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.values.cut import MSGPACK_TYPES
-from ckpt.values.inert import InertObject, inert
+from ckpt.values.inert import inert
 from ckpt.values.rope import rope_length
 
-_TASKS = "__pregel_tasks"
-_BRANCH = "branch:to:"
-_NOT_NODES = frozenset({"__input__", "__interrupt__", "__start__"})
+_NOT_NODES = frozenset({"__input__", "__interrupt__", START})
 _BATCH = 64
 
 
@@ -105,8 +104,7 @@ class Browser:
         wanted: dict[StoredValue, None] = {}
         for commit in commits:
             wanted[commit.header] = wanted[commit.metadata] = None
-            if _TASKS in commit.channels:
-                wanted[commit.channels[_TASKS]] = None
+            wanted |= dict.fromkeys(value for name, value in commit.channels.items() if tells(name))
         values = list(wanted)
         return dict(zip(values, self._core.value_bytes(values), strict=True))
 
@@ -124,11 +122,13 @@ class Browser:
         parent_id = commit.parents[0].checkpoint_id if commit.parents else None
         parent = parents.get((row.namespace, parent_id)) if parent_id is not None else None
         metadata = _mapping(commit.metadata, values[commit.metadata])
-        seen = _versions_seen(commit, values)
-        before = _versions_seen(parent[1], values) if parent is not None else {}
-        tasks = _sends(commit, values)
-        following = [name.removeprefix(_BRANCH) for name in commit.channels if name.startswith(_BRANCH)] + tasks
+        header = _header(commit, values)
+        seen = _dict(header.get("versions_seen"))
+        before = _dict(_header(parent[1], values).get("versions_seen")) if parent is not None else {}
+        sent = packets(commit, values)
+        nodes = tuple(dict.fromkeys(following(commit, values, sent, _dict(header.get("channel_versions")), seen)))
         is_head = row.checkpoint_id not in continued
+        told, stopped = status(self._timeline.writes(row) if is_head else [], nodes, sent)
         stored_id = put.commit.hex()
         step = metadata.get("step")
         return CheckpointInfo(
@@ -143,8 +143,9 @@ class Browser:
             run_id=_text(metadata.get("run_id")),
             timestamp=commit.timestamp,
             nodes=tuple(sorted(n for n, v in seen.items() if n not in _NOT_NODES and before.get(n) != v)),
-            next=tuple(dict.fromkeys(following)),
-            status=_status(self._timeline.writes(row) if is_head else [], bool(following)),
+            next=nodes,
+            status=told,
+            stopped=stopped,
             metadata=metadata,
             is_head=is_head,
             is_current=row.checkpoint_id == head,
@@ -182,38 +183,18 @@ def _mapping(value: StoredValue, data: bytes) -> dict[str, Any]:
     return {key: each for key, each in shown.items() if isinstance(key, str)} if isinstance(shown, dict) else {}
 
 
-def _versions_seen(commit: Commit, values: Mapping[StoredValue, bytes]) -> dict[str, Any]:
+def _header(commit: Commit, values: Mapping[StoredValue, bytes]) -> dict[str, Any]:
     if commit.header.type not in MSGPACK_TYPES:
         return {}
     try:
         header = msgpack.unpackb(values[commit.header], strict_map_key=False, unicode_errors="surrogatepass")
     except (ValueError, msgpack.UnpackException):
         return {}
-    seen = header.get("versions_seen") if isinstance(header, dict) else None
-    return seen if isinstance(seen, dict) else {}
+    return _dict(header)
 
 
-def _sends(commit: Commit, values: Mapping[StoredValue, bytes]) -> list[str]:
-    """Return the nodes that `Send` packets wait for."""
-    if _TASKS not in commit.channels:
-        return []
-    value = commit.channels[_TASKS]
-    packets = inert(value.type, values[value])
-    nodes = []
-    for packet in packets if isinstance(packets, list) else []:
-        fields = packet.fields if isinstance(packet, InertObject) else None
-        if isinstance(fields, list | tuple) and fields and isinstance(fields[0], str):
-            nodes.append(fields[0])
-    return nodes
-
-
-def _status(writes: Sequence[PendingWrite], waiting: bool) -> str:
-    channels = {write.channel for write in writes}
-    if "__error__" in channels:
-        return "error"
-    if "__interrupt__" in channels:
-        return "interrupted"
-    return "pending" if waiting else "done"
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _text(value: object) -> str | None:

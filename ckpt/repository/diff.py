@@ -7,7 +7,7 @@ removed. Rendering belongs to the command line, matching of sequences to `ckpt.r
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,20 +16,22 @@ from ckpt.history.commits import StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.alignment import Gap, gaps
 from ckpt.repository.infos import is_internal
-from ckpt.repository.matching import Open, elements, entries, in_place, matched
+from ckpt.repository.matching import Element, Open, elements, entries, in_place, matched
 from ckpt.repository.nodes import (
+    SETS,
     Kind,
     Node,
+    collection,
     is_message,
     kind_of,
     kind_of_change,
+    members,
     pieces_of,
     read,
     shown,
 )
 from ckpt.values.cut import LEAF_MAX, MSGPACK_TYPES
 from ckpt.values.inert import InertMessage, InertObject, summary
-from ckpt.values.kinds import TUPLE
 from ckpt.values.rope import ROPE, Item, Load, decode_items
 from ckpt.values.tree import Form, Path, Pieces, Tree, step
 
@@ -45,7 +47,8 @@ class Change:
     `old_path` is where a changed value stood before, when that is not `path`. A `move` leaves the value as it
     is: either an element came from `old_path` past others that stayed, or, without one, keys of the dict at
     `path` changed their order; `old` and `new` then map each of those keys to its position. `parts` are the
-    changes inside a changed message.
+    changes inside a changed message. Members of a set have no order and no identity: they are added and removed, at
+    the position where they were stored.
     """
 
     path: Path
@@ -122,7 +125,7 @@ def key_changes(load: Load, old: Mapping[str, StoredValue], new: Mapping[str, St
         before, after = old.get(name), new.get(name)
         if before == after or is_internal(name):
             continue
-        sizes = [_list_length(pieces, value) for value in (before, after)]
+        sizes = [_item_count(pieces, value) for value in (before, after)]
         if before is None or after is None:
             counted = max(sizes[0] or sizes[1] or 0, 1)
             found.append(ChannelChange(name, counted * (before is None), 0, counted * (after is None)))
@@ -140,9 +143,14 @@ def key_changes(load: Load, old: Mapping[str, StoredValue], new: Mapping[str, St
     return found
 
 
-def _list_length(pieces: Pieces, value: StoredValue | None) -> int | None:
-    tree = Tree(*value, pieces) if value is not None and value.type in MSGPACK_TYPES else None
-    return tree.count if tree is not None and tree.form is Form.ARRAY else None
+def _item_count(pieces: Pieces, value: StoredValue | None) -> int | None:
+    """Return how many items a list or another built-in collection has."""
+    if value is None or value.type not in MSGPACK_TYPES:
+        return None
+    tree = Tree(*value, pieces)
+    found = collection(tree)
+    items = tree if found is None else found[1]
+    return items.count if items.form is Form.ARRAY else None
 
 
 def _channel(pieces: Pieces, name: str, old: StoredValue | None, new: StoredValue | None) -> list[Change]:
@@ -195,11 +203,12 @@ class _Comparison:
         if not (known and old.is_cut and new.is_cut and (old.form, old.code) == (new.form, new.code)):
             return None
         if old.form is Form.EXTENSION:
-            if old.code == TUPLE:
-                left, right = old.payload(), new.payload()
-                if left and right and left.form is right.form is Form.ARRAY and left.is_cut and right.is_cut:
-                    return self._trees(left, right, path, was)
-                return None
+            of_old, of_new = collection(old), collection(new)
+            if of_old is not None and of_new is not None:
+                (name, left), (other, right) = of_old, of_new
+                if name != other or not (left.is_cut and right.is_cut):
+                    return None
+                return self._trees(left, right, path, was, in_order=name not in SETS)
             before, after = old.instance(), new.instance()
             if before is None or after is None or (before[:2], before.rest) != (after[:2], after.rest):
                 return None
@@ -210,7 +219,7 @@ class _Comparison:
             return self._trees(old, new, path, was)
         return None
 
-    def _trees(self, old: Tree, new: Tree, path: Path, was: Path) -> list[Change]:
+    def _trees(self, old: Tree, new: Tree, path: Path, was: Path, *, in_order: bool = True) -> list[Change]:
         def open_old(_: int, item: Item) -> Node:
             return Node(old.child(item))
 
@@ -219,7 +228,7 @@ class _Comparison:
 
         if old.form is Form.ARRAY:
             found = gaps(old.children(), new.children(), old.pieces.open)
-            return self._list(found, open_old, open_new, path, was)
+            return self._list(found, open_old, open_new, path, was, in_order=in_order)
         found = gaps(old.children(), new.children(), old.pieces.open, stride=2)
         return self._dict(found, open_old, open_new, path, was)
 
@@ -234,6 +243,10 @@ class _Comparison:
             parts = self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
             return [Change(path, "change", "message", before, after, _moved(was, path), tuple(parts))]
         if isinstance(before, InertObject) and isinstance(after, InertObject) and _have_fields(before, after):
+            held, holds = members(before), members(after)
+            if held is not None and holds is not None:
+                found = gaps(pieces_of(held), pieces_of(holds), _nothing)
+                return self._list(found, _among(held), _among(holds), path, was, in_order=False)
             return self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
         if isinstance(before, dict) and isinstance(after, dict):
             left, right = ([part for entry in each.items() for part in entry] for each in (before, after))
@@ -246,8 +259,12 @@ class _Comparison:
 
     # -- sequences and dicts, once it is known where they differ ------------------------------------------
 
-    def _list(self, found: list[Gap], open_old: Open, open_new: Open, path: Path, was: Path) -> list[Change]:
+    def _list(
+        self, found: list[Gap], open_old: Open, open_new: Open, path: Path, was: Path, *, in_order: bool = True
+    ) -> list[Change]:
         old, new = elements(found, 0, open_old), elements(found, 1, open_new)
+        if not in_order:
+            return _members(old, new, path)
         pairs, removed, added = matched(old, new)
         kept = in_place(pairs)
         moved = [pair for pair in pairs if pair not in kept]
@@ -300,6 +317,23 @@ class _Comparison:
             )
             changes.append(Change(path, "move", "value", before, after))
         return changes
+
+
+def _members(old: list[Element], new: list[Element], path: Path) -> list[Change]:
+    """Return the changes of a set: by piece first, and only what is left by content."""
+    old, new = _apart(old, new, lambda each: each.item)
+    read(each.node for each in [*old, *new])
+    old, new = _apart(old, new, lambda each: each.node.fingerprint)
+    gone = [_leaf((*path, each.position), each.node, None) for each in old]
+    return gone + [_leaf((*path, each.position), None, each.node) for each in new]
+
+
+def _apart(
+    old: list[Element], new: list[Element], key_of: Callable[[Element], object]
+) -> tuple[list[Element], list[Element]]:
+    """Return what stands on one side only."""
+    left, right = ({key_of(each) for each in side} for side in (old, new))
+    return [each for each in old if key_of(each) not in right], [each for each in new if key_of(each) not in left]
 
 
 def _have_fields(old: InertObject, new: InertObject) -> bool:

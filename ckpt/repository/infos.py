@@ -14,8 +14,9 @@ class CheckpointInfo:
 
     `id` is the commit's id in hex. `nodes` are the nodes whose run made it, `next` those to run next. `status`:
     `interrupted` and `error` are told of a head by its pending writes, `pending` when nodes are to run next,
-    else `done`. `bytes_logical` is its size written in full, `bytes_new` what storing it took, its tasks' writes
-    included. `is_head`: no other checkpoint continues it; `is_current`: the next run does.
+    else `done`. `stopped` are the nodes that asked or failed, if so. `bytes_logical` is its size written in full,
+    `bytes_new` what storing it took, its tasks' writes included. `is_head`: no other checkpoint continues it;
+    `is_current`: the next run does.
     """
 
     id: str
@@ -31,6 +32,7 @@ class CheckpointInfo:
     nodes: tuple[str, ...]
     next: tuple[str, ...]
     status: str
+    stopped: tuple[str, ...]
     metadata: Mapping[str, Any]
     is_head: bool
     is_current: bool
@@ -47,8 +49,9 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class ThreadInfo:
-    """A thread: `status` is `idle`, `interrupted` or `error`; `updated` the head's timestamp.
+    """A thread: `status` is its head's, but `idle` where that is `done` or there is no head; `updated` its timestamp.
 
+    So `pending` is a thread with nodes to run next: a run is under way, was paused or broke off, or it was rewound.
     `expires` is when it goes if nothing is written to it any more, None if never.
     """
 
@@ -86,4 +89,4 @@ class WriteInfo:
 
 def is_internal(channel: str) -> bool:
     """Return whether a channel is LangGraph's own."""
-    return channel.startswith(("__", "branch:to:"))
+    return channel.startswith(("__", "branch:to:", "join:"))

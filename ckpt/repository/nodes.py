@@ -15,7 +15,7 @@ from blake3 import blake3
 from ckpt.objects.ids import object_id
 from ckpt.values.cut import Cutter
 from ckpt.values.inert import UNDECODABLE, InertMessage, InertObject
-from ckpt.values.kinds import TAG
+from ckpt.values.kinds import FROZENSET, SET, TAG, TUPLE
 from ckpt.values.rope import Item, decode_items, inline
 from ckpt.values.tree import Form, Tree, digest, inert_all
 
@@ -30,6 +30,12 @@ Kind: TypeAlias = Literal["value", "message", "text", "binary", "opaque"]
 _UNREAD = object()
 _KNOWN_TYPES = frozenset({"null", "bytes", "bytearray", "json", "msgpack", TAG})
 _DIGESTS = frozenset({Form.TEXT.value, Form.BINARY.value})
+_CONSTRUCTED = 0
+"""The extension in which LangGraph's serializer writes [module, name, argument]."""
+_BY_CODE = {TUPLE: "tuple", SET: "set", FROZENSET: "frozenset"}
+_BY_CLASS = {"builtins.set": "set", "builtins.frozenset": "frozenset", "collections.deque": "deque"}
+SETS = frozenset({"set", "frozenset"})
+"""Collections whose items have no order."""
 
 
 class Node:
@@ -93,6 +99,28 @@ def _field(tree: Tree, name: str) -> object:
     return fields.child(wanted[0]).inert() if wanted else None
 
 
+def collection(tree: Tree) -> tuple[str, Tree] | None:
+    """Return the name of a built-in collection stored as an extension, and the array of its items; else None."""
+    payload = tree.payload()
+    if payload is None or payload.form is not Form.ARRAY:
+        return None
+    if tree.code in _BY_CODE:
+        return _BY_CODE[tree.code], payload
+    if tree.code != _CONSTRUCTED or payload.count != 3:
+        return None
+    module, name, items = (payload.child(each) for each in payload.elements())
+    names = inert_all([module, name])
+    known = _BY_CLASS.get(".".join(map(str, names)))
+    return (known, items) if known is not None and items.form is Form.ARRAY else None
+
+
+def members(value: object) -> Sequence[object] | None:
+    """Return the members of a set that is inert data, as they were stored; None for all else."""
+    if not isinstance(value, InertObject) or value.module != "builtins" or value.name not in SETS:
+        return None
+    return value.fields if isinstance(value.fields, list | tuple) else None
+
+
 def is_message(tree: Tree) -> bool:
     """Whether a map is a chat message by its shape; looks only where there are few keys."""
     return tree.count <= 64 and all(type(_field(tree, name)) is str for name in ("type", "content"))
@@ -154,7 +182,10 @@ def pieces_of(values: Sequence[object]) -> list[Item]:
 
 
 def fingerprint(value: object) -> bytes:
-    """Return a hash of inert data; it tells 1, 1.0 and True apart, list from tuple, but no two NaN."""
+    """Return a hash of inert data; it tells 1, 1.0 and True apart, list from tuple, but no two NaN.
+
+    The order of keys counts, that of a set's members does not.
+    """
     hasher = blake3()
     todo: list[Any] = [value]
     while todo:
@@ -175,6 +206,8 @@ def fingerprint(value: object) -> bytes:
         elif isinstance(each, dict):
             todo += [part for entry in reversed(each.items()) for part in reversed(entry)]
             text = str(len(each)).encode()
+        elif (inside := members(each)) is not None:
+            text = b"".join([each.name.encode(), *sorted(map(fingerprint, inside))])
         elif isinstance(each, InertObject):
             todo += [each.fields, each.name, each.module]
         else:

@@ -95,7 +95,7 @@ class Reader(Engine):
             heads=sum(info.is_head and not info.namespace for info in infos),
             head=head,
             updated=head.timestamp if head is not None else None,
-            status=head.status if head is not None and head.status in ("interrupted", "error") else "idle",
+            status=head.status if head is not None and head.status != "done" else "idle",
             bytes_logical=sum(info.bytes_logical for info in infos),
             forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
             expires=expiry(browser.timeline.thread),
@@ -176,17 +176,19 @@ class Reader(Engine):
 
     def diff(
         self,
-        old: CheckpointInfo | None,
-        new: CheckpointInfo,
+        old: CheckpointInfo | str | None,
+        new: CheckpointInfo | str,
         *,
         internal: bool = False,
         paths: Sequence[tuple[str | int, ...]] = (),
     ) -> Diff:
-        """Return what differs between two checkpoints of any threads; None stands for an empty state.
+        """Return what differs between two checkpoints of any threads, or revisions; None stands for an empty state.
 
         Equal parts are recognised by their ids and not loaded.
         """
         wanted = [_path(each) for each in several(paths, "paths")]
+        old = self.resolve(old) if isinstance(old, str) else old
+        new = self.resolve(new) if isinstance(new, str) else new
         before = self._commit(old).channels if old is not None else {}
         after = self._commit(new).channels
         changes = self._core.consistently(

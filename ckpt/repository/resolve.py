@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -38,6 +38,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.mark import rows
+from ckpt.repository.scopes import GraphInfo, graphs
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Place
@@ -129,6 +130,11 @@ class Resolver:
         if info is not None:
             yield info
         elif required or browser is not None:
+            if browser is not None and namespace and next(browser.timeline.newest_first(namespace), None) is not None:
+                raise RevisionNotFoundError(
+                    f"namespace {namespace!r} of thread {name!r} has no checkpoint on the current line",
+                    hints=["name one by its id; ckpt log with --ns shows those that are off the line"],
+                )
             what = f"namespace {namespace!r} of thread {name!r}" if namespace else f"thread {name!r}"
             raise RevisionNotFoundError(f"{what} has no checkpoints", hints=["ckpt threads lists all threads"])
 
@@ -263,10 +269,18 @@ class Resolver:
         close = difflib.get_close_matches(revision, names, 1)
         guess = f"did you mean {close[0]}?  " if close else ""
         listing = f"ckpt threads lists all {len(names)}" if len(names) > 1 else "ckpt threads lists them"
-        hints = [f"{guess}{listing}" if names else "there are no threads yet"]
+        hints = [f"{guess}{listing}"] if names else [elsewhere(graphs(self._core)) or "there are no threads yet"]
         if any(mark in revision for mark in "~^#{"):
             hints.append("ckpt help revisions explains what may follow a name")
         return RevisionNotFoundError(f"no thread or checkpoint matches {revision!r}", hints=hints)
+
+
+def elsewhere(found: Iterable[GraphInfo]) -> str | None:
+    """Return the hint, where a graph has no threads, that other graphs of the store have some; None if none has."""
+    names = ["the default one" if not each.name else repr(each.name) for each in found if each.threads]
+    if not names:
+        return None
+    return f"this graph has no threads; these have: {', '.join(names)}. Choose one with --graph, in Python with graph="
 
 
 def _in_order(entries: list[tuple[bytes, Place]]) -> bool:

@@ -193,6 +193,17 @@ def test_reading_needs_no_permission_to_write(graph_store: Path, monkeypatch: py
     assert opened == [False]
 
 
+@pytest.mark.parametrize("dry_run", [[], ["-n"]], ids=str)
+def test_to_check_out_the_head_is_told_and_not_done(graph_store: Path, dry_run: list[str]) -> None:
+    before = document("log", WAITING)["items"]
+    told = document("checkout", WAITING, *dry_run)
+    assert told["target"] == told["old_head"]
+    assert told["head"] == (None if dry_run else told["target"])
+    assert told["target"]["stopped"] == ["approve"]
+    assert document("log", WAITING)["items"] == before
+    assert document("op", "log")["items"] == []
+
+
 def test_the_operation_log_names_who_did_it(graph_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "ana")
     succeed("tag", "good", SUPPORT)

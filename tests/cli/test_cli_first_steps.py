@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from cli_kit import run, succeed
 
+import ckpt
+
 NEW = [
     (("completion",), 2, "missing argument '{bash|zsh|fish}'. Choose from: bash, zsh, fish"),
     (("log", "hello"), 3, "hint: there are no threads yet"),
@@ -19,3 +21,10 @@ def test_an_error_says_what_to_do(typed: tuple[str, ...], code: int, words: str)
     assert (result.exit_code, result.stdout) == (code, "")
     assert words in result.stderr
     assert "\\n" not in result.stderr
+
+
+def test_a_store_of_memory_alone_does_not_look_empty() -> None:
+    with ckpt.open(".ckpt/store.db") as repository:
+        repository.memory("default").put(("users", "ana"), "tea", {"likes": "oolong"})
+    assert "0 checkpoints · 0 threads · 0 heads · 1 item · " in succeed("stats")
+    assert succeed("fsck").startswith("checked 0 checkpoints, 1 item, ")

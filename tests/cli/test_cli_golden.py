@@ -53,6 +53,10 @@ GRAPH: dict[str, list[str]] = {
         "checkout 'support-42@{next:tools}' -n",
         "checkout 'support-42@{next:tools}'",
         "checkout support-42#2 -t support-42",
+        "checkout support-42",
+        "checkout support-43 -n",
+        "checkout support-43",
+        "op log",
         "log support-42 -n 4",
     ],
     "rewind": [
@@ -60,6 +64,7 @@ GRAPH: dict[str, list[str]] = {
         "rewind support-42 2",
         "rewind -t support-43",
         "rewind support-42 99",
+        "threads --status pending",
     ],
     "undo": ["undo -n", "rewind support-42", "undo -n", "undo", "undo", "op log"],
     "op": ["op log", "delete -y support-43", "tag v1 support-42", "undo op:002", "op log -n 2"],

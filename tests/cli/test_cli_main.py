@@ -123,12 +123,45 @@ def test_python_dash_m_is_the_command_line() -> None:
     assert (done.returncode, done.stdout.split()) == (0, sorted(SCHEMAS))
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("lgo", "log"), ("thread", "threads"), ("rewnd", "rewind")])
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lgo", "log"),
+        ("thread", "threads"),
+        ("rewnd", "rewind"),
+        ("check", "checkout"),
+        ("chekcuot", "checkout"),
+    ],
+)
 def test_an_unknown_command_names_the_nearest(typed: str, meant: str) -> None:
     result = run(typed)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == f"error: there is no command {typed}\nhint: did you mean {meant}?\n"
-    assert run("xyzzy").stderr.endswith("hint: ckpt --help lists the commands\n")
+    for far in ("xyzzy", "nope", "p", "x" * 10_000):
+        assert run(far).stderr.endswith("hint: ckpt --help lists the commands\n")
+
+
+def test_an_unknown_option_names_one_that_is_close_and_no_other() -> None:
+    close, far = run("prune", "--keep-lsat", "2"), run("show", "--bogus")
+    assert close.stderr == (
+        "error: no such option: --keep-lsat\n"
+        "hint: did you mean --keep-last?\n"
+        "hint: ckpt prune --help explains the command\n"
+    )
+    assert far.stderr == "error: no such option: --bogus\nhint: ckpt show --help explains the command\n"
+
+
+def test_help_knows_the_commands_inside_of_a_command() -> None:
+    assert run("help", "op", "log").stdout.startswith("Usage: ckpt op log [OPTIONS]")
+    assert run("help", "op").stdout.startswith("Usage: ckpt op ")
+    for words, message in (
+        (("op", "bogus"), "error: op has no command bogus\nhint: it has log\n"),
+        (("log", "show"), "error: log has no command show\nhint: name one command or topic\n"),
+        (("nope",), "error: there is no command nope\nhint: ckpt --help lists the commands\n"),
+        (("revision",), "error: there is no command revision\nhint: did you mean revisions?\n"),
+    ):
+        result = run("help", *words)
+        assert (result.exit_code, result.stderr) == (2, message)
 
 
 @pytest.mark.parametrize(
@@ -284,7 +317,11 @@ def test_the_store_is_found_upwards(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(deep)
     with pytest.raises(ckpt.errors.StoreNotFoundError) as caught:
         Invocation().store_url()
-    assert any("ckpt init" in hint for hint in caught.value.hints)
+    assert [("ckpt init" in hint, "CKPT_CONFIG" in hint) for hint in caught.value.hints] == [(True, False)]
+    monkeypatch.setenv("CKPT_CONFIG", "agents.toml")
+    with pytest.raises(ckpt.errors.StoreNotFoundError) as caught:
+        Invocation().store_url()
+    assert "CKPT_CONFIG is set, but only programs read it" in caught.value.hints[1]
     store = tmp_path / ".ckpt" / "store.db"
     store.parent.mkdir()
     store.touch()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from cli_kit import run, write_graph_store
+from cli_kit import run, succeed, write_graph_store
 from stores import store_url
 
 from ckpt.cli.main import COMMANDS
@@ -155,6 +156,26 @@ def test_a_wrong_password_is_refused_and_not_shown(postgres_dsn: str, redis_url:
         assert re.search(r"^error: .*(does not exist|authentication failed|refuses)", done.stderr)
         assert "hint: " in done.stderr
         assert SECRET not in done.output
+
+
+@pytest.mark.parametrize("backend", ["sqlite", "postgres", "redis"])
+@pytest.mark.parametrize("named", ["--store", "CKPT_STORE"])
+def test_where_there_is_no_store_the_hint_makes_it(
+    backend: str, named: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = store_url(backend, request).replace("store.ckpt", "my store.db")
+    line = ["threads"]
+    if named == "--store":
+        line += ["--store", url]
+    else:
+        monkeypatch.setenv("CKPT_STORE", url)
+    done = run(*line)
+    assert done.exit_code == 10
+    hint = done.stderr.splitlines()[-1].removeprefix("hint: create one with: ")
+    ckpt, *command = shlex.split(hint)
+    assert (ckpt, command[:2]) == ("ckpt", ["init", "--store"])
+    succeed(*command)
+    succeed(*line)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,15 @@ def test_a_plain_word_is_the_type() -> None:
         assert graph(other).get_state(CONFIG).values == {}
 
 
+def test_a_plain_url_is_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTS", f"sqlite:///{tmp_path / 'a.db'}")
+    with got(f"sqlite:///{tmp_path / 'a.db'}") as saver:
+        graph(saver).invoke({"count": 4}, CONFIG)
+    for again in ("${AGENTS}", {"checkpointer": "${AGENTS}"}):
+        with got(again) as saver:
+            assert graph(saver).get_state(CONFIG).values == {"count": 5}
+
+
 def test_what_stands_under_checkpointer_may_count_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lifetime itself is the store's matter: here it counts only which options the saver is made with."""
     seen: list[object] = []
@@ -103,7 +112,7 @@ def test_options_reach_the_saver() -> None:
         ({"type": "sqlite"}, "path is missing"),
         ({"ttl": 60}, "type is missing"),
         ("postgres", "url is missing"),
-        ("nothing-like-it", "type is none of"),
+        ("nothing-like-it", "is a text that is neither a type of store nor a URL"),
         ("missing.yaml", "there is no configuration file missing.yaml"),
     ],
 )

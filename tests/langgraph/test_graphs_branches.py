@@ -312,6 +312,7 @@ def test_a_checkout_before_the_subgraph_runs_all_of_it_again(make_saver: Any) ->
     saver = make_saver()
     graph = subgraph(saver, runs, None)
     graph.invoke({"log": ["in"]}, thread())
+    graph.invoke(Command(resume="old"), thread())
     saver.repository.checkout(checkpoint_with_next(graph, thread(), ("child",)), thread="t")
     runs.clear()
     graph.invoke(None, thread())

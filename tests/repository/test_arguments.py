@@ -49,8 +49,8 @@ REFUSED: dict[str, Refused] = {
     "inert": ([None, *NO_INFO], lambda r, odd: r.inert(odd, "a")),
     "tree": ([None, *NO_INFO], lambda r, odd: r.tree(odd, "a")),
     "tree: channel": ([None, *NO_TEXT], lambda r, odd: r.tree(r.resolve("t"), odd)),
-    "diff: old": (NO_INFO, lambda r, odd: r.diff(odd, r.resolve("t"))),
-    "diff: new": ([None, *NO_INFO], lambda r, odd: r.diff(None, odd)),
+    "diff: old": (NO_INFO[2:], lambda r, odd: r.diff(odd, r.resolve("t"))),
+    "diff: new": ([None, *NO_INFO[2:]], lambda r, odd: r.diff(None, odd)),
     "diff: paths": (
         [None, 0, "ab", b"ab", THING, ["ab"], [1], [None], [("a", None)], [("a", 1.5)]],
         lambda r, odd: r.diff(None, r.resolve("t"), paths=odd),

@@ -51,3 +51,14 @@ def test_what_was_tagged_is_told_with_its_tags(repository: Repository) -> None:
     told = repository.tag("best", "t")
     assert told.tags == ("best", "good")
     assert told == repository.resolve("t")
+
+
+def test_a_diff_takes_revisions_and_checkpoints(repository: Repository) -> None:
+    older, newer = repository.resolve("t~1"), repository.resolve("t")
+    expected = repository.diff(older, newer)
+    assert [change.path for change in expected.changes.changes] == [("n",)]
+    for old, new in (("t~1", "t"), (older, "t"), (f"id:{older.id}", newer)):
+        assert repository.diff(old, new) == expected
+    assert repository.diff(None, "t").old is None
+    with pytest.raises(NotFoundError):
+        repository.diff("nope", "t")

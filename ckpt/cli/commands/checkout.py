@@ -22,7 +22,8 @@ from ckpt.cli.moves import require_root, show_move
 def command(invocation: Invocation, revision: str, dry_run: bool) -> None:
     """Make REV the point from which its thread continues.
 
-    A new checkpoint with the same state is appended; nothing is lost, and the old tip stays as another head.
+    A new checkpoint with the same state is appended; nothing is lost, and the old tip stays as another head. If the
+    thread continues from REV already, nothing is changed: what waits there goes on waiting.
     It restores state, not the world: resuming runs nodes, tools and models again.
     """
     repository = invocation.repository(write=not dry_run)

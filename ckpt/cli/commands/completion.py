@@ -19,12 +19,14 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("shell", type=click.Choice(SHELLS))
 @pass_invocation
 def command(invocation: Invocation, shell: str) -> None:
-    """Print a script for SHELL; once it is loaded, commands, options and thread ids complete."""
+    """Print a script for SHELL; once it is loaded, commands, options, thread ids, tags and graphs complete."""
     from click.shell_completion import get_completion_class
 
-    from ckpt.cli.main import cli
+    from ckpt.cli.completion import register
+    from ckpt.cli.main import COMPLETE_VARIABLE, cli
 
+    register()
     found = get_completion_class(shell)
     assert found is not None
-    for line in found(cli, {}, "ckpt", "_CKPT_COMPLETE").source().rstrip("\n").split("\n"):
+    for line in found(cli, {}, "ckpt", COMPLETE_VARIABLE).source().rstrip("\n").split("\n"):
         invocation.out.print(line)

@@ -40,6 +40,7 @@ def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None
     else:
         checked = [
             counted(report.checkpoints, "checkpoint"),
+            *([counted(report.items, "item")] if report.items else []),
             counted(report.objects, "object"),
             counted(report.references, "reference"),
         ]

@@ -8,7 +8,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import Command
-from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.context import Invocation, other_graphs, pass_invocation, usage
 
 if TYPE_CHECKING:
     from ckpt.cli.output import Output
@@ -61,12 +61,13 @@ def command(
         wanted = [(None, name) for name in (repository.thread_names() if thread is None else [thread])]
     listed: list[CheckpointInfo] = []
     for revision, name in wanted:
+        whole = _thread_named(invocation, repository, revision) if revision is not None else None
         listed += repository.log(
-            revision,
-            thread=name,
+            revision if whole is None else None,
+            thread=name if whole is None else whole,
             namespace=invocation.namespace,
             limit=limit + 1,
-            all_heads=heads or _is_current(invocation, repository, revision),
+            all_heads=heads,
             subgraphs=subgraphs,
         )
     found = merged(listed)
@@ -89,17 +90,29 @@ def command(
         out.records("ckpt.log/1", records.store(repository), items)
     elif not entries:
         out.note("no checkpoints")
+        if not repository.thread_names():
+            other_graphs(invocation, repository)
     else:
         rest = f"earlier checkpoints (-n {limit * 2} to see more)" if more else None
         draw(out, entries, graph=not no_graph, oneline=oneline, more=rest)
 
 
-def _is_current(invocation: Invocation, repository: Repository, revision: str | None) -> bool:
-    # A thread's name means the thread; a point in its past means what led there.
-    if revision is None:
-        return True
-    found = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
-    return found.is_current
+def _thread_named(invocation: Invocation, repository: Repository, revision: str) -> str | None:
+    """Return the thread that a revision means as a whole, by its name or its head; None for a point in its past."""
+    from ckpt.errors import RevisionNotFoundError
+    from ckpt.history.revisions import parse
+
+    namespace = invocation.namespace
+    try:
+        found = repository.resolve(revision, thread=invocation.thread, namespace=namespace)
+    except RevisionNotFoundError:
+        # All checkpoints of a namespace may be off the thread's current line.
+        if not namespace or any(reading.suffixes for reading in parse(revision)):
+            raise
+        found = repository.resolve(revision, thread=invocation.thread)
+        if not repository.log(thread=found.thread, namespace=namespace, limit=1):
+            raise
+    return found.thread if found.is_current else None
 
 
 def _newest_message(out: Output, repository: Repository, info: CheckpointInfo) -> tuple[str, ...]:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ckpt.cli.arguments import thread_argument
 from ckpt.cli.command import Command, dry_run_option, yes_option
 from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.format import counted
+from ckpt.cli.output import Cell, Output
+
+if TYPE_CHECKING:
+    from ckpt.repository import PruneReport
 
 
 @click.command(
@@ -22,7 +28,7 @@ from ckpt.cli.format import counted
     "--keep-last",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Keep the N newest of each thread.",
+    help="Keep the N newest of each thread and of each namespace in it.",
 )
 @click.option("--keep-within", metavar="DURATION", help="Keep what is younger: 30d, 12h, 1d12h.")
 @dry_run_option
@@ -37,7 +43,8 @@ def command(
     dry_run: bool,
     yes: bool,
 ) -> None:
-    """Drop all but the newest checkpoints of each THREAD (verbatim), in each of its namespaces.
+    """Drop all but the newest checkpoints of each THREAD (verbatim), in each of its namespaces (subgraphs
+    have their own).
 
     With both --keep-last and --keep-within, what either keeps stays; one of them at least is needed. Heads,
     tagged and interrupted checkpoints and fork points always stay, and so does what they need to load. ckpt gc
@@ -57,20 +64,32 @@ def command(
         which = "every thread" if everything else counted(len(names), "thread")
         newest = [f"the newest {keep_last}"] if keep_last is not None else []
         young = [f"what is younger than {keep_within}"] if keep_within is not None else []
-        invocation.confirm(f"Keep only {' and '.join(newest + young)} of {which}?", yes=yes)
+        what = " and ".join(newest + young)
+        invocation.confirm(f"Keep only {what} of {which}, in each namespace?", yes=yes)
     reports = repository.prune(names, keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
     out = invocation.out
     if invocation.json:
         document = {"store": records.store(repository), **records.prune(reports, dry_run=dry_run)}
         out.document("ckpt.prune/1", document)
         return
-    for report in reports:
-        if report.removed:
-            total = len(report.kept) + len(report.removed)
-            out.print(f"{out.text(report.thread)}   keep {len(report.kept):,} of {total:,}")
+    _table(out, [report for report in reports if report.removed])
     removed = counted(sum(len(report.removed) for report in reports), "checkpoint")
     kept = sum(len(report.kept) for report in reports)
     if dry_run:
         out.print(f"Would remove {removed} and keep {kept:,}. Nothing was changed.")
     else:
         out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space")
+
+
+def _table(out: Output, reports: list[PruneReport]) -> None:
+    width = max((len(f"{len(each.kept):,}") for each in reports), default=0)
+    rows = []
+    for each in reports:
+        total = f"{len(each.kept) + len(each.removed):,}"
+        namespaces = {namespace for namespace, _ in (*each.kept, *each.removed)}
+        rows.append([
+            Cell(out.text(each.thread), "key"),
+            Cell(f"keep {len(each.kept):>{width},} of {total}"),
+            Cell(f"in {len(namespaces):,} namespaces" if len(namespaces) > 1 else "", "dim"),
+        ])  # fmt: skip
+    out.table(rows, flexible=0)

@@ -39,6 +39,7 @@ def command(invocation: Invocation) -> None:
         counted(found.checkpoints, "checkpoint"),
         counted(found.threads, "thread"),
         counted(found.heads, "head"),
+        *([counted(found.items, "item")] if found.items else []),
         f"store format {found.format}",
     ]
     out.print(" · ".join(counts))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ckpt.cli.arguments import revision_argument
-from ckpt.cli.command import Command, dry_run_option
+from ckpt.cli.command import Command, completing, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.format import short, time_of
 from ckpt.cli.output import Cell
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 )
 @click.argument("name", required=False)
 @revision_argument("revision", required=False, metavar="[REV]")
-@click.option("-d", "--delete", "removed", metavar="NAME", help="Remove a tag.")
+@click.option("-d", "--delete", "removed", metavar="NAME", help="Remove a tag.", shell_complete=completing("tags"))
 @dry_run_option
 @pass_invocation
 def command(invocation: Invocation, name: str | None, revision: str | None, removed: str | None, dry_run: bool) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ckpt.cli.command import Command
-from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.context import Invocation, other_graphs, pass_invocation
 from ckpt.cli.format import size, time_of
 from ckpt.cli.output import Cell
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ckpt.repository import ThreadInfo
 
-_STYLES = {"interrupted": "waiting", "error": "failed"}
+_STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed"}
 
 
 @click.command(
@@ -26,7 +26,9 @@ _STYLES = {"interrupted": "waiting", "error": "failed"}
     examples="ckpt threads\nckpt threads 'support-*' --status interrupted",
 )
 @click.argument("pattern", required=False)
-@click.option("--status", type=click.Choice(["idle", "interrupted", "error"]), help="Only threads in this state.")
+@click.option(
+    "--status", type=click.Choice(["idle", "pending", "interrupted", "error"]), help="Only threads in this state."
+)
 @click.option(
     "--sort",
     type=click.Choice(["updated", "size", "steps"]),
@@ -41,6 +43,9 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     The columns: name, status, checkpoints, heads if there are several, size as if every checkpoint were
     written in full, those that it shares with a fork too, when it changed last, when it expires if any thread
     does, and where it was forked from.
+
+    A thread is idle when no node is to run next, interrupted when one asks, error when one failed. Else it is pending:
+    a run is under way, was paused or broke off before its end, or the thread was rewound.
     """
     from ckpt.cli import records
 
@@ -57,6 +62,8 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
         return
     if not threads:
         out.note("no threads" + (f" match {out.text(pattern)}" if pattern else ""))
+        if not repository.thread_names():
+            other_graphs(invocation, repository)
         return
     expiring = any(each.expires is not None for each in threads)
     titles = ("THREAD", "STATUS", "CHECKPOINTS", "HEADS", "SIZE", "UPDATED", *(["EXPIRES"] if expiring else []), "")

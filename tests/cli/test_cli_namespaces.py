@@ -1,0 +1,40 @@
+"""Namespaces of subgraphs, while the thread's line leads through them and after it was rewound past them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_kit import SUPPORT, document, run, succeed
+
+
+@pytest.fixture
+def namespace(graph_store: Path) -> str:
+    """The namespace of the subgraph that ran last; the thread was rewound to a point before it."""
+    [found] = {each["ns"] for each in document("log", SUPPORT, "--subgraphs")["items"]} - {""}
+    assert len(document("log", SUPPORT, "--ns", found)["items"]) == 4
+    succeed("rewind", SUPPORT, "3")
+    return str(found)
+
+
+def test_the_log_of_a_namespace_off_the_line_lists_it_by_the_thread_or_its_head(namespace: str) -> None:
+    listed = [document("log", *more, "--ns", namespace)["items"] for more in ([SUPPORT], ["@", "-t", SUPPORT])]
+    assert listed[0] == listed[1] == document("log", "-t", SUPPORT, "--ns", namespace)["items"]
+    assert [each["ns"] for each in listed[0]] == [namespace] * 4
+
+
+def test_a_point_off_the_line_is_named_by_its_id(namespace: str) -> None:
+    newest = document("log", SUPPORT, "--ns", namespace)["items"][0]
+    for line in (["show", SUPPORT], ["log", f"{SUPPORT}~1"], ["diff", SUPPORT]):
+        result = run(*line, "--ns", namespace)
+        assert result.exit_code == 3
+        assert f"namespace '{namespace}' of thread '{SUPPORT}' has no checkpoint on the current line" in result.stderr
+        assert "name one by its id" in result.stderr
+    assert document("show", newest["spec"])["checkpoint"]["ns"] == namespace
+    assert len(document("log", f"{newest['spec']}~1", "--ns", namespace)["items"]) == 3
+
+
+def test_a_namespace_that_is_not_there_is_not_listed(namespace: str) -> None:
+    result = run("log", SUPPORT, "--ns", "nowhere")
+    assert result.exit_code == 3
+    assert f"namespace 'nowhere' of thread '{SUPPORT}' has no checkpoints" in result.stderr
