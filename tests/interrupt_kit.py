@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 
 class Interrupted(Exception):
     """What the handler of a program's own raises, to give up on a call that takes too long."""
+
+
+@contextmanager
+def alarm(seconds: float) -> Iterator[None]:
+    """Have a handler of signals raise Interrupted after so many seconds."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def interrupt_at(

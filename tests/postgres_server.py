@@ -25,7 +25,7 @@ import pytest
 if TYPE_CHECKING:
     import psycopg
 
-_UNPRIVILEGED = "nobody"
+UNPRIVILEGED = "nobody"
 _START_SECONDS = 60
 _SETTINGS = {
     "max_connections": "200",
@@ -35,11 +35,58 @@ _SETTINGS = {
     "autovacuum_naptime": "5s",
 }
 
-# Ends the server when its standard input does, and so also when the tests are killed.
-_WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -INT $server) & wait $server'
+# Ends the program when its standard input does, and so also when the tests are killed.
+_WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -{signal} $server) & wait $server'
 
 
-class Server:
+def as_user() -> dict[str, Any]:
+    """Return the options of a process that say as whom it runs: servers refuse to run as root."""
+    return {"user": UNPRIVILEGED} if os.geteuid() == 0 else {}
+
+
+class Program:
+    """A program that answers as a PostgreSQL server, which can be stopped and started again. It ends with the tests."""
+
+    _process: subprocess.Popen[bytes] | None = None
+
+    def run(self, url: str, *command: str, ending: str = "INT") -> None:
+        """Start it and wait until it answers at a URL; `ending` is the signal that stops it."""
+        import psycopg
+
+        self._process = subprocess.Popen(
+            ["/bin/sh", "-c", _WHILE_WATCHED.format(signal=ending), "sh", *command],
+            cwd="/",
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the tests; the server ends when they do
+            **as_user(),
+        )
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                psycopg.connect(url).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it at once, as a machine that goes down; a second call does nothing."""
+        if self._process is None:
+            return
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGQUIT)
+            self._process.wait(30)
+        self._process = None
+
+
+class Server(Program):
     """A server of our own, which can be stopped and started again; the benchmarks start theirs here too.
 
     `binaries` is the directory of the programs to use instead of the packaged ones.
@@ -47,13 +94,12 @@ class Server:
 
     def __init__(self, settings: Mapping[str, str] = _SETTINGS, binaries: Path | None = None) -> None:
         self._settings = {"listen_addresses": "", "log_min_messages": "panic", **settings}
-        self._process: subprocess.Popen[bytes] | None = None
         self._binaries = _packaged() if binaries is None else binaries
         self.folder = Path(tempfile.mkdtemp(prefix="ckpt-pg-"))
         try:
             if os.geteuid() == 0:
                 # PostgreSQL refuses to run as root.
-                shutil.chown(self.folder, _UNPRIVILEGED)
+                shutil.chown(self.folder, UNPRIVILEGED)
                 self._make_readable()
             self._run("initdb", "-D", str(self._data), "-U", "postgres", "--auth=trust", "-E", "utf8", "--no-sync")
         except BaseException:
@@ -80,49 +126,14 @@ class Server:
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
-            [str(self._binaries / program), *arguments], cwd="/", check=True, capture_output=True, **self._as_user()
+            [str(self._binaries / program), *arguments], cwd="/", check=True, capture_output=True, **as_user()
         )
-
-    def _as_user(self) -> dict[str, Any]:
-        return {"user": _UNPRIVILEGED} if os.geteuid() == 0 else {}
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        import psycopg
-
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
-        server = [str(self._binaries / "postgres"), "-D", str(self._data), "-k", str(self.folder), *options]
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _WHILE_WATCHED, "sh", *server],
-            cwd="/",
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the tests; the server ends when they do
-            **self._as_user(),
-        )
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                psycopg.connect(self.url).close()
-                return
-            except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        """Stop the server at once, as a machine that goes down; a second call does nothing."""
-        if self._process is None:
-            return
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGQUIT)
-            self._process.wait(30)
-        self._process = None
+        postgres = str(self._binaries / "postgres")
+        self.run(self.url, postgres, "-D", str(self._data), "-k", str(self.folder), *options)
 
     def remove(self) -> None:
         """Stop the server and remove all that it wrote."""

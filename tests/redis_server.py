@@ -38,7 +38,7 @@ class Server:
         self._watcher: subprocess.Popen[bytes] | None = None
         self.port = 0
         for _ in range(_TRIES):
-            self.port = _free_port()
+            self.port = free_port()
             if self.start():
                 return
         raise RuntimeError(f"no redis server could be started in {folder}")
@@ -105,7 +105,8 @@ def missing(reason: str) -> None:
     pytest.skip(text)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return the number of a port that nobody uses now."""
     # The nodes of a cluster also listen 10,000 ports above.
     for _ in range(1000):
         with socket.socket() as probe:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +18,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import postgres_server
-import psycopg
 import pytest
 import redis_server
 from cryptography import x509
@@ -33,10 +30,6 @@ HOST = "localhost"
 """The name that the certificates of servers here are made out to; they do not hold for 127.0.0.1."""
 
 SECRET = "a-secret-that-no-error-tells"
-
-_UNPRIVILEGED = "nobody"
-_START_SECONDS = 30
-_WHILE_WATCHED = 'exec 3<&0; "$@" & server=$!; (cat <&3 >/dev/null; kill -9 $server) & wait $server'
 
 
 def missing(name: str, package: str) -> NoReturn:
@@ -104,7 +97,7 @@ def _given_away(*paths: Path) -> None:
     """Make files those of the user that servers run as."""
     for path in paths:
         if os.geteuid() == 0:
-            shutil.chown(path, _UNPRIVILEGED)
+            shutil.chown(path, postgres_server.UNPRIVILEGED)
 
 
 @contextmanager
@@ -139,7 +132,7 @@ def certificates() -> Iterator[Certificates]:
 # -- PgBouncer --------------------------------------------------------------------------------------------
 
 
-class PgBouncer:
+class PgBouncer(postgres_server.Program):
     """A PgBouncer in front of a database, on a socket in a folder of its own; `settings` are those of its file.
 
     It hands the server connections out in turn, so that each statement is run by another one than the last.
@@ -147,7 +140,6 @@ class PgBouncer:
 
     def __init__(self, folder: Path, dsn: str, **settings: object) -> None:
         self._command = [program("pgbouncer", "pgbouncer"), str(folder / "pgbouncer.ini")]
-        self._process: subprocess.Popen[bytes] | None = None
         behind = conninfo_to_dict(dsn)
         known = {name: behind[name] for name in ("host", "port", "user", "password") if behind.get(name)}
         place = " ".join(f"{name}='{value}'" for name, value in known.items())
@@ -168,31 +160,7 @@ class PgBouncer:
         self.start()
 
     def start(self) -> None:
-        self._process = subprocess.Popen(
-            ["/bin/sh", "-c", _WHILE_WATCHED, "sh", *self._command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            user=_UNPRIVILEGED if os.geteuid() == 0 else None,
-        )
-        deadline = time.monotonic() + _START_SECONDS
-        while True:
-            try:
-                psycopg.connect(self.url).close()
-                return
-            except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-
-    def stop(self) -> None:
-        """Stop it at once, as a machine that goes down; a second call does nothing."""
-        if self._process is not None:
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-            self._process.wait(30)
-            self._process = None
+        self.run(self.url, *self._command, ending="KILL")
 
 
 @contextmanager
@@ -212,7 +180,7 @@ class TlsPostgres(postgres_server.Server):
     """A PostgreSQL server on a port of its own that wants to see a certificate of who connects."""
 
     def __init__(self, known: Certificates) -> None:
-        self._known, self.port = known, _free_port()
+        self._known, self.port = known, redis_server.free_port()
         settings = {"listen_addresses": "127.0.0.1", "port": str(self.port), "fsync": "off", "ssl": "on"}
         files = {
             "ssl_ca_file": known.authority, "ssl_cert_file": known.server[0], "ssl_key_file": known.server[1]
@@ -259,7 +227,7 @@ def tls_postgres(known: Certificates) -> Iterator[int]:
 
 @contextmanager
 def tls_pgbouncer(known: Certificates, dsn: str) -> Iterator[int]:
-    port = _free_port()
+    port = redis_server.free_port()
     with pgbouncer(
         dsn,
         pool_mode="transaction",
@@ -291,9 +259,3 @@ def rediss_url(port: int, known: Certificates, **changes: object) -> str:
     options = {"ssl_ca_certs": known.authority, "ssl_certfile": certificate, "ssl_keyfile": key, **changes}
     query = "&".join(f"{name}={value}" for name, value in options.items() if value is not None)
     return f"rediss://{HOST}:{port}/0?{query}"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

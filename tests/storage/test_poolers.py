@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import operator
 import secrets
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, TypedDict
 
 import psycopg
 import psycopg_pool
 import pytest
-from interrupt_kit import Interrupted
+from interrupt_kit import Interrupted, alarm
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from network_kit import PgBouncer, pgbouncer
@@ -232,22 +230,6 @@ def test_a_pooler_that_restarts_is_waited_for(postgres_dsn: str) -> None:
         later.join()
         assert storage.read([b"a"]) == [b"2"]
         assert [row[0] for row in storage.scan_frames(0, 9)] == [number]
-
-
-@contextmanager
-def alarm(seconds: float) -> Iterator[None]:
-    """Have a handler of signals raise Interrupted after so many seconds."""
-
-    def interrupted(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupted)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_an_interrupted_write_is_given_up_behind_the_pooler_too(pooled_url: str) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import gc
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from types import FrameType
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
 from typing import Any
 
 import psycopg
 import psycopg_pool
 import pytest
-from interrupt_kit import Interrupted, interrupt_at
+from interrupt_kit import Interrupted, alarm, interrupt_at
 from postgres_server import schema_of
 from psycopg.pq import TransactionStatus
 
@@ -63,22 +61,6 @@ def check_all_usable(storage: PostgresStorage) -> None:
         for connection in lent:
             assert connection.execute("SELECT 7").fetchone() == (7,)
     assert storage._source._pool.get_stats()["pool_size"] < SIZE  # type: ignore[attr-defined]
-
-
-@contextmanager
-def alarm(seconds: float) -> Iterator[None]:
-    """Have a handler of signals raise Interrupted after so many seconds."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise Interrupted
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def write_alone(storage: PostgresStorage, name: str) -> None:
