@@ -69,16 +69,23 @@ def encrypted(storage: Storage, key: EncryptionKey, *, readonly: bool = False) -
     Raises InvalidInputError when `key` is no key or the `encryption` extra is not installed, and WrongKeyError
     when it is not the store's or the store is not encrypted; nothing is written then.
     """
-    check_key(key)
-    from ckpt.encryption.opening import open_encrypted
-
+    with _extra():
+        from ckpt.encryption.opening import open_encrypted
     return open_encrypted(storage, key, readonly=readonly)
 
 
 def check_key(key: EncryptionKey) -> None:
     """Raise InvalidInputError when `key` is no key, or the `encryption` extra is not installed."""
-    try:
+    with _extra():
         from ckpt.encryption.userkeys import user_key
+    user_key(key)
+
+
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Raise InvalidInputError when what is imported needs an extra that is not installed."""
+    try:
+        yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "cryptography":
             raise
@@ -86,7 +93,6 @@ def check_key(key: EncryptionKey) -> None:
             "encryption needs the package cryptography, which is not installed",
             hints=["install it with: pip install 'ckpt-store[encryption]'"],
         ) from error
-    user_key(key)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ckpt.history import keys
-from ckpt.history.seal import Census, census, damaged, new_salt, seal, shaped, unseal
+from ckpt.history.seal import Census, census, damaged, miscounted, new_salt, seal, shaped, unseal
 
 _LINE = (str, str | None, str | None, int, int, int, int, int, int)
 _BASE = (int, int, str | None, int, str)
@@ -232,6 +232,12 @@ class Tally(NamedTuple):
     def of(self, rows: Iterable[tuple[bytes, bytes]]) -> Census:
         """Count records as this tally does."""
         return census(self.salt, rows)
+
+    def prove(self, what: str, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        """Raise DamagedRecordError, naming `what` the records are, unless they are those that this tally counts."""
+        found = self.of(rows)
+        if found != self.census:
+            raise miscounted(what, found, self.census)
 
 
 _TALLIES = {keys.TAGS: "the list of tags", keys.OPERATIONS: "the list of operations"}

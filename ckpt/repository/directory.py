@@ -16,7 +16,7 @@ from ckpt.history.records import (
     Tally,
     ThreadRecord,
 )
-from ckpt.history.seal import miscounted, missing, new_salt, outdated, seal, unseal
+from ckpt.history.seal import missing, new_salt, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
@@ -91,9 +91,7 @@ class Directory:
     def _prove_bucket(self, name: str, raw: bytes | None, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Raise DamagedRecordError unless the names in the bucket of a name are as its directory counts them."""
         tally = Tally.decode(keys.directory_key(keys.name_bucket(name)), raw)
-        found = tally.of(rows)
-        if found != tally.census:
-            raise miscounted(f"a thread in the same part of the directory as {name!r}", found, tally.census)
+        tally.prove(f"a thread in the same part of the directory as {name!r}", rows)
 
     def find(self, name: str, reading: Reading | None = None) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that has this name now, and its record's bytes; None when there is none, or it expired."""
@@ -141,10 +139,7 @@ class Directory:
         raw = dict(buckets)
         for bucket in range(keys.BUCKETS):
             key = keys.directory_key(bucket)
-            tally = Tally.decode(key, raw.get(key))
-            counted = tally.of(found.get(bytes((bucket,)), ()))
-            if counted != tally.census:
-                raise miscounted("a thread in the directory", counted, tally.census)
+            Tally.decode(key, raw.get(key)).prove("a thread in the directory", found.get(bytes((bucket,)), ()))
         for key, record in rows:
             yield NameRecord.decode(key, record)
 

@@ -12,16 +12,14 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
-from ckpt.repository.arguments import check_count, check_place
+from ckpt.repository.arguments import check_place
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.lifetimes import Lifetimes
 from ckpt.repository.listing import Listing
-from ckpt.repository.options import classes
+from ckpt.repository.options import Options
 from ckpt.repository.prune import Keep, Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
 from ckpt.repository.replays import is_ahead, is_head_as_told
-from ckpt.repository.retention import Retention
 from ckpt.repository.scopes import GRAPH, within
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
@@ -68,20 +66,18 @@ class Engine:
         retention: object = None,
         types: Iterable[type] = (),
     ) -> None:
-        check_count("max_checkpoint_size", max_checkpoint_size, least=1)
+        options = Options.of(graph, max_checkpoint_size, ttl, retention, types)
         self.graph = graph
         self.storage = storage = within(storage, GRAPH, graph)
-        self._core = Core(storage, max_checkpoint_size=max_checkpoint_size, lifetimes=Lifetimes.of(ttl))
+        self._core = Core(storage, max_checkpoint_size=options.max_checkpoint_size, lifetimes=options.lifetimes)
         self._directory = Directory(self._core)
         self._recent = Recent(self._core)
         self._writer = Writer(self._core, self._directory, self._recent)
         self._admin = ThreadAdmin(self._core, self._directory)
         self._pruner = Pruner(self._core, self._directory, self._admin)
         self._tags = Tags(self._core)
-        self._serializer = Serializer(classes(types))
-        self._upkeep = Upkeep(
-            self._core, self._directory, self._admin, self._pruner, self._tags, Retention.of(retention)
-        )
+        self._serializer = Serializer(options.types)
+        self._upkeep = Upkeep(self._core, self._directory, self._admin, self._pruner, self._tags, options.retention)
 
     def put(self, new: NewCheckpoint) -> Stored:
         """Store a checkpoint that a framework serialized; see `Writer.put`.

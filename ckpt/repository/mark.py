@@ -143,11 +143,11 @@ class Marker:
             for number, raw in thread_records(reading):
                 if self._threads.get((prefix, number)) == raw:
                     continue
-                tally = _Tally(ThreadRecord.decode(number, raw))
-                self._mark(store, tally.passing(rows(reading, keys.thread_range(number))))
-                wrong = tally.wrong()
+                counted = _RowCount(ThreadRecord.decode(number, raw))
+                self._mark(store, counted.passing(rows(reading, keys.thread_range(number))))
+                wrong = counted.wrong()
                 if wrong is not None and reading.read([keys.thread_key(number)])[0] == raw:
-                    raise miscounted(f"a row of thread {tally.thread.name!r}", *wrong)
+                    raise miscounted(f"a row of thread {counted.thread.name!r}", *wrong)
                 self._threads[prefix, number] = raw
                 count += 1
         return count
@@ -206,7 +206,7 @@ class Marker:
             pending = below
 
 
-class _Tally:
+class _RowCount:
     """Counts the rows of one thread as they pass, to compare them with what its records say that there are."""
 
     def __init__(self, thread: ThreadRecord) -> None:
@@ -287,9 +287,7 @@ def _prove_names(reading: Reading, tallies: Sequence[Tally], found: Sequence[Cen
             continue
         key = keys.directory_key(bucket)
         (raw,), (rows,) = reading.view([key], [keys.bucket_range(bucket)])
-        now = Tally.decode(key, raw)
-        if now.of(rows) != now.census:
-            raise miscounted("a thread in the directory", now.of(rows), now.census)
+        Tally.decode(key, raw).prove("a thread in the directory", rows)
 
 
 def collected(reading: Reading, name: str, number: int) -> bool:

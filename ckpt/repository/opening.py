@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ckpt.encryption import check_key, protected
 from ckpt.encryption.mark import HEADER_KEY
+from ckpt.history.keys import check_text
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
-from ckpt.repository.options import check_options
+from ckpt.repository.options import Options
 from ckpt.repository.repository import Repository
 from ckpt.storage.urls import open_storage
 
@@ -44,7 +45,8 @@ def open_repository(
     # First, as a slip must not leave a new store behind, and least of all a plain one instead of an encrypted one.
     if encryption_key is not None:
         check_key(encryption_key)
-    check_options(graph, max_checkpoint_size, ttl, retention, actor, types)
+    check_text("actor", actor)
+    Options.of(graph, max_checkpoint_size, ttl, retention, types)
     storage = open_storage(url, create=create, readonly=readonly, ahead=HEADER_KEY)
     storage = protected(storage, encryption_key, readonly=readonly)
     return Repository(

@@ -1,32 +1,34 @@
-"""What may be said when a repository is opened, checked before anything is."""
+"""What may be said when a repository is opened: read once, in one place, and before a store is made."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ckpt.errors import InvalidInputError
-from ckpt.history.keys import check_text
 from ckpt.repository.arguments import check_count, several
 from ckpt.repository.lifetimes import Lifetimes
 from ckpt.repository.retention import Retention
 
 
-def check_options(
-    graph: object, max_checkpoint_size: object, ttl: object, retention: object, actor: object, types: Iterable[type]
-) -> None:
-    """Raise InvalidInputError unless a repository can be opened with these."""
-    check_text("the name of a graph", graph)
-    check_text("actor", actor)
-    check_count("max_checkpoint_size", max_checkpoint_size, least=1)
-    Lifetimes.of(ttl)
-    Retention.of(retention)
-    classes(types)
+class Options(NamedTuple):
+    """The options of a repository, read."""
 
+    max_checkpoint_size: int
+    lifetimes: Lifetimes
+    retention: Retention
+    types: list[type]
 
-def classes(given: Iterable[type]) -> list[type]:
-    """Return the classes that were given, or raise InvalidInputError."""
-    found = several(given, "types")
-    for each in found:
-        if not isinstance(each, type):
-            raise InvalidInputError(f"types holds {each!r}, which is no class", hints=["give the classes themselves"])
-    return found
+    @staticmethod
+    def of(graph: str, max_checkpoint_size: int, ttl: object, retention: object, types: Iterable[type]) -> Options:
+        """Read options as they were given, or raise InvalidInputError."""
+        if not isinstance(graph, str):
+            raise InvalidInputError(f"graph={graph!r}: the name of a graph is a text")
+        check_count("max_checkpoint_size", max_checkpoint_size, least=1)
+        classes = several(types, "types")
+        for each in classes:
+            if not isinstance(each, type):
+                raise InvalidInputError(
+                    f"types holds {each!r}, which is no class", hints=["give the classes themselves"]
+                )
+        return Options(max_checkpoint_size, Lifetimes.of(ttl), Retention.of(retention), classes)

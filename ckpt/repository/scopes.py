@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from ckpt.errors import InvalidInputError
 from ckpt.history import keys
 from ckpt.history.seal import damaged, missing, seal, shaped, unseal
 from ckpt.repository.core import Core
@@ -38,8 +37,6 @@ class Scope(NamedTuple):
 
 def within(storage: Storage, kind: str, graph: str) -> Storage:
     """Return the scope of a graph in the store that `storage` is, or is a scope of."""
-    if not isinstance(graph, str):
-        raise InvalidInputError(f"graph={graph!r}: the name of a graph is a text")
     root, prefix = root_of(storage), keys.scope_prefix(kind, graph)
     if not prefix:
         return root

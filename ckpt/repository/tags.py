@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ckpt.history import keys
 from ckpt.history.records import Tally
-from ckpt.history.seal import miscounted, seal, unseal
+from ckpt.history.seal import seal, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Reading
@@ -60,10 +60,7 @@ class Tags:
 
     def _counted(self, reading: Reading | None) -> dict[bytes, bytes]:
         (raw,), (rows,) = (reading or self._core.storage).view([keys.TAGS], [keys.ALL_TAGS])
-        tally = Tally.decode(keys.TAGS, raw)
-        found = tally.of(rows)
-        if found != tally.census:
-            raise miscounted("a tag", found, tally.census)
+        Tally.decode(keys.TAGS, raw).prove("a tag", rows)
         return dict(rows)
 
     def by_commit(self) -> dict[str, list[str]]:

@@ -18,7 +18,8 @@ _HEAD = struct.Struct(">iiIii")  # dimensions, whether there are nulls, type of 
 _EMPTY = struct.Struct(">iiI")
 _SIZE = struct.Struct(">i")
 _NULL = _SIZE.pack(-1)
-_BYTEA, _BIGINT = 17, 20
+BYTEA, BIGINT = 17, 20
+"""The numbers of types; those of their arrays stand with these."""
 
 
 class ByteaArray(bytes):
@@ -36,8 +37,8 @@ class BigintArray(bytes):
 def bytea_array(values: Collection[bytes | None]) -> ByteaArray:
     """Return an array of byte strings and nulls."""
     if not values:
-        return ByteaArray(_EMPTY.pack(0, 0, _BYTEA))
-    parts = [_HEAD.pack(1, 1, _BYTEA, len(values), 1)]
+        return ByteaArray(_EMPTY.pack(0, 0, BYTEA))
+    parts = [_HEAD.pack(1, 1, BYTEA, len(values), 1)]
     for value in values:
         if value is None:
             parts.append(_NULL)
@@ -49,10 +50,10 @@ def bytea_array(values: Collection[bytes | None]) -> ByteaArray:
 def bigint_array(values: Collection[int]) -> BigintArray:
     """Return an array of numbers."""
     if not values:
-        return BigintArray(_EMPTY.pack(0, 0, _BIGINT))
+        return BigintArray(_EMPTY.pack(0, 0, BIGINT))
     elements = [8] * (2 * len(values))
     elements[1::2] = values
-    return BigintArray(_HEAD.pack(1, 0, _BIGINT, len(values), 1) + struct.pack(f">{'iq' * len(values)}", *elements))
+    return BigintArray(_HEAD.pack(1, 0, BIGINT, len(values), 1) + struct.pack(f">{'iq' * len(values)}", *elements))
 
 
 def read_bytea_array(data: bytes) -> list[bytes | None]:

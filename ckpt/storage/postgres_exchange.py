@@ -17,11 +17,11 @@ from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
-from ckpt.storage.postgres_arrays import ADAPTERS, AsReceived, BigintArray, ByteaArray, Cursor
+from ckpt.storage.postgres_arrays import ADAPTERS, BIGINT, BYTEA, AsReceived, BigintArray, ByteaArray, Cursor
 
 Connection = psycopg.Connection[Any]
 
-_AS_INFERRED, _BYTEA, _BIGINT, _TEXT = 0, 17, 20, 25
+_AS_INFERRED, _TEXT = 0, 25
 
 
 class Owned(psycopg.Connection[Any]):
@@ -93,9 +93,9 @@ def _encoded(connection: Connection, parameter: object) -> tuple[int, bytes | No
     if isinstance(parameter, ByteaArray | BigintArray):
         return parameter.oid, parameter
     if isinstance(parameter, bytes):
-        return _BYTEA, parameter
+        return BYTEA, parameter
     if isinstance(parameter, int):
-        return _BIGINT, parameter.to_bytes(8, "big", signed=True)
+        return BIGINT, parameter.to_bytes(8, "big", signed=True)
     assert isinstance(parameter, str)
     return _TEXT, parameter.encode(connection.info.encoding)
 
