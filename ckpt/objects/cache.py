@@ -64,14 +64,22 @@ class Cache(Generic[_K, _V]):
             self._size -= entries.pop(key)[1]
         entries[key] = (value, size)
         self._size += size
-        while self._size > self._size_max and entries:
-            self._size -= entries.popitem(last=False)[1][1]
+        self._evict()
 
     def put_many(self, entries: Iterable[tuple[_K, _V, int]]) -> None:
         """Keep values, each with its size in bytes."""
         with self._lock:
+            kept = self._entries
             for key, value, size in entries:
-                self._put(key, value, size)
+                if key in kept:
+                    self._size -= kept.pop(key)[1]
+                kept[key] = (value, size)
+                self._size += size
+            self._evict()
+
+    def _evict(self) -> None:
+        while self._size > self._size_max and self._entries:
+            self._size -= self._entries.popitem(last=False)[1][1]
 
     def drop(self, key: _K) -> None:
         """Forget one key."""

@@ -7,12 +7,12 @@ and their bytes one after another. How frames are compressed is the business of 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 from ckpt.errors import DamagedObjectError
-from ckpt.objects.ids import Kind
+from ckpt.objects.ids import Kind, ObjectId, object_id
 from ckpt.objects.varint import decode_varint, encode_varint
 
 
@@ -25,6 +25,8 @@ class StoredObject(NamedTuple):
 
 _KINDS = bytes(Kind)
 _LENGTH_SIZE = 4
+_LENGTHS = tuple(struct.Struct(f"<{count}I") for count in range(16))
+"""How the lengths of a few objects are read: a first read of a state opens a thousand frames."""
 
 
 def encode_frame(objects: Iterable[StoredObject]) -> bytes:
@@ -43,40 +45,48 @@ class Frame:
     It may lie anywhere in `raw`, which it keeps alive: frames of one pack share the bytes they came from.
     """
 
-    __slots__ = ("_kinds", "_lengths", "_raw", "_start", "_starts", "end")
+    __slots__ = ("_kinds", "_lengths", "_raw", "_start", "_starts", "end", "size")
 
     def __init__(self, raw: bytes, offset: int = 0) -> None:
         """Read the table of contents at an offset, or raise DamagedObjectError when it reaches beyond the end."""
         count, kinds = decode_varint(raw, offset)
         lengths = kinds + count
-        self._start = lengths + count * _LENGTH_SIZE
-        if self._start > len(raw):
+        start = self._start = lengths + count * _LENGTH_SIZE
+        if start > len(raw):
             raise _damaged()
         self._raw = raw
         self._kinds = raw[kinds:lengths]
-        self._lengths: tuple[int, ...] = struct.unpack_from(f"<{count}I", raw, lengths)
+        table = _LENGTHS[count] if count < len(_LENGTHS) else struct.Struct(f"<{count}I")
+        self._lengths: tuple[int, ...] = table.unpack_from(raw, lengths)
         self._starts: list[int] | None = None
-        self.end: int = self._start + sum(self._lengths)
+        size = sum(self._lengths)
+        self.end: int = start + size
         if self.end > len(raw) or self._kinds.translate(None, _KINDS):
             raise _damaged()
+        self.size: int = size + 8 * count
+        """About how many bytes it takes."""
 
     def __len__(self) -> int:
         return len(self._kinds)
 
     def __getitem__(self, position: int) -> StoredObject:
-        if self._starts is None:
-            self._starts = list(accumulate(self._lengths, initial=self._start))
-        start, end = self._starts[position], self._starts[position + 1]
-        return StoredObject(self._kinds[position], self._raw[start:end])
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes."""
-        return self.end - self._start + 8 * len(self._kinds)
+        starts = self._starts
+        if starts is None:
+            starts = self._starts = list(accumulate(self._lengths, initial=self._start))
+        return StoredObject(self._kinds[position], self._raw[starts[position] : starts[position + 1]])
 
     def objects(self) -> list[StoredObject]:
         """Return all objects, in order."""
         return [self[position] for position in range(len(self))]
+
+    def hashed(self) -> Iterator[tuple[ObjectId, bytes]]:
+        """Yield the id and the bytes of each object, in order."""
+        raw = self._raw
+        for kind, (start, end) in zip(
+            self._kinds, pairwise(accumulate(self._lengths, initial=self._start)), strict=True
+        ):
+            data = raw[start:end]
+            yield object_id(kind, data), data
 
 
 def decode_frame(raw: bytes) -> list[StoredObject]:

@@ -29,13 +29,14 @@ class Kind(IntEnum):
 
 
 _CONCATENATE_BELOW = 1 << 14
+_FIRST = tuple(bytes((kind,)) for kind in range(256))
 
 
 def object_id(kind: int, data: bytes) -> ObjectId:
     """Return the id of an object of `kind` with these bytes."""
     if len(data) < _CONCATENATE_BELOW:
-        return ObjectId(blake3(b"%c%b" % (kind, data)).digest())
-    hasher = blake3(bytes((kind,)))
+        return ObjectId(blake3(_FIRST[kind] + data).digest())
+    hasher = blake3(_FIRST[kind])
     hasher.update(data)
     return ObjectId(hasher.digest())
 

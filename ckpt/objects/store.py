@@ -180,8 +180,10 @@ class ObjectStore:
         ahead = self._ahead
         with self._read_lock:
             beside, self._beside = self._beside, []
-        found = {object_id(*obj): obj for frame in beside for obj in frame.objects()}
-        self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in found.items())
+        found: dict[ObjectId, bytes] = {}
+        for frame in beside:
+            found.update(frame.hashed())
+        self._objects.put_many((oid, data, len(data) + 100) for oid, data in found.items())
         # That the index names them is likely and not certain: a collector may have let them go.
         ahead.put_many((oid, True, 1) for oid in found)
 

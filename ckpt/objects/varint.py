@@ -22,8 +22,13 @@ def decode_varint(data: bytes, offset: int) -> tuple[int, int]:
 
     Raises DamagedObjectError when the bytes end early or the number is longer.
     """
-    number = shift = 0
     try:
+        number = data[offset]
+        offset += 1
+        if number < 0x80:
+            return number, offset
+        number &= 0x7F
+        shift = 7
         while True:
             byte = data[offset]
             offset += 1

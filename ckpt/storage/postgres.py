@@ -82,14 +82,13 @@ class PostgresStorage(LendingReads):
             self._secrets = postgres_connect.secrets_of(parameters)
             self._name(options.schema, postgres_connect.shown_url(parameters, options))
             with self._translated():
-                parameters, connection = postgres_connect.first_connection(parameters, readonly=readonly)
+                parameters, first = postgres_connect.first_connection(parameters, readonly=readonly)
                 try:
-                    self._prepare(connection, create=create)
-                    self._source: postgres_pool.Source = postgres_pool.OwnPool(
-                        partial(postgres_connect.connect, parameters), options.pool_size, connection
-                    )
+                    self._prepare(first, create=create)
+                    more = partial(postgres_connect.connect, parameters, direct=first.direct)
+                    self._source: postgres_pool.Source = postgres_pool.OwnPool(more, options.pool_size, first)
                 except BaseException:
-                    connection.close()
+                    first.close()
                     raise
             return
         self._secrets = []

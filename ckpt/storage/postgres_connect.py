@@ -145,12 +145,14 @@ def shown_url(parameters: dict[str, Any], options: Options) -> str:
 # -- connecting ---------------------------------------------------------------------------------------
 
 
-def connect(parameters: dict[str, Any]) -> Connection:
-    """Open one connection of a store's own."""
-    return Owned.connect(**parameters, autocommit=True, prepare_threshold=None)
+def connect(parameters: dict[str, Any], *, direct: bool = False) -> Owned:
+    """Open one connection of a store's own; `direct` is what is known of another with the same parameters."""
+    connection = Owned.connect(**parameters, autocommit=True, prepare_threshold=None)
+    connection.direct = direct
+    return connection
 
 
-def first_connection(parameters: dict[str, Any], *, readonly: bool) -> tuple[dict[str, Any], Connection]:
+def first_connection(parameters: dict[str, Any], *, readonly: bool) -> tuple[dict[str, Any], Owned]:
     """Open a connection, read-only if asked; return the parameters that the others of the store shall have."""
     if not readonly:
         return parameters, connect(parameters)

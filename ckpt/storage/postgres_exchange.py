@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+from blake3 import blake3
 from psycopg.adapt import AdaptersMap, Transformer
-from psycopg.errors import error_from_result
-from psycopg.generators import execute
-from psycopg.pq import ExecStatus, Format
+from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName, error_from_result
+from psycopg.generators import execute, fetch_many
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
@@ -23,12 +24,23 @@ Connection = psycopg.Connection[Any]
 
 _AS_INFERRED, _TEXT = 0, 25
 
+_Sent = list[tuple[int, bytes | None]]
+"""The types of parameters, and the bytes that they are sent as."""
+
 
 class Owned(psycopg.Connection[Any]):
     """A connection of a store's own: in autocommit mode, never in pipeline mode, used by one call at a time.
 
     Dropped without being closed, it is closed without a warning.
     """
+
+    direct = False
+    """Whether it leads to one session of the server, in which a statement that was prepared stays prepared.
+
+    Through a pooler it may not: see `look_whether_direct`.
+    """
+    prepared: frozenset[str] = frozenset()
+    """The statements prepared in that session."""
 
     # psycopg's would warn. This one is in C: what a handler of signals raises in a finalizer in Python reaches nobody.
     __del__: Any = bool
@@ -57,11 +69,33 @@ def run(connection: Connection, statement: str, parameters: Sequence[object] = (
     return reader.load_rows(0, result.ntuples, tuple)
 
 
-def run_for_bytes(connection: Connection, statement: str, parameters: Sequence[object]) -> bytes:
-    """Do as `run` does for a statement that returns a single byte string."""
-    value = _exchanged(connection, statement, parameters).get_value(0, 0)
+def run_prepared(connection: Connection, name: str, statement: str, parameters: Sequence[object]) -> bytes:
+    """Do as `run` does for a statement that returns a single byte string, and is run by most calls of a store.
+
+    It is prepared, which saves the server a fifth of its time and costs no trip, on a connection that leads to it
+    directly and is in no transaction. One that was taken from the server's session meanwhile is prepared no more.
+    """
+    result: PGresult | None = None
+    if isinstance(connection, Owned) and connection.direct:
+        try:
+            result = _exchanged_prepared(connection, name, statement, parameters)
+        except (InvalidSqlStatementName, DuplicatePreparedStatement):
+            connection.direct = False
+    if result is None:
+        result = _exchanged(connection, statement, parameters)
+    value = result.get_value(0, 0)
     assert value is not None
     return value
+
+
+def look_whether_direct(connection: Connection, pid: int) -> None:
+    """Take note of whether a connection leads to the server itself, which says it answers as process `pid`.
+
+    Who connects is told the number of the process that will answer, to be able to cancel. Through a pooler that is a
+    number of the pooler's own making.
+    """
+    if isinstance(connection, Owned):
+        connection.direct = connection.pgconn.backend_pid == pid and psycopg.capabilities.has_pipeline()
 
 
 def _exchanged(connection: Connection, statement: str, parameters: Sequence[object]) -> PGresult:
@@ -72,15 +106,51 @@ def _exchanged(connection: Connection, statement: str, parameters: Sequence[obje
             return cursor.pgresult
     # Without a cursor, whose care for what a program may want costs as much as a short statement.
     pgconn = connection.pgconn
-    given = [_encoded(connection, each) for each in parameters]
+    sent = [_encoded(connection, each) for each in parameters]
     pgconn.send_query_params(
         statement.encode(),
-        [value for _, value in given],
-        param_types=[kind for kind, _ in given],
-        param_formats=[Format.BINARY] * len(given),
+        [value for _, value in sent],
+        param_types=[kind for kind, _ in sent],
+        param_formats=[Format.BINARY] * len(sent),
         result_format=Format.BINARY,
     )
-    result: PGresult = connection.wait(execute(pgconn))[-1]
+    return _checked(connection, connection.wait(execute(pgconn))[-1])
+
+
+def _exchanged_prepared(connection: Owned, name: str, statement: str, parameters: Sequence[object]) -> PGresult | None:
+    """Run a statement that is prepared, or is being prepared in the same trip; None in a transaction, with nothing run.
+
+    There an error would end what others have begun.
+    """
+    pgconn = connection.pgconn
+    if pgconn.transaction_status != TransactionStatus.IDLE:
+        return None
+    sent = [_encoded(connection, each) for each in parameters]
+    # Named by what it is: should a session ever be shared unawares, there is nothing that could be mistaken for it.
+    full_name = f"{name} {blake3(statement.encode()).hexdigest(16)}".encode()
+    if statement in connection.prepared:
+        _send_prepared(connection, full_name, sent)
+        return _checked(connection, connection.wait(execute(pgconn))[-1])
+    pgconn.enter_pipeline_mode()
+    pgconn.send_prepare(full_name, statement.encode(), [kind for kind, _ in sent])
+    _send_prepared(connection, full_name, sent)
+    pgconn.pipeline_sync()
+    prepared = connection.wait(execute(pgconn))[-1]
+    result = connection.wait(fetch_many(pgconn))[-1]
+    connection.wait(fetch_many(pgconn))
+    pgconn.exit_pipeline_mode()
+    _checked(connection, prepared)
+    connection.prepared |= {statement}
+    return _checked(connection, result)
+
+
+def _send_prepared(connection: Owned, name: bytes, sent: _Sent) -> None:
+    connection.pgconn.send_query_prepared(
+        name, [value for _, value in sent], param_formats=[Format.BINARY] * len(sent), result_format=Format.BINARY
+    )
+
+
+def _checked(connection: Connection, result: PGresult) -> PGresult:
     if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
         raise error_from_result(result, connection.info.encoding)
     return result

@@ -417,16 +417,18 @@ def settle(connection: Connection) -> None:
     if connection.closed or connection.info.transaction_status != TransactionStatus.ACTIVE:
         return
     deadline = time.monotonic() + _CANCEL_SECONDS
+    pgconn = connection.pgconn
     with suppress(psycopg.Error), selectors.DefaultSelector() as selector:
         connection.cancel_safe(timeout=_CANCEL_SECONDS)
-        selector.register(connection.pgconn.socket, selectors.EVENT_READ)
-        while True:
-            while connection.pgconn.is_busy():
+        selector.register(pgconn.socket, selectors.EVENT_READ)
+        ends = 0
+        # In a pipeline, each answer has an end of its own; behind two of them there is no other.
+        while pgconn.transaction_status == TransactionStatus.ACTIVE and ends < 2:
+            while pgconn.is_busy():
                 if not selector.select(deadline - time.monotonic()):
                     return
-                connection.pgconn.consume_input()
-            if connection.pgconn.get_result() is None:
-                return
+                pgconn.consume_input()
+            ends = ends + 1 if pgconn.get_result() is None else 0
 
 
 def given(thing: object) -> Source:

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.addresses import how_to_create
 from ckpt.errors import FormatTooNewError, InvalidInputError, NotAStoreError, StoreNotFoundError
-from ckpt.storage.postgres_exchange import Connection, run, run_script
+from ckpt.storage.postgres_exchange import Connection, look_whether_direct, run, run_script
 from ckpt.storage.postgres_functions import functions
 from ckpt.storage.postgres_sql import EMBEDDING, Session
 
@@ -43,7 +43,7 @@ _META = ["name text", "value bigint"]
 # Read whole, as a table of two rows is; a third shows that it is somebody else's, or of a later format.
 _KNOWN = """
     SELECT name, value, (SELECT number FROM {schema}.frame ORDER BY number DESC LIMIT 1),
-           (SELECT value FROM {schema}.record WHERE key = $1::bytea)
+           (SELECT value FROM {schema}.record WHERE key = $1::bytea), pg_catalog.pg_backend_pid()
     FROM {schema}.meta LIMIT 3
 """
 
@@ -85,7 +85,8 @@ class Opened(NamedTuple):
 def prepare(connection: Connection, schema: str, url: str, *, create: bool, ahead: bytes | None = None) -> Opened:
     """Make sure that a store of a format known here is in the schema (quoted already), creating it if asked.
 
-    `ahead` is the key of a record to look at in passing. A store that is there costs one statement.
+    `ahead` is the key of a record to look at in passing. A store that is there costs one statement, which also tells
+    whether the connection is a direct one.
 
     Any number of processes may do this at once; one creates the store, in one transaction (or in the caller's,
     when one is open). Asks for no permission that it does not need: an existing store is only read, an existing
@@ -109,10 +110,12 @@ def _opened_at_once(connection: Connection, schema: str, ahead: bytes | None) ->
             rows = run(connection, _KNOWN.format(schema=schema), (ahead,))
     except (psycopg.ProgrammingError, psycopg.DataError):
         return None
-    meta = {name: value for name, value, _, _ in rows}
+    meta = {name: value for name, value, *_ in rows}
     if meta.keys() != {"ckpt format", "epoch"} or meta["ckpt format"] != FORMAT:
         return None
-    return Opened(rows[0][2] or 0, meta["epoch"], rows[0][3])
+    _, _, newest, record, pid = rows[0]
+    look_whether_direct(connection, pid)
+    return Opened(newest or 0, meta["epoch"], record)
 
 
 def _prepare_with_care(connection: Connection, schema: str, url: str, *, create: bool) -> None:

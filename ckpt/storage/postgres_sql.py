@@ -1,7 +1,7 @@
 """The statements of the seam on one PostgreSQL connection: each call is one statement, and so one round trip.
 
-No statement is prepared by name, none leaves anything behind in the session: behind a pooler, each may run on
-another connection.
+None leaves anything behind in the session, where that may be somebody else's next: behind a pooler, each statement
+may run on another connection.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ckpt.storage.base import (
     View,
 )
 from ckpt.storage.postgres_arrays import bigint_array, bytea_array, read_bytea_array
-from ckpt.storage.postgres_exchange import Connection, run, run_for_bytes
+from ckpt.storage.postgres_exchange import Connection, run, run_prepared
 from ckpt.storage.postgres_functions import LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
 
 EMBEDDING = "ckpt_embedding"
@@ -180,8 +180,9 @@ class Session:
         layout = [len(keys), len(batch.frames), epoch, replace, at_once, *flags]
         if batch.frames:
             _list_frames(batch.frames, parts, layout)
-        answer = run_for_bytes(
+        answer = run_prepared(
             self.connection,
+            "ckpt_publish",
             f"SELECT {self._schema}.ckpt_publish($1, $2)",
             (bytea_array(parts), bigint_array(layout)),
         )

@@ -71,8 +71,13 @@ def decode_items(rope: bytes) -> list[Item]:
     items = []
     offset, end = 0, len(rope)
     while offset < end:
-        head, offset = decode_varint(rope, offset)
-        count, offset = decode_varint(rope, offset)
+        # As in `encode_items`, the commonest shapes are spelled out.
+        if end - offset > 2 and (low := rope[offset]) > 0x7F > rope[offset + 1] and rope[offset + 2] < 0x80:
+            head, count = low & 0x7F | rope[offset + 1] << 7, rope[offset + 2]
+            offset += 3
+        else:
+            head, offset = decode_varint(rope, offset)
+            count, offset = decode_varint(rope, offset)
         kind, length = head & 3, head >> 2
         size = length if kind == INLINE else ID_SIZE
         if kind > ROPE or offset + size > end:

@@ -20,6 +20,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 from network_kit import PgBouncer, pgbouncer
 from postgres_server import postgres_schema, schema_of
+from postgres_wire import wire_to
 
 import ckpt
 from ckpt.errors import StoreUnavailableError
@@ -27,6 +28,7 @@ from ckpt.langgraph import CkptSaver, CkptStore
 from ckpt.repository import Repository, gc
 from ckpt.storage.base import Batch, Frame, Storage
 from ckpt.storage.postgres import PostgresStorage
+from ckpt.storage.postgres_exchange import Owned
 from ckpt.testing import StorageContract
 from ckpt.testing.fixtures import add, at_once
 
@@ -65,6 +67,16 @@ def test_statements_of_one_connection_are_run_by_several(bouncer: PgBouncer) -> 
         while len(backends) < CONNECTIONS and time.monotonic() < deadline:
             backends.update(connection.execute("SELECT pg_backend_pid()").fetchall())
     assert len(backends) == CONNECTIONS
+
+
+def test_nothing_is_prepared_by_name(bouncer: PgBouncer, pooled_url: str) -> None:
+    with wire_to(bouncer.url) as lent, closing(PostgresStorage(lent.url, schema=schema_of(pooled_url))) as storage:
+        for number in range(30):
+            add(storage, b"sum", number)
+        with storage._source.lend() as connection:
+            assert isinstance(connection, Owned) and not connection.direct
+        parsed = [request for request in lent.requests if request.startswith(b"P")]
+        assert len(parsed) > 30 and [request for request in parsed if request[5:6] != b"\x00"] == []
 
 
 def test_a_pool_that_prepares_statements_may_be_passed_in(bouncer: PgBouncer, pooled_url: str) -> None:

@@ -25,6 +25,7 @@ from ckpt.storage.base import (
     StoredFrame,
 )
 from ckpt.storage.postgres import PostgresStorage
+from ckpt.storage.postgres_exchange import Owned
 
 ALL = (b"", b"\xff" * 1101)
 
@@ -99,18 +100,61 @@ def test_a_lost_race_is_one_round_trip_or_two(wire: Wire, storage: PostgresStora
     assert counted(wire, lambda: lose({b"a": b"1", b"b": b"0"})) == 2
 
 
-def test_nothing_is_prepared_by_name_or_left_in_the_session(wire: Wire, storage: PostgresStorage) -> None:
+def named(requests: list[bytes]) -> list[bytes]:
+    """Return the requests that prepare a statement under a name: a Parse message begins with it."""
+    return [request for request in requests if request.startswith(b"P") and request[5:6] != b"\x00"]
+
+
+def use(storage: PostgresStorage) -> None:
     for turn in range(20):
         storage.publish(Batch(records={b"a": b"%d" % turn}, frames=[Frame(0, b"f", (key(turn),))]))
         storage.read([b"a"])
         storage.load([turn])
     with storage.exclusive() as session:
         session.write(Batch(records={b"b": b"1"}))
-    # A Parse message names its statement first; the empty name lives for one statement.
-    parsed = [request for request in wire.requests if request.startswith(b"P")]
-    assert len(parsed) > 60
-    assert [request for request in parsed if request[5:6] != b"\x00"] == []
+
+
+def test_one_statement_is_prepared_on_a_direct_connection_and_nothing_else_left(
+    wire: Wire, storage: PostgresStorage
+) -> None:
+    use(storage)
+    (prepared,) = named(wire.requests)
+    assert b"ckpt_publish" in prepared
+    assert len([request for request in wire.requests if request.startswith(b"P")]) > 40
     assert [request for request in wire.requests if b"LISTEN" in request or b"SET SESSION" in request] == []
+
+
+def test_preparing_costs_no_trip(wire: Wire, postgres_url: str) -> None:
+    schema = schema_of(postgres_url)
+    PostgresStorage(wire.url, schema=schema).close()
+    for _ in range(3):
+        with closing(PostgresStorage(wire.url, schema=schema, create=False)) as storage:
+            trips = [counted(wire, lambda: storage.publish(Batch(records={b"a": b"1"}))) for _ in range(3)]
+            assert trips == [1, 1, 1]
+    assert len(named(wire.requests)) == 3
+
+
+def test_what_was_prepared_and_is_gone_is_noticed(wire: Wire, storage: PostgresStorage) -> None:
+    storage.publish(Batch(records={b"a": b"1"}))
+    with storage._source.lend() as connection:
+        connection.execute("DEALLOCATE ALL", prepare=False)
+    storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+    with pytest.raises(RecordChangedError):
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"3"}))
+    assert storage.read([b"a"]) == [b"2"]
+    assert len(named(wire.requests)) == 1
+
+
+def test_a_name_that_is_taken_is_left_alone(wire: Wire, storage: PostgresStorage) -> None:
+    """As behind a pooler that passes on the server's own number, where another process has prepared the statement."""
+    storage.publish(Batch(records={b"a": b"1"}))
+    with storage._source.lend() as connection:
+        assert isinstance(connection, Owned) and connection.direct
+        connection.prepared = frozenset()
+    storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+    assert storage.read([b"a"]) == [b"2"]
+    with storage._source.lend() as connection:
+        assert isinstance(connection, Owned) and not connection.direct
 
 
 def test_each_statement_may_run_on_another_connection(postgres_dsn: str, postgres_url: str) -> None:
