@@ -9,7 +9,9 @@ A store holds two kinds of things, split by mutability:
 A backend never looks into a value or a frame. Hashing, encoding, sealing and the meaning of keys live above,
 once. `publish` is the only way to write besides `exclusive`, which collectors use; both are atomic and durable
 on return. Whoever relies on an object without storing it again passes the epoch at which it was known to be
-there: every removal raises the epoch, so that a stale belief is refused instead of believed.
+there: every removal raises the epoch, so that a stale belief is refused instead of believed. So is one from before
+the store may have gone back in time, as a server does that comes back without the last it was told, or a transaction of
+the caller's that is rolled back: the epoch is another one then.
 
 Each promise below is a test of `ckpt.testing.StorageContract`, but for those of `Ranking`, which one backend has.
 """
@@ -124,7 +126,10 @@ class Reading(Protocol):
     """The reading half of a store. Each call is one round trip, however many keys it is given."""
 
     def epoch(self) -> int:
-        """Return a number that grows whenever something is removed from the store."""
+        """Return a number that grows whenever something is removed from the store.
+
+        Once the store may have gone back in time, it is one that never was before.
+        """
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, in the order given, all as of one moment; None where there is none."""
@@ -195,6 +200,22 @@ class Ranking(Protocol):
 
     def remove(self, names: Collection[bytes]) -> None:
         """Forget these names."""
+
+
+_EPOCH_BITS = 64
+
+
+def with_incarnation(incarnation: int, epoch: int) -> int:
+    """Return an epoch that is not believed in another incarnation of a store.
+
+    An incarnation is what a store is from one moment at which it may have gone back in time to the next.
+    """
+    return incarnation << _EPOCH_BITS | epoch
+
+
+def without_incarnation(epoch: int) -> tuple[int, int]:
+    """Undo `with_incarnation`."""
+    return epoch >> _EPOCH_BITS, epoch & ((1 << _EPOCH_BITS) - 1)
 
 
 def check_conditions(reading: Reading, batch: Batch) -> None:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError, ConflictError, InvalidInputError, StoreUnavailableError
 from ckpt.storage import postgres_connect, postgres_functions, postgres_pool, postgres_schema
-from ckpt.storage.base import Batch, Exclusive, Fetched, Ranking
+from ckpt.storage.base import Batch, EpochChangedError, Exclusive, Fetched, Ranking
 from ckpt.storage.lending import LendingReads
 from ckpt.storage.postgres_exchange import Connection
 from ckpt.storage.postgres_pool import Lost
@@ -36,6 +37,9 @@ from ckpt.storage.postgres_vectors import PostgresVectors
 
 _RECOVER_SECONDS = 15.0
 """How long a server that went away is given to come back: about what a restart takes."""
+
+_DOUBT_SHIFT = 128
+"""Where in an epoch the doubts stand, above what the database knows of it."""
 
 _LOST_MAX = 5
 _PASSING_MAX = 20
@@ -49,7 +53,8 @@ class PostgresStorage(LendingReads):
     `database` is a URL (`postgresql://`; `schema` and `pool_size` in its query are ours, all else is libpq's), a
     libpq connection string, or a `psycopg_pool.ConnectionPool` or `psycopg.Connection` of the caller's, which is
     left open and as it was. On a connection with an open transaction, all that is done is part of it, and neither
-    durable nor seen by others before the caller commits.
+    durable nor seen by others before the caller commits. What was published in it is not relied on afterwards, as it
+    may be rolled back: the epoch is another one after each `publish` there, and after the transaction.
 
     Opening creates the store unless `create` is False or `readonly` True; one that is there costs a connection and
     one statement. That looks at the record `ahead` in passing, if one is named, and at the epoch: the first `read` of
@@ -73,6 +78,10 @@ class PostgresStorage(LendingReads):
         self._process = os.getpid()
         self._forking = threading.Lock()
         self._newest = 0
+        self._doubts = 0
+        """How often what was published or seen may have been undone, or a server gone away."""
+        self._inside = False
+        """Whether the last call was part of a transaction of the caller's."""
         self._explicit = False
         create = create and not readonly
         if isinstance(database, str):
@@ -163,8 +172,12 @@ class PostgresStorage(LendingReads):
         """Lend a session for one call. Raises Lost when its connection dies, unless that was in a transaction."""
         with self._source.lend() as connection:
             if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
+                self._inside = True
                 with connection.transaction():
                     return call(Session(connection, self._schema))
+            if self._inside:
+                self._inside = False
+                self._doubts += 1
             try:
                 return call(Session(connection, self._schema))
             except psycopg.Error as error:
@@ -192,6 +205,7 @@ class PostgresStorage(LendingReads):
                 time.sleep(random.random() * 0.005 * passing)
 
     def _recover(self, deadline: float, lost: Lost) -> None:
+        self._doubts += 1
         with self._translated():
             if not self._source.recover(deadline):
                 raise StoreUnavailableError(
@@ -206,7 +220,9 @@ class PostgresStorage(LendingReads):
         if self._first_epoch:
             with suppress(IndexError):
                 return self._first_epoch.pop()
-        return super().epoch()
+        # Taken first: an epoch must not look newer than it is.
+        doubts = self._doubts
+        return doubts << _DOUBT_SHIFT | super().epoch()
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if self._first_read and list(keys) == [self._ahead]:
@@ -227,8 +243,9 @@ class PostgresStorage(LendingReads):
             nonlocal careful
             if lost and (numbers := self._settled(session, batch, newest)) is not None:
                 return numbers
+            inside = session.connection.pgconn.transaction_status == TransactionStatus.INTRANS
             try:
-                return self._write(session, batch, careful)
+                numbers = self._write(session, self._undoubted(session, batch), careful)
             except ConflictError:
                 # The request that was lost may have been on its way still when it was asked for.
                 if lost and (numbers := self._settled(session, batch, newest)) is not None:
@@ -237,10 +254,25 @@ class PostgresStorage(LendingReads):
             except psycopg.Error as error:
                 careful = careful or error.sqlstate == postgres_functions.CAREFUL
                 raise
+            self._doubts += inside
+            return numbers
 
-        numbers = self._again(lambda lost: self._once(partial(write, lost)))
+        try:
+            numbers = self._again(lambda lost: self._once(partial(write, lost)))
+        except EpochChangedError as changed:
+            self._newest = 0
+            raise EpochChangedError(self._doubts << _DOUBT_SHIFT | changed.epoch) from None
         self._newest = max(self._newest, *numbers, 0)
         return numbers
+
+    def _undoubted(self, session: Session, batch: Batch) -> Batch:
+        """Return a batch as the database takes it; raise EpochChangedError if it is from before the last doubt."""
+        if batch.epoch is None:
+            return batch
+        doubts, epoch = batch.epoch >> _DOUBT_SHIFT, batch.epoch & ((1 << _DOUBT_SHIFT) - 1)
+        if doubts != self._doubts:
+            raise EpochChangedError(session.epoch())
+        return replace(batch, epoch=epoch) if doubts else batch
 
     def _settled(self, session: Session, batch: Batch, newest: int) -> list[int] | None:
         with session.connection.transaction():
@@ -296,6 +328,7 @@ class PostgresStorage(LendingReads):
                 with connection.transaction():
                     session = Session(connection, self._schema)
                     session.lock()
+                    self._doubts += inside
                     yield session
             except psycopg.Error as error:
                 if not inside and postgres_connect.is_lost(error, connection):

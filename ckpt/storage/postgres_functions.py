@@ -17,6 +17,12 @@ SEARCHED_AT_ONCE = 500
 CAREFUL = "CK002"
 """The SQLSTATE with which `ckpt_publish` gives up on writing what it compares at once; nothing is written then."""
 
+STARTED = "(date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+"""When the server was started, in microseconds: a server that was started again may have lost what it was told last.
+
+That it has is not said: by `synchronous_commit = off`, by a standby that lagged behind, or by a backup put back.
+"""
+
 ISOLATION = "CK001"
 """The SQLSTATE with which `ckpt_publish` refuses an isolation level that hides what others have committed."""
 
@@ -121,12 +127,12 @@ _READING = """
 # the keys of records in order, so that rows are locked in the same order by everybody; for each what is expected,
 # and what is new; the data of each frame; and for each frame its keys, NULL where one came before in the batch, and
 # the first bytes that occur among them. In `layout`: how many records and frames there are, the expected epoch or -1,
-# whether places are replaced, and whether no record is removed, written without being compared, or just found absent;
-# for each record whether it is compared (1) and written (2); for each frame four numbers: the one before it, whether
-# it is optional, how many keys and first bytes it has.
+# when the server is expected to have been started, whether places are replaced, and whether no record is removed,
+# written without being compared, or just found absent; for each record whether it is compared (1) and written (2); for
+# each frame four numbers: the one before it, whether it is optional, how many keys and first bytes it has.
 #
 # The answer begins with a letter: `d` for done and the number of each frame, `c` for a conflict and an array of what
-# was found under each key, or `e` and the epoch that it is.
+# was found under each key, or `e` and the epoch that it is, and when the server was started.
 #
 # Where no record is any of that, as in each step of a thread, one statement compares and writes it. The first that
 # does not match leads back to the way that looks at all before it writes, as long as nothing is written; after that
@@ -152,9 +158,9 @@ _PUBLISH = """
     DECLARE
         records CONSTANT integer := layout[1];
         frames CONSTANT integer := layout[2];
-        replacing CONSTANT boolean := layout[4] = 1;
-        written boolean := layout[5] = 1;
-        at_frame integer := 5 + records;
+        replacing CONSTANT boolean := layout[5] = 1;
+        written boolean := layout[6] = 1;
+        at_frame integer := 6 + records;
         at_object integer := 3 * records + frames;
         at_head integer;
         present bytea;
@@ -175,7 +181,7 @@ _PUBLISH = """
         PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
         IF written THEN
             FOR i IN 1 .. records LOOP
-                IF layout[5 + i] = 1 THEN
+                IF layout[6 + i] = 1 THEN
                     PERFORM FROM record WHERE key = parts[i] AND value = parts[records + i] FOR SHARE;
                 ELSIF parts[records + i] IS NULL THEN
                     INSERT INTO record (key, value) VALUES (parts[i], parts[2 * records + i])
@@ -185,7 +191,7 @@ _PUBLISH = """
                     WHERE key = parts[i] AND value = parts[records + i];
                 END IF;
                 IF NOT FOUND THEN
-                    IF 3 = ANY (layout[6 : 4 + i]) THEN
+                    IF 3 = ANY (layout[7 : 5 + i]) THEN
                         RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
                     END IF;
                     written := false;
@@ -195,13 +201,13 @@ _PUBLISH = """
         END IF;
         IF NOT written THEN
             FOR i IN 1 .. records LOOP
-                IF layout[5 + i] = 1 THEN
+                IF layout[6 + i] = 1 THEN
                     SELECT value INTO present FROM record WHERE key = parts[i] FOR SHARE;
                 ELSE
                     SELECT value INTO present FROM record WHERE key = parts[i] FOR UPDATE;
                 END IF;
                 before[i] := present;
-                IF layout[5 + i] & 1 = 1 AND present IS DISTINCT FROM parts[records + i] THEN
+                IF layout[6 + i] & 1 = 1 AND present IS DISTINCT FROM parts[records + i] THEN
                     conflict := true;
                 END IF;
             END LOOP;
@@ -211,11 +217,11 @@ _PUBLISH = """
         END IF;
         IF layout[3] <> -1 THEN
             SELECT value INTO epoch FROM meta WHERE name = 'epoch';
-            IF epoch <> layout[3] THEN
-                IF written AND 3 = ANY (layout[6 : 5 + records]) THEN
+            IF epoch <> layout[3] OR layout[4] <> {started} THEN
+                IF written AND 3 = ANY (layout[7 : 6 + records]) THEN
                     RAISE EXCEPTION 'the epoch has changed' USING ERRCODE = '{careful}';
                 END IF;
-                RETURN 'e'::bytea || int8send(epoch);
+                RETURN 'e'::bytea || int8send(epoch) || int8send({started});
             END IF;
         END IF;
         FOR i IN 1 .. frames LOOP
@@ -260,14 +266,14 @@ _PUBLISH = """
             RETURN answer;
         END IF;
         FOR i IN 1 .. records LOOP
-            IF before[i] IS NOT NULL AND layout[5 + i] & 2 = 2 THEN
+            IF before[i] IS NOT NULL AND layout[6 + i] & 2 = 2 THEN
                 IF parts[2 * records + i] IS NULL THEN
                     DELETE FROM record WHERE key = parts[i];
                     removed := true;
                 ELSE
                     UPDATE record SET value = parts[2 * records + i] WHERE key = parts[i];
                 END IF;
-            ELSIF before[i] IS NULL AND layout[5 + i] & 1 = 1 THEN
+            ELSIF before[i] IS NULL AND layout[6 + i] & 1 = 1 THEN
                 INSERT INTO record (key, value) VALUES (parts[i], coalesce(parts[2 * records + i], ''))
                 ON CONFLICT (key) DO NOTHING;
                 IF NOT FOUND THEN
@@ -297,6 +303,7 @@ def functions(schema: str) -> str:
         "lock": LOCK_CLASS,
         "isolation": ISOLATION,
         "careful": CAREFUL,
+        "started": STARTED,
         "place_bits": PLACE_BITS,
         "part": SEARCHED_AT_ONCE,
     }

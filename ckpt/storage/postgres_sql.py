@@ -23,10 +23,12 @@ from ckpt.storage.base import (
     StoredFrame,
     Usage,
     View,
+    with_incarnation,
+    without_incarnation,
 )
 from ckpt.storage.postgres_arrays import bigint_array, bytea_array, read_bytea_array
 from ckpt.storage.postgres_exchange import Connection, run, run_prepared
-from ckpt.storage.postgres_functions import LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
+from ckpt.storage.postgres_functions import LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE, STARTED
 
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
@@ -50,7 +52,8 @@ class Session:
     # -- reading ------------------------------------------------------------------------------------
 
     def epoch(self) -> int:
-        return int(self.run("SELECT value FROM {s}.meta WHERE name = 'epoch'")[0][0])
+        ((epoch, started),) = self.run(f"SELECT value, {STARTED} FROM {{s}}.meta WHERE name = 'epoch'")
+        return with_incarnation(started, epoch)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:
@@ -176,8 +179,8 @@ class Session:
             at_once = at_once and records.keys() <= expected.keys()
             at_once = at_once and all(key in records for key, value in expected.items() if value is None)
         parts: list[bytes | None] = [*keys, *map(expected.get, keys), *map(records.get, keys)]
-        epoch = -1 if batch.epoch is None else batch.epoch
-        layout = [len(keys), len(batch.frames), epoch, replace, at_once, *flags]
+        started, epoch = (0, -1) if batch.epoch is None else without_incarnation(batch.epoch)
+        layout = [len(keys), len(batch.frames), epoch, started, replace, at_once, *flags]
         if batch.frames:
             _list_frames(batch.frames, parts, layout)
         answer = run_prepared(
@@ -191,7 +194,7 @@ class Session:
             raise RecordChangedError({key: value for key, value in found if key in expected})
         numbers = [int.from_bytes(answer[at : at + 8], "big") for at in range(1, len(answer), 8)]
         if answer[:1] == b"e":
-            raise EpochChangedError(numbers[0])
+            raise EpochChangedError(with_incarnation(numbers[1], numbers[0]))
         return numbers
 
     def read_committed(self) -> None:

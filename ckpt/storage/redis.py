@@ -40,7 +40,7 @@ from ckpt.storage.redis_client import (
     parse_url,
 )
 from ckpt.storage.redis_lua import FORMAT
-from ckpt.storage.redis_reading import Reading, entry
+from ckpt.storage.redis_reading import Reading, dated, entry, epoch_of
 from ckpt.storage.redis_session import Session, check_sizes, record_arguments
 
 _T = TypeVar("_T")
@@ -139,12 +139,12 @@ class RedisStorage(LendingReads):
         arguments = _arguments(batch)
         with self._sender() as (name, turn):
             status, reply = self._until_free(
-                scripts.PUBLISH, self._id, "", name, turn, "" if batch.epoch is None else batch.epoch, *arguments
+                scripts.PUBLISH, self._id, "", name, turn, "" if batch.epoch is None else dated(batch.epoch), *arguments
             )
         if status == "changed":
             raise RecordChangedError(dict(zip(batch.expected, reply, strict=True)))
         if status == "epoch":
-            raise EpochChangedError(reply[0])
+            raise EpochChangedError(epoch_of(reply[0]))
         return [int(number) for number in reply[0].split(b",") if number]
 
     @contextmanager
@@ -184,7 +184,7 @@ class RedisStorage(LendingReads):
         _, (epoch, next_frame) = self._until_free(scripts.LOCK, self._id, token)
         held = True
         try:
-            session = Session(Reading(self._link, self._id, token), epoch, next_frame)
+            session = Session(Reading(self._link, self._id, token), epoch_of(epoch), next_frame)
             yield session
             if session.changed:
                 with self._sender() as (name, turn):

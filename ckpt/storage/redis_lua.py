@@ -1,9 +1,9 @@
 """The parts that the Lua scripts of a Redis store are made of; see `ckpt.storage.redis_scripts` for the layout.
 
-A part defines what the parts behind it use, and nothing else: `OPENED` looks whether the store is whole, `HELD` whether
-the caller still has it to itself, `ONCE` whether a batch was applied before, `FIND` looks records up, `BUCKETS`
-index entries, `CHAINS` frames with those before them, and `WRITING` decides and computes all changes before it writes
-the first.
+A part defines what the parts behind it use, and nothing else: `OPENED` looks whether the store is whole, `DATED` at
+which epoch of which run of the server, `HELD` whether the caller still has it to itself, `ONCE` whether a batch was
+applied before, `FIND` looks records up, `BUCKETS` index entries, `CHAINS` frames with those before them, and `WRITING`
+decides and computes all changes before it writes the first.
 
 Strings are never compared with `<` in here: that would ask the server's locale.
 """
@@ -42,6 +42,12 @@ if call('XLEN', FRAMES) ~= frames then return {'lost', 'frames'} end
 if call('HLEN', INDEX) ~= used then return {'lost', 'index'} end
 """
 ).replace("@FORMAT@", str(FORMAT))
+
+# A server that was started again may have come back without the last that it was told. Its run has a number of its own.
+DATED = """
+local run = string.match(call('INFO', 'server'), 'run_id:(%x+)') or ''
+local dated = string.format('%.0f:', epoch) .. string.lower(string.sub(run .. '0000000000000000', 1, 16))
+"""
 
 HELD = f"""
 if ARGV[2] ~= '' then

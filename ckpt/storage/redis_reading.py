@@ -8,7 +8,16 @@ from typing import Any
 
 from ckpt.errors import InvalidInputError
 from ckpt.storage import redis_scripts as scripts
-from ckpt.storage.base import Fetched, Place, Range, StoredFrame, Usage, View
+from ckpt.storage.base import (
+    Fetched,
+    Place,
+    Range,
+    StoredFrame,
+    Usage,
+    View,
+    with_incarnation,
+    without_incarnation,
+)
 from ckpt.storage.redis_client import Argument, Link
 
 INDEX_KEY_MAX = 16
@@ -55,6 +64,18 @@ def entries(keys: Iterable[bytes]) -> bytes:
     return b"".join(sorted({entry(key) for key in keys}))
 
 
+def epoch_of(dated: bytes) -> int:
+    """Return the epoch of the seam for what the scripts call dated: an epoch, and the run of the server it is of."""
+    epoch, _, run = dated.partition(b":")
+    return with_incarnation(int(run or b"0", 16), int(epoch))
+
+
+def dated(epoch: int) -> str:
+    """Undo `epoch_of`."""
+    run, count = without_incarnation(epoch)
+    return f"{count}:{run:016x}"
+
+
 class Reading:
     """Reads a store. With a token, for whoever has the store to itself: each call then renews the lock."""
 
@@ -66,7 +87,7 @@ class Reading:
         return self._link.read(script, *self._opening, *arguments)[1]
 
     def epoch(self) -> int:
-        return int(self._read(scripts.EPOCH)[0])
+        return epoch_of(self._read(scripts.EPOCH)[0])
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._read(scripts.READ, *map(escape, keys))

@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha1
 
-from ckpt.storage.redis_lua import BUCKETS, CHAINS, FIND, HELD, KEYS, LEASE_MS, ONCE, OPENED, READING, WRITING
+from ckpt.storage.redis_lua import BUCKETS, CHAINS, DATED, FIND, HELD, KEYS, LEASE_MS, ONCE, OPENED, READING, WRITING
 
 SCANNED_BYTES_MAX = 8 << 20
 """Bytes of frames that one page of `SCAN_FRAMES` looks at, however many frames were asked for."""
@@ -65,7 +65,7 @@ return {'ok', ARGV[2], ARGV[1]}
 )
 """Find the store, or create it under the id ARGV[1] unless that is empty."""
 
-EPOCH = Script(READING + "return {'ok', epoch}")
+EPOCH = Script(READING + DATED + "return {'ok', dated}")
 
 READ = Script(
     READING
@@ -173,6 +173,7 @@ USAGE = Script(READING + "return {'ok', frame_bytes, frames, record_bytes, recor
 
 PUBLISH = Script(
     OPENED
+    + DATED
     + ONCE
     + """
 if call('EXISTS', LOCK) == 1 then return {'locked', call('PTTL', LOCK)} end
@@ -196,7 +197,7 @@ for n = 1, tonumber(take()) do
     end
 end
 if differs then return current end
-if ARGV[5] ~= '' and tonumber(ARGV[5]) ~= epoch then return {'epoch', epoch} end
+if ARGV[5] ~= '' and ARGV[5] ~= dated then return {'epoch', dated} end
 for n = 1, tonumber(take()) do change(take(), take()) end
 local numbers = {}
 for n = 1, tonumber(take()) do
@@ -220,13 +221,14 @@ return {'ok', numbers}
 
 LOCK = Script(
     OPENED
+    + DATED
     + f"""
 local holder = call('GET', LOCK)
-if holder == ARGV[2] then return {{'ok', epoch, upcoming}} end
+if holder == ARGV[2] then return {{'ok', dated, upcoming}} end
 if holder then return {{'locked', call('PTTL', LOCK)}} end
 call('PERSIST', META)
 call('SET', LOCK, ARGV[2], 'PX', {LEASE_MS})
-return {{'ok', epoch, upcoming}}
+return {{'ok', dated, upcoming}}
 """
 )
 """Take the lock for the token ARGV[2]. Begins with a write that a full server allows: collecting frees memory."""

@@ -15,6 +15,7 @@ from ckpt.storage.base import (
     Usage,
     View,
     check_conditions,
+    without_incarnation,
 )
 from ckpt.storage.redis_client import Argument
 from ckpt.storage.redis_reading import Reading, entries, entry, escape
@@ -165,7 +166,7 @@ class Session:
         frames = [part for number, frame in self._frames.items() for part in (number, frame.previous, frame.data)]
         dropped = [number for number in self._dropped if number > 0]
         return [
-            self._epoch + 1,
+            without_incarnation(self._epoch)[1] + 1,
             self._next_frame,
             gone,
             b"".join(sorted(entry(key, *place) for key, place in placed)),

@@ -240,3 +240,17 @@ def test_what_is_pruned_during_a_collection_can_be_restored(
             {"turn": turn} for turn in range(2, 2 - (before or 3), -1)
         ]
         assert left.fsck().problems == []
+
+
+def test_a_fork_reads_a_head_from_which_later_writes_were_removed() -> None:
+    """Those of the deleted thread: the fork does not see them, and its base has no newer head."""
+    with Repository(MemoryStorage()) as repository:
+        repository.put(NewCheckpoint("base", "", "1", None, None, NOTHING, NOTHING))
+        repository.put_writes("base", "", "1", "task", "", [(0, "seen", NOTHING)])
+        repository.copy_thread("base", "fork")
+        repository.put_writes("base", "", "1", "late", "", [(0, "unseen", NOTHING)])
+        repository.delete_thread("base")
+        repository.gc(grace=AT_ONCE)
+        stored = repository.read("fork", "", "1")
+        assert stored is not None and [write.channel for write in stored.writes] == ["seen"]
+        assert repository.fsck().problems == []

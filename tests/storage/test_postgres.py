@@ -22,7 +22,7 @@ from ckpt.errors import (
     StoreNotFoundError,
     StoreUnavailableError,
 )
-from ckpt.storage.base import Batch, Frame
+from ckpt.storage.base import Batch, Frame, without_incarnation
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.storage.postgres_schema import FORMAT
 from ckpt.storage.urls import open_storage
@@ -67,7 +67,7 @@ def test_thirty_two_open_an_empty_database_at_once(
     at_once(32, work)
     with closing(PostgresStorage(postgres_url, create=False)) as storage:
         assert [key for key, _ in storage.scan(*ALL)] == [b"%02d" % number for number in range(32)]
-        assert storage.epoch() == 1
+        assert without_incarnation(storage.epoch())[1] == 1
     tables = [name for name, kind, _ in relations(admin, schema_of(postgres_url)) if kind == "r"]
     assert tables == ["frame", "meta", "record"]
 
@@ -161,10 +161,10 @@ def test_what_is_looked_at_while_opening_is_not_asked_for_again(postgres_dsn: st
         other.publish(Batch(records={b"h": b"1", b"gone": b"x"}))
         with closing(open_storage(f"{wire.url}&schema={schema_of(postgres_url)}", ahead=b"h")) as storage:
             opened = len(wire.requests)
-            assert (storage.read([b"h"]), storage.epoch()) == ([b"1"], 1)
+            assert (storage.read([b"h"]), without_incarnation(storage.epoch())[1]) == ([b"1"], 1)
             assert len(wire.requests) == opened
             other.publish(Batch(records={b"h": b"2", b"gone": None}))
-            assert (storage.read([b"h"]), storage.epoch()) == ([b"2"], 2)
+            assert (storage.read([b"h"]), without_incarnation(storage.epoch())[1]) == ([b"2"], 2)
             assert storage.read([b"h", b"gone"]) == [b"2", None]
             assert len(wire.requests) == opened + 3
         with closing(PostgresStorage(postgres_url, ahead=b"absent")) as storage:

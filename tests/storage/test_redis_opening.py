@@ -196,7 +196,10 @@ def test_every_call_is_one_command(server: Server) -> None:
     with CountingClient(server.url) as client:
         storage = RedisStorage(client)
         batch = Batch(
-            {b"a": None}, {b"a": b"1", b"b": b"1"}, [Frame(0, b"f", (object_key(1),)), Frame(-1, b"g", ())], 1
+            {b"a": None},
+            {b"a": b"1", b"b": b"1"},
+            [Frame(0, b"f", (object_key(1),)), Frame(-1, b"g", ())],
+            storage.epoch(),
         )
         calls = (
             storage.epoch,

@@ -1,0 +1,192 @@
+"""A store that goes back in time while it is open: what was lost is lost, and what is written later is whole.
+
+A transaction of the caller's is rolled back, or a server comes back without the last that it was told. Nothing that
+this process believes to be stored from before may then be relied on: no object, no pack that goes on where frames
+are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+import redis
+import redis_server
+from network_kit import pgbouncer
+from postgres_server import Server, schema_of
+
+import ckpt
+from ckpt.langgraph import CkptStore
+from ckpt.repository import Repository
+from ckpt.storage.postgres import PostgresStorage
+
+SETTINGS = {"listen_addresses": "", "synchronous_commit": "off", "wal_writer_delay": "10s", "max_connections": "20"}
+HEADS = ("kept", "lost", "again", "new")
+
+
+def words(seed: int, count: int = 900) -> str:
+    """Return text that is stored in several pieces, the same for the same seed."""
+    drawn = random.Random(seed)
+    return " ".join("".join(drawn.choices("abcdefgh", k=6)) for _ in range(count))
+
+
+def before(repository: Repository) -> None:
+    """Write what stays."""
+    repository.thread("kept").commit({"prompt": words(0), "log": [words(n, 60) for n in range(8)]})
+
+
+def lost(repository: Repository) -> None:
+    """Write what will be gone: to the thread that stays, and to another, which begins alike."""
+    repository.thread("kept").commit({"prompt": words(0), "log": [words(n, 60) for n in range(12)], "doc": words(1)})
+    repository.thread("lost").commit({"prompt": words(0), "doc": words(2)})
+
+
+def after(repository: Repository) -> dict[str, object]:
+    """Write the same values again, and new ones; return what the threads should hold."""
+    states: dict[str, object] = {
+        "again": {"doc": words(1), "other": words(2)},
+        "lost": {"prompt": words(0), "doc": words(2), "more": words(3, 40)},
+        "kept": {"prompt": words(0), "log": [words(n, 60) for n in range(14)], "doc": words(1)},
+        "new": {"prompt": words(0), "log": [words(n, 60) for n in range(12)]},
+    }
+    for _ in range(2):
+        for name, state in states.items():
+            repository.thread(name).commit(state)
+    return states
+
+
+def require_whole(url: str, states: dict[str, object]) -> None:
+    """Look with the eyes of another process."""
+    with ckpt.open(url) as repository:
+        assert {name: repository.thread(name).state() for name in HEADS} == states
+        assert repository.fsck().problems == []
+
+
+# -- transactions of the caller's -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def connection(postgres_dsn: str, postgres_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    PostgresStorage(postgres_url).close()
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        yield connection
+
+
+Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def test_a_transaction_is_rolled_back(connection: Connection, postgres_url: str) -> None:
+    with Repository(PostgresStorage(connection, schema=schema_of(postgres_url))) as repository:
+        before(repository)
+        with connection.transaction(force_rollback=True):
+            lost(repository)
+            assert repository.thread("lost").state()["doc"] == words(2)
+        assert [thread.name for thread in repository.threads()] == ["kept"]
+        states = after(repository)
+    require_whole(postgres_url, states)
+
+
+def test_a_savepoint_is_rolled_back_in_a_transaction_that_is_committed(
+    connection: Connection, postgres_url: str
+) -> None:
+    with Repository(PostgresStorage(connection, schema=schema_of(postgres_url))) as repository:
+        with connection.transaction():
+            before(repository)
+            with connection.transaction(force_rollback=True):
+                lost(repository)
+            states = after(repository)
+        assert repository.thread("new").state() == states["new"]
+    require_whole(postgres_url, states)
+
+
+def test_what_was_seen_in_a_transaction_is_not_relied_on_behind_it(connection: Connection, postgres_url: str) -> None:
+    """Seen and not written: what another object of this process wrote into the same transaction."""
+    schema = schema_of(postgres_url)
+    with (
+        Repository(PostgresStorage(connection, schema=schema)) as repository,
+        Repository(PostgresStorage(connection, schema=schema)) as other,
+    ):
+        before(repository)
+        with connection.transaction(force_rollback=True):
+            lost(other)
+            assert repository.thread("lost").state()["doc"] == words(2)
+        states = after(repository)
+    require_whole(postgres_url, states)
+
+
+def test_a_memory_in_a_transaction_that_is_rolled_back(connection: Connection, postgres_url: str) -> None:
+    with Repository(PostgresStorage(connection, schema=schema_of(postgres_url))) as repository:
+        store = CkptStore(repository)
+        with connection.transaction(force_rollback=True):
+            store.put(("notes",), "a", {"text": words(1)})
+        store.put(("notes",), "b", {"text": words(1)})
+    with CkptStore(postgres_url) as store:
+        assert [(item.key, item.value) for item in store.search(("notes",))] == [("b", {"text": words(1)})]
+
+
+# -- servers that lose the last they were told -------------------------------------------------------------
+
+
+def crash(server: Server) -> None:
+    """End a server as a power cut does, and start it again."""
+    noted = server.folder / "data" / "postmaster.pid"
+    os.kill(int(noted.read_text().split()[0]), signal.SIGQUIT)
+    deadline = time.monotonic() + 20
+    while noted.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    server.stop()
+    server.start()
+
+
+def live_through(url: str, settle: Callable[[], object], go_back: Callable[[], object]) -> dict[str, object]:
+    with ckpt.open(url) as repository:
+        before(repository)
+        settle()
+        lost(repository)
+        go_back()
+        # The test would show nothing if nothing had been lost.
+        assert [thread.name for thread in repository.threads()] == ["kept"]
+        return after(repository)
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Server]:
+    """A PostgreSQL that has what it was told last in memory alone."""
+    server = Server(SETTINGS)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+def flush(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+
+
+def test_postgresql_crashes_with_commits_that_are_not_waited_for(forgetful: Server) -> None:
+    url = forgetful.url
+    require_whole(url, live_through(url, lambda: flush(url), lambda: crash(forgetful)))
+
+
+def test_postgresql_crashes_behind_a_pooler_that_connects_again(forgetful: Server) -> None:
+    with pgbouncer(forgetful.url, pool_mode="transaction", server_login_retry=1) as bouncer:
+        states = live_through(bouncer.url, lambda: flush(forgetful.url), lambda: crash(forgetful))
+    require_whole(forgetful.url, states)
+
+
+def test_redis_comes_back_with_its_last_snapshot() -> None:
+    with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
+
+        def go_back() -> None:
+            server.stop()
+            assert server.start()
+
+        require_whole(server.url, live_through(server.url, client.save, go_back))
