@@ -37,9 +37,10 @@ class Recent:
         self._threads: Cache[str, Seen] = Cache(_SIZE)
         self._checkpoints: Cache[bytes, Checkpoint] = Cache(_SIZE)
         self._lines: Cache[bytes, bytes] = Cache(_SIZE)
-        core.on_removal(self._clear)
+        core.on_removal(self.clear)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget everything."""
         self._threads.clear()
         self._checkpoints.clear()
         self._lines.clear()

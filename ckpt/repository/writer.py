@@ -103,8 +103,6 @@ class _Attempt:
     batch: Batch
     draft: Draft
     memos: dict[tuple[int, str, str], Cut]
-    remembered: bool
-    """Whether something of it was not read just now, and so may have changed since."""
     record: bytes = b""
     line_record: bytes = b""
     thread_record: bytes = b""
@@ -200,6 +198,7 @@ class Writer:
         prepare: Callable[[_Attempt], None],
         above: Mapping[str, str] = MappingProxyType({}),
     ) -> _Attempt:
+        afresh = False
         with self._core.locked(name):
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
@@ -215,20 +214,16 @@ class Writer:
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
-                except HeadMovedError:
+                except (HeadMovedError, IntegrityError) as error:
+                    # What is remembered may be old, and lead to what is gone or not fit what was read just now: only
+                    # the store says where the head is, and what is damaged.
                     self._core.objects.abandon(name)
-                    self._recent.drop(name)
-                    self._recent.forget(attempt.batch.expected)
-                    if not attempt.remembered:
+                    if isinstance(error, IntegrityError) and self._core.storage.epoch() != epoch:
+                        self._core.removed()
+                    elif afresh:
                         raise
-                    # What was remembered may be old: only the store says where the head is.
-                except IntegrityError:
-                    # What is remembered of the thread may lead to what was removed meanwhile.
-                    self._core.objects.abandon(name)
-                    self._recent.drop(name)
-                    if self._core.storage.epoch() == epoch:
-                        raise
-                    self._core.removed()
+                    afresh = True
+                    self._recent.clear()
                 except BaseException:
                     self._core.objects.abandon(name)
                     self._recent.drop(name)
@@ -246,12 +241,10 @@ class Writer:
         records: dict[bytes, bytes | None] = {}
         raw: bytes | None
         known = self._recent.thread(name)
-        remembered = known is not None and not known.thread.lapsed(clock.now_ms())
-        if known is not None and remembered:
+        if known is not None and not known.thread.lapsed(clock.now_ms()):
             thread, raw = known
         else:
-            vacant = self._directory.vacant(name)
-            place, remembered = vacant or self._directory.place(name), vacant is not None
+            place = self._directory.vacant(name) or self._directory.place(name)
             behind = {**above, namespace: named} if named is not None else above
             found = self._to_continue(place, behind)
             if found is not None:
@@ -274,12 +267,9 @@ class Writer:
         if raw is not None and seen is None and named == checkpoint_id:
             self._refuse_unless_known(thread, namespace, checkpoint_id)
         timeline = Timeline(self._core, thread)
-        remembered |= self._recent.line(keys.line_key(thread.number, namespace)) is not None
         line = thread.root if not namespace else self._line(timeline, namespace, expected)
         events = list(seen.events) if seen is not None else []
-        return _Attempt(
-            key, thread, timeline, line, events, Batch(expected, records, epoch=epoch), Draft(), {}, remembered
-        )
+        return _Attempt(key, thread, timeline, line, events, Batch(expected, records, epoch=epoch), Draft(), {})
 
     def _to_continue(self, place: Place, behind: Mapping[str, str]) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that a name stands for; an expired one only to a run that began before it expired.

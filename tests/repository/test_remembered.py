@@ -1,0 +1,51 @@
+"""A process that stays open while others act on its threads: what it remembers of them is old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ckpt.repository.repository import Repository
+from ckpt.repository.writer import NewCheckpoint, Typed
+from ckpt.storage.memory import MemoryStorage
+
+NOTHING = Typed("msgpack", b"\x80")
+TURNS = 4
+
+Act = Callable[[Repository], object]
+
+
+def turn(repository: Repository, number: int) -> None:
+    """Put a checkpoint on the head of each namespace, as a run of a graph with a subgraph that remembers does."""
+    for place, namespace in enumerate(("", "sub")):
+        head = repository.read("t", namespace)
+        parent = head.checkpoint_id if head is not None else None
+        repository.put(NewCheckpoint("t", namespace, f"{number}{place}", parent, None, NOTHING, NOTHING))
+
+
+def keep_one(repository: Repository) -> None:
+    repository.prune(["t"], keep_last=1)
+
+
+@pytest.mark.parametrize(
+    "acts",
+    [
+        [lambda other: other.rewind("t", 2), keep_one],
+        [keep_one, lambda other: other.undo()],
+        [lambda other: other.rewind("t", 2), keep_one, lambda other: other.undo()],
+        [lambda other: other.rewind("t", 2), lambda other: other.gc(grace="0s")],
+    ],
+    ids=["rewind, prune", "prune, undo", "rewind, prune, undo", "rewind, gc"],
+)
+def test_a_run_goes_on_after_what_others_did(acts: list[Act]) -> None:
+    storage = MemoryStorage()
+    with Repository(storage) as server, Repository(storage) as operator:
+        for number in range(TURNS):
+            turn(server, number)
+        for act in acts:
+            act(operator)
+        turn(server, TURNS)
+        heads = {namespace: server.read("t", namespace) for namespace in ("", "sub")}
+        assert [head and head.checkpoint_id for head in heads.values()] == [f"{TURNS}0", f"{TURNS}1"]
+        assert server.fsck().problems == []
