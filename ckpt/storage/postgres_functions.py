@@ -139,6 +139,10 @@ _READING = """
 # CK002 is raised, and the batch is sent again to go that way from the beginning. (To undo it by hand would leave rows
 # with the number of this transaction, by which `Session.settled` tells who wrote them.)
 #
+# Nearly every batch is a step of a thread: two records that are compared and written, and a frame or none.
+# `ckpt_publish_step` is the same for those, with a parameter for each part: what a short function costs is what it
+# evaluates, and this is half as much. Where the first record has changed it leaves all to `ckpt_publish`.
+#
 # A record that is only compared is locked so that others can compare it too: all who write to an encrypted store
 # compare its header.
 #
@@ -151,6 +155,16 @@ _PUBLISH = """
         SELECT array_agg(o.key IS NULL OR located.key IS NOT NULL ORDER BY o.ordinal)
         FROM unnest(asked) WITH ORDINALITY AS o(key, ordinal)
         LEFT JOIN ckpt_locate(array_remove(asked, NULL)) AS located ON located.key = o.key
+    $ckpt$;
+    CREATE FUNCTION {schema}.ckpt_free(own bytea[], taken boolean[]) RETURNS bytea[]
+    LANGUAGE sql IMMUTABLE {settings}
+    AS $ckpt$
+        SELECT array_agg(free.key ORDER BY free.ordinal) || array_agg(
+            DISTINCT substring(free.key, 1, 1)) FILTER (WHERE free.key IS NOT NULL)
+        FROM (
+            SELECT CASE WHEN NOT o.taken THEN o.key END, o.ordinal
+            FROM unnest(own, taken) WITH ORDINALITY AS o(key, taken, ordinal)
+        ) AS free(key, ordinal)
     $ckpt$;
     CREATE FUNCTION {schema}.ckpt_publish(parts bytea[], layout bigint[]) RETURNS bytea
     LANGUAGE plpgsql VOLATILE {settings}
@@ -242,13 +256,7 @@ _PUBLISH = """
             END;
             IF wanted THEN
                 IF taken IS NOT NULL AND NOT replacing THEN
-                    SELECT array_agg(free.key ORDER BY free.ordinal) || array_agg(
-                        DISTINCT substring(free.key, 1, 1)) FILTER (WHERE free.key IS NOT NULL)
-                    INTO listed
-                    FROM (
-                        SELECT CASE WHEN NOT o.taken THEN o.key END, o.ordinal
-                        FROM unnest(own, taken) WITH ORDINALITY AS o(key, taken, ordinal)
-                    ) AS free(key, ordinal);
+                    listed := ckpt_free(own, taken);
                 END IF;
                 INSERT INTO frame (previous, data, keys)
                 VALUES (
@@ -291,6 +299,51 @@ _PUBLISH = """
             UPDATE meta SET value = value + 1 WHERE name = 'epoch';
         END IF;
         RETURN answer;
+    END
+    $ckpt$;
+    CREATE FUNCTION {schema}.ckpt_publish_step(
+        key_a bytea, old_a bytea, new_a bytea, key_b bytea, old_b bytea, new_b bytea,
+        epoch bigint, started bigint, behind bigint, packed bytea, own bytea[], listed bytea[]
+    ) RETURNS bytea
+    LANGUAGE plpgsql VOLATILE {settings}
+    AS $ckpt$
+    DECLARE
+        number_now bigint;
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
+        IF old_a IS NULL THEN
+            INSERT INTO record (key, value) VALUES (key_a, new_a) ON CONFLICT (key) DO NOTHING;
+        ELSE
+            UPDATE record SET value = new_a WHERE key = key_a AND value = old_a;
+        END IF;
+        IF NOT FOUND THEN
+            RETURN ckpt_publish(
+                ARRAY[key_a, key_b, old_a, old_b, new_a, new_b] || array_remove(ARRAY[packed], NULL) || listed,
+                ARRAY[2, CASE WHEN packed IS NULL THEN 0 ELSE 1 END, epoch, started, 0, 0, 3, 3,
+                      behind, 0, cardinality(own), cardinality(listed) - cardinality(own)]
+            );
+        END IF;
+        IF old_b IS NULL THEN
+            INSERT INTO record (key, value) VALUES (key_b, new_b) ON CONFLICT (key) DO NOTHING;
+        ELSE
+            UPDATE record SET value = new_b WHERE key = key_b AND value = old_b;
+        END IF;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
+        END IF;
+        PERFORM FROM meta WHERE name = 'epoch' AND value = epoch AND started = {started}
+            AND current_setting('transaction_isolation') = 'read committed';
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the epoch has changed' USING ERRCODE = '{careful}';
+        END IF;
+        IF packed IS NULL THEN
+            RETURN 'd'::bytea;
+        END IF;
+        IF cardinality(own) > {part} OR EXISTS (SELECT FROM frame WHERE keys && own) THEN
+            listed := ckpt_free(own, ckpt_taken(own));
+        END IF;
+        INSERT INTO frame (previous, data, keys) VALUES (behind, packed, listed) RETURNING number INTO number_now;
+        RETURN 'd'::bytea || int8send(number_now);
     END
     $ckpt$;
 """

@@ -6,6 +6,7 @@ import secrets
 import threading
 import time
 from contextlib import closing
+from itertools import product
 from typing import Any
 
 import psycopg
@@ -17,7 +18,8 @@ from psycopg.rows import dict_row, namedtuple_row
 from script_kit import output_of, python
 
 from ckpt.errors import InvalidInputError, StoreUnavailableError
-from ckpt.storage.base import Batch, EpochChangedError, Frame, Place, RecordChangedError, StoredFrame
+from ckpt.storage.base import Batch, EpochChangedError, Frame, Place, RecordChangedError, Storage, StoredFrame
+from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.testing.fixtures import add, at_once
 
@@ -408,3 +410,50 @@ def test_what_amcheck_finds_is_told(postgres_dsn: str, admin: Admin) -> None:
             assert storage.read([b"a"]) == [b"1"]
     finally:
         admin.execute(f"DROP DATABASE {database} WITH (FORCE)".encode())
+
+
+# -- steps -----------------------------------------------------------------------------------------------
+
+OLD, NEW, OTHER = b"old", b"new", b"other"
+RECORDS = {
+    "new": (None, None),
+    "changed": (OLD, OLD),
+    "not there": (None, OLD),
+    "there already": (OLD, None),
+    "another": (OTHER, OLD),
+}
+"""What stands under a key, and what is expected there."""
+
+
+def outcome(storage: Storage, batch: Batch) -> object:
+    """Publish; return what went wrong, or what is in the frames then, and what stands under the keys."""
+    try:
+        frames: object = [frame.data for number in storage.publish(batch) for frame in storage.load([number]).values()]
+    except RecordChangedError as error:
+        frames = error.current
+    except EpochChangedError as error:
+        frames = error.epoch == storage.epoch()
+    places = storage.locate([key for frame in batch.frames for key in frame.keys])
+    located = {key: (storage.load([frame])[frame].data, position) for key, (frame, position) in places.items()}
+    return frames, storage.read(list(batch.records)), located
+
+
+@pytest.mark.parametrize("first", RECORDS)
+@pytest.mark.parametrize("second", RECORDS)
+def test_a_step_does_what_the_seam_says(first: str, second: str, postgres_url: str) -> None:
+    """In memory, which is the plainest statement of it, all batches go one way."""
+    frames = {"none": [], "free": [(1, 2)], "taken": [(8,)], "partly": [(3, 9, 3)], "many": [range(100, 700)]}
+    with closing(PostgresStorage(postgres_url)) as storage, closing(MemoryStorage()) as plain:
+        for each in (storage, plain):
+            each.publish(Batch(frames=[Frame(0, b"before", (key(8), key(9)))]))
+        for case, ((name, numbers), stale) in enumerate(product(frames.items(), (False, True))):
+            a, b = b"%da" % case, b"%db" % case
+            found: list[object] = []
+            for each in (storage, plain):
+                there = {a: RECORDS[first][0], b: RECORDS[second][0]}
+                each.publish(Batch(records={at: value for at, value in there.items() if value is not None}))
+                epoch = each.epoch() + stale
+                made = [Frame(0, name.encode(), tuple(map(key, of))) for of in numbers]
+                expected = {a: RECORDS[first][1], b: RECORDS[second][1]}
+                found.append(outcome(each, Batch(expected, dict.fromkeys((a, b), NEW), made, epoch)))
+            assert found[0] == found[1], (name, stale)
