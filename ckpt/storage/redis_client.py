@@ -78,13 +78,19 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
     """Read `redis://[user[:password]@]host[:port][/database][?options]`, `rediss://` for TLS, or `unix:///socket`.
 
     `key_prefix` is ours (the argument counts before the URL's); all other options are those of
-    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password.
+    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password, also for what would be misread:
+    an '@' behind the host ends a password that has a '/', '?' or '#' in it.
     """
     form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidInputError("the redis URL has a bracket [ or ] that names no host", hints=[form]) from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise InvalidInputError(
+            "the redis URL has an '@' that cannot be told from the one before the host",
+            hints=["percent-encode what is meant literally: '@' is %40, '/' is %2F, '?' is %3F, '#' is %23", form],
+        )
     unix = parts.scheme == "unix"
     try:
         port = parts.port
@@ -126,10 +132,13 @@ def connect(server: str) -> Redis:
         # Options that redis-py does not know are found out only when a connection is made.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError, RedisError) as error:
+        names = [name for name, _ in parse_qsl(urlsplit(server).query, keep_blank_values=True)]
+        named = [name for name in names if f"'{name}'" in str(error) or f'"{name}"' in str(error)]
+        # Without a cause: the words of redis-py may repeat a value.
         raise InvalidInputError(
-            f"the redis URL sets an option that redis-py does not take: {error}",
+            f"redis-py does not take what the redis URL sets for {' or '.join(map(repr, named or names))}",
             hints=["options are those of redis.Redis.from_url, and key_prefix"],
-        ) from error
+        ) from None
     check_client(client)
     return client
 
