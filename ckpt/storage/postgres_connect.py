@@ -43,6 +43,7 @@ _OPTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ENCODING = "client_encoding"
 _SECRETS = frozenset(
     ("password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "scram_client_key", "scram_server_key")
 )
@@ -118,6 +119,8 @@ def read_conninfo(text: str) -> dict[str, Any]:
     for name, value in _OPTION_DEFAULTS.items():
         if name not in from_environment:
             parameters.setdefault(name, value)
+    # Whatever the database has and the environment says: under SQL_ASCII psycopg gives texts as bytes.
+    parameters[_ENCODING] = "utf8"
     return parameters
 
 
@@ -126,7 +129,7 @@ def shown_url(parameters: dict[str, Any], options: Options) -> str:
     rest = {
         name: str(value)
         for name, value in parameters.items()
-        if name not in _SECRETS and value not in (None, "", _OPTION_DEFAULTS.get(name))
+        if name not in _SECRETS and name != _ENCODING and value not in (None, "", _OPTION_DEFAULTS.get(name))
     }
     user, database = rest.pop("user", ""), rest.pop("dbname", "")
     authority = f"{quote(user, safe='')}@" if user else ""
@@ -195,6 +198,11 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
         return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=[how_to_create(words)])
+    if state == "22P05":
+        # Names are the only texts that a store sends.
+        return InvalidInputError(
+            f"{words} cannot have this name: {text}", hints=["name the schema in letters that its database has"]
+        )
     if state in ("XX001", "XX002"):
         return IntegrityError(
             f"the database of {words} is damaged: {text}",

@@ -15,7 +15,7 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.addresses import how_to_create
 from ckpt.errors import FormatTooNewError, InvalidInputError, NotAStoreError, StoreNotFoundError
-from ckpt.storage.postgres_exchange import Connection, look_whether_direct, run, run_script
+from ckpt.storage.postgres_exchange import Connection, Owned, look_whether_direct, run, run_script
 from ckpt.storage.postgres_functions import functions
 from ckpt.storage.postgres_sql import EMBEDDING, Session
 
@@ -90,8 +90,10 @@ def prepare(connection: Connection, schema: str, url: str, *, create: bool, ahea
 
     Any number of processes may do this at once; one creates the store, in one transaction (or in the caller's,
     when one is open). Asks for no permission that it does not need: an existing store is only read, an existing
-    schema is not created. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError.
+    schema is not created. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, and InvalidInputError for a
+    connection in whose encoding the names here cannot be told.
     """
+    _check_encoding(connection, schema)
     opened = _opened_at_once(connection, schema, ahead)
     if opened is None:
         _prepare_with_care(connection, schema, url, create=create)
@@ -99,6 +101,18 @@ def prepare(connection: Connection, schema: str, url: str, *, create: bool, ahea
     if opened is None:
         raise StoreNotFoundError(f"the store in {url} is gone", hints=[how_to_create(url)])
     return opened
+
+
+def _check_encoding(connection: Connection, schema: str) -> None:
+    if isinstance(connection, Owned):
+        return
+    # Statements are sent in UTF-8, which for ASCII is any encoding; under SQL_ASCII psycopg gives texts as bytes.
+    encoding = connection.info.parameter_status("client_encoding") or "UTF8"
+    if encoding == "SQL_ASCII" or (encoding != "UTF8" and not schema.isascii()):
+        raise InvalidInputError(
+            f"the connection passed in has the encoding {encoding}, in which the schema {schema} cannot be used",
+            hints=["connect with client_encoding=utf8, whatever the database has"],
+        )
 
 
 def _opened_at_once(connection: Connection, schema: str, ahead: bytes | None) -> Opened | None:
