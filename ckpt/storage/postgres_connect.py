@@ -198,6 +198,10 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
         return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=[how_to_create(words)])
+    if state == "25P02":
+        return InvalidInputError(
+            f"the open transaction of the connection to {words} has failed", hints=["roll it back first"]
+        )
     if state == "22P05":
         # Names are the only texts that a store sends.
         return InvalidInputError(
@@ -211,7 +215,7 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     hints = {
         "28": "check user and password",
         "3D": "create the database first: createdb NAME",
-        "25": "connect to the primary server, with a user who may write",
+        "25006": "connect to the primary server, with a user who may write",
         "42": "grant what is missing; docs/postgres.md lists it",
         "53": "free what is exhausted on the server: disk, memory or connections; nothing was written",
         "57": "the server ended the call; wait, then try again",
@@ -225,7 +229,7 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
         hint = "check sslmode, sslrootcert, sslcert and sslkey, and that the host is named as in its certificate"
     else:
         # libpq gives no state for what fails while it connects, a wrong password included.
-        hint = hints.get(
+        hint = hints.get(state) or hints.get(
             state[:2], "check that the server is up and that host, port, database, user and password are right"
         )
     # What the server itself says while one connects has no state either, but names its severity.

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from ckpt.addresses import how_to_create
@@ -141,7 +141,12 @@ def _prepare_with_care(connection: Connection, schema: str, url: str, *, create:
         run(connection, "SELECT pg_catalog.pg_advisory_xact_lock($1)", (CREATING,))
         # Another process may have been first: what counts is what stands here under the lock.
         if not _recognised(connection, schema, url):
-            _create(connection, schema)
+            try:
+                _create(connection, schema)
+            except (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction) as error:
+                # Only relations with the names of our tables are looked for beforehand, no types, indexes or functions.
+                taken = error.diag.message_primary
+                raise _foreign(f"{url} has something of another program where a store would be: {taken}") from error
 
 
 def _create(connection: Connection, schema: str) -> None:
@@ -162,16 +167,17 @@ def _recognised(connection: Connection, schema: str, url: str) -> bool:
     if tables.get("meta") == _META:
         found = run(connection, f"SELECT value FROM {schema}.meta WHERE name = 'ckpt format'")
     if not found:
-        raise NotAStoreError(
-            f"{url} has a table {sorted(tables)[0]!r} of another program; it was left untouched",
-            hints=["name another schema: postgresql://…?schema=NAME"],
-        )
+        raise _foreign(f"{url} has a table {sorted(tables)[0]!r} of another program")
     if found[0][0] > FORMAT:
         raise FormatTooNewError(
             f"the store in {url} has format {found[0][0]}; this ckpt reads up to {FORMAT}",
             hints=["update ckpt: pip install -U 'ckpt-store[postgres]'"],
         )
     return True
+
+
+def _foreign(what: str) -> NotAStoreError:
+    return NotAStoreError(f"{what}; it was left untouched", hints=["name another schema: postgresql://…?schema=NAME"])
 
 
 def quoted(name: str) -> str:
@@ -195,7 +201,7 @@ def verify(session: Session) -> list[str]:
                     " WHERE indrelid = $1::regclass",
                     table,
                 )
-    except psycopg.errors.InsufficientPrivilege:
+    except errors.InsufficientPrivilege:
         return found
     return found
 
@@ -217,5 +223,5 @@ def vacuum(session: Session) -> None:
     for table in map(session.table, (*TABLES, EMBEDDING) if known else TABLES):
         try:
             run_script(session.connection, f"VACUUM {table}")
-        except psycopg.errors.InsufficientPrivilege:
+        except errors.InsufficientPrivilege:
             return

@@ -306,6 +306,27 @@ def test_tables_of_others_are_named_and_left_untouched(
     assert functions(admin, schema) == set()
 
 
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        ("CREATE DOMAIN {s}.meta AS int", 'type "meta"'),
+        ("CREATE TYPE {s}.frame AS ENUM ('a')", 'type "frame"'),
+        ("CREATE TABLE {s}.q (a int); CREATE INDEX frame_keys ON {s}.q (a)", 'relation "frame_keys"'),
+        ("CREATE FUNCTION {s}.ckpt_taken(bytea[]) RETURNS int LANGUAGE sql AS 'SELECT 1'", 'function "ckpt_taken"'),
+    ],
+)
+def test_other_things_of_others_are_named_and_left_untouched(
+    postgres_url: str, admin: psycopg.Connection[tuple[object, ...]], make: str, named: str
+) -> None:
+    schema = schema_of(postgres_url)
+    admin.execute(f"CREATE SCHEMA {schema}; {make.format(s=schema)}".encode())
+    before = relations(admin, schema), functions(admin, schema)
+    with pytest.raises(NotAStoreError, match=f"another program.*{named} already exists.*left untouched") as caught:
+        PostgresStorage(postgres_url)
+    assert "another schema" in caught.value.hints[0]
+    assert (relations(admin, schema), functions(admin, schema)) == before
+
+
 def test_a_newer_format_is_refused(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:
     PostgresStorage(postgres_url).close()
     table = f"{schema_of(postgres_url)}.meta"
