@@ -27,7 +27,7 @@ import psycopg_pool
 from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError, ConflictError, InvalidInputError, StoreUnavailableError
-from ckpt.storage import postgres_connect, postgres_functions, postgres_pool, postgres_schema
+from ckpt.storage import postgres_connect, postgres_functions, postgres_given, postgres_pool, postgres_schema
 from ckpt.storage.base import Batch, EpochChangedError, Exclusive, Fetched, Ranking
 from ckpt.storage.lending import LendingReads
 from ckpt.storage.postgres_exchange import Connection
@@ -103,7 +103,7 @@ class PostgresStorage(LendingReads):
         self._secrets = []
         options = postgres_connect.read_options(schema, pool_size, {})
         self._name(options.schema, "the PostgreSQL database passed in")
-        self._source = postgres_pool.given(database)
+        self._source = postgres_given.given(database)
         with self._translated(), self._source.lend() as connection:
             parameters = connection.info.get_parameters()
             self._secrets = postgres_connect.secrets_of({**parameters, "password": connection.info.password})

@@ -43,6 +43,7 @@ _OPTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ENCODING = "client_encoding"
 _SECRETS = frozenset(
     ("password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "scram_client_key", "scram_server_key")
 )
@@ -118,6 +119,8 @@ def read_conninfo(text: str) -> dict[str, Any]:
     for name, value in _OPTION_DEFAULTS.items():
         if name not in from_environment:
             parameters.setdefault(name, value)
+    # Whatever the database has and the environment says: under SQL_ASCII psycopg gives texts as bytes.
+    parameters[_ENCODING] = "utf8"
     return parameters
 
 
@@ -126,7 +129,7 @@ def shown_url(parameters: dict[str, Any], options: Options) -> str:
     rest = {
         name: str(value)
         for name, value in parameters.items()
-        if name not in _SECRETS and value not in (None, "", _OPTION_DEFAULTS.get(name))
+        if name not in _SECRETS and name != _ENCODING and value not in (None, "", _OPTION_DEFAULTS.get(name))
     }
     user, database = rest.pop("user", ""), rest.pop("dbname", "")
     authority = f"{quote(user, safe='')}@" if user else ""
@@ -195,6 +198,15 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
         return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=[how_to_create(words)])
+    if state == "25P02":
+        return InvalidInputError(
+            f"the open transaction of the connection to {words} has failed", hints=["roll it back first"]
+        )
+    if state == "22P05":
+        # Names are the only texts that a store sends.
+        return InvalidInputError(
+            f"{words} cannot have this name: {text}", hints=["name the schema in letters that its database has"]
+        )
     if state in ("XX001", "XX002"):
         return IntegrityError(
             f"the database of {words} is damaged: {text}",
@@ -203,7 +215,7 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     hints = {
         "28": "check user and password",
         "3D": "create the database first: createdb NAME",
-        "25": "connect to the primary server, with a user who may write",
+        "25006": "connect to the primary server, with a user who may write",
         "42": "grant what is missing; docs/postgres.md lists it",
         "53": "free what is exhausted on the server: disk, memory or connections; nothing was written",
         "57": "the server ended the call; wait, then try again",
@@ -217,7 +229,7 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
         hint = "check sslmode, sslrootcert, sslcert and sslkey, and that the host is named as in its certificate"
     else:
         # libpq gives no state for what fails while it connects, a wrong password included.
-        hint = hints.get(
+        hint = hints.get(state) or hints.get(
             state[:2], "check that the server is up and that host, port, database, user and password are right"
         )
     # What the server itself says while one connects has no state either, but names its severity.

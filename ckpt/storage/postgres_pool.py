@@ -1,12 +1,14 @@
-"""Where a store's connections come from: a pool of its own, or what the caller passed in; each lends one for one call.
+"""Where a store's connections come from, each lent for one call, and the pool of a store's own.
 
-What is lent runs single statements in autocommit mode, or takes part in the transaction that the caller has open.
-Pools are psycopg's. A signal may raise an exception between any two steps of the main thread: a connection whose call
-was interrupted is not used again, and a pool of ours that has lost connections that way is replaced.
+What is lent runs single statements in autocommit mode. What the caller passed in is the matter of
+`ckpt.storage.postgres_given`. Pools are psycopg's. A signal may raise an exception between any two steps of the main
+thread: a connection whose call was interrupted is not used again, and a pool that has lost connections that way is
+replaced.
 """
 
 from __future__ import annotations
 
+import logging
 import selectors
 import threading
 import time
@@ -20,8 +22,8 @@ import psycopg
 import psycopg_pool
 from psycopg.pq import ConnStatus, TransactionStatus
 
-from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
-from ckpt.storage.postgres_exchange import Connection
+from ckpt.errors import CkptError
+from ckpt.storage.postgres_exchange import Connection, Owned
 
 Pool = psycopg_pool.ConnectionPool[Connection]
 
@@ -31,6 +33,7 @@ _WAIT_SECONDS = 30.0
 _LOOK_SECONDS = 1.0
 """How long it waits before it looks whether the server can be reached at all."""
 
+_NAME = "ckpt"
 _AGE_SECONDS = 3600.0
 _CANCEL_SECONDS = 5.0
 
@@ -106,6 +109,21 @@ _abandoned: list[object] = []
 """Pools of a parent process, kept so that nothing tidies them up in the child."""
 
 
+class _Discreet(logging.Filter):
+    """Leaves what psycopg logs about pools of ours to handlers that a program has set up.
+
+    Without any, Python prints warnings; what is lost is replaced here, or told by the error of a call.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        subjects = record.args if isinstance(record.args, tuple) else ()
+        ours = any(isinstance(each, Owned) or each == _NAME for each in subjects)
+        return not ours or logging.getLogger(record.name).hasHandlers()
+
+
+_discreet = _Discreet()
+
+
 class OwnPool:
     """Up to `size` connections, two at least, that `connect` makes when they are needed; `first` may be one of them.
 
@@ -175,13 +193,14 @@ class OwnPool:
             if self._closed:
                 raise psycopg_pool.PoolClosed("the pool is closed")
             if self._pool is None:
+                logging.getLogger("psycopg.pool").addFilter(_discreet)
                 self._pool = psycopg_pool.ConnectionPool(
                     connection_class=_Pooled,
                     kwargs={"make": self._made},
                     min_size=0,
                     max_size=self._size - 1,
                     open=True,
-                    name="ckpt",
+                    name=_NAME,
                 )
             return self._pool
 
@@ -226,7 +245,7 @@ class OwnPool:
                     pool, deadline = self._replaced(pool), time.monotonic() + _WAIT_SECONDS
             else:
                 lease.holds = True
-                return _returned(pool, connection)
+                return returned(pool, connection)
 
     def _has_lost(self, pool: Pool) -> bool:
         """Whether a pool has connections that are neither free nor anybody's.
@@ -310,7 +329,7 @@ def _failures(pool: Pool) -> int:
 
 
 @contextmanager
-def _returned(pool: Pool, connection: Connection) -> Iterator[Connection]:
+def returned(pool: Pool, connection: Connection) -> Iterator[Connection]:
     """Give a connection back to its pool in the end; closed, so that the pool replaces it, if its call broke off."""
     try:
         yield connection
@@ -320,7 +339,7 @@ def _returned(pool: Pool, connection: Connection) -> Iterator[Connection]:
         _break_off(connection)
         raise
     finally:
-        _surely(lambda: pool.putconn(connection))
+        surely(lambda: pool.putconn(connection))
 
 
 def _break_off(connection: Connection) -> None:
@@ -331,74 +350,7 @@ def _break_off(connection: Connection) -> None:
         connection.close()
 
 
-class _Foreign:
-    """What the caller passed in: it is not closed here, and not taken into a forked child."""
-
-    def abandon(self) -> Source:
-        raise StoreUnavailableError(
-            "the connections of this store belong to the process that opened it",
-            hints=["open the store again in the new process"],
-        )
-
-    def close(self) -> None:
-        pass
-
-
-class GivenPool(_Foreign):
-    """A pool that the caller passed in."""
-
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        with _returned(self._pool, self._pool.getconn()) as connection, _plain(connection):
-            yield connection
-
-    def recover(self, deadline: float) -> bool:
-        self._pool.check()
-        return True
-
-
-class GivenConnection(_Foreign):
-    """A connection that the caller passed in, lent to one call at a time."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        # Whoever has the store to itself may read it too, on the same connection.
-        self._lock = threading.RLock()
-
-    @contextmanager
-    def lend(self) -> Iterator[Connection]:
-        with self._lock, _plain(self._connection):
-            try:
-                yield self._connection
-            finally:
-                settle(self._connection)
-
-    def recover(self, deadline: float) -> bool:
-        return False
-
-
-@contextmanager
-def _plain(connection: Connection) -> Iterator[None]:
-    """Have a connection in autocommit mode, unless it is in a transaction: then the call is part of that."""
-    if connection.autocommit or connection.info.transaction_status != TransactionStatus.IDLE:
-        yield
-        return
-
-    def restore() -> None:
-        if connection.info.transaction_status == TransactionStatus.IDLE:
-            connection.autocommit = False
-
-    try:
-        connection.autocommit = True
-        yield
-    finally:
-        _surely(restore)
-
-
-def _surely(act: Callable[[], None]) -> None:
+def surely(act: Callable[[], None]) -> None:
     """Do what may be done twice, also when the first time is interrupted."""
     try:
         act()
@@ -429,15 +381,3 @@ def settle(connection: Connection) -> None:
                     return
                 pgconn.consume_input()
             ends = ends + 1 if pgconn.get_result() is None else 0
-
-
-def given(thing: object) -> Source:
-    """Return the source for what a caller passed in; InvalidInputError for what cannot serve."""
-    if isinstance(thing, psycopg_pool.ConnectionPool):
-        return GivenPool(thing)
-    if isinstance(thing, psycopg.Connection):
-        return GivenConnection(thing)
-    raise InvalidInputError(
-        f"a {type(thing).__name__} is no PostgreSQL database to keep a store in",
-        hints=["pass a URL, a psycopg_pool.ConnectionPool or a psycopg.Connection (not the asynchronous ones)"],
-    )

@@ -10,13 +10,13 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.pq import TransactionStatus
 
 from ckpt.addresses import how_to_create
 from ckpt.errors import FormatTooNewError, InvalidInputError, NotAStoreError, StoreNotFoundError
 from ckpt.storage.base import with_incarnation
-from ckpt.storage.postgres_exchange import Connection, look_whether_direct, run, run_script
+from ckpt.storage.postgres_exchange import Connection, Owned, look_whether_direct, run, run_script
 from ckpt.storage.postgres_functions import STARTED, functions
 from ckpt.storage.postgres_sql import EMBEDDING, Session
 
@@ -91,8 +91,10 @@ def prepare(connection: Connection, schema: str, url: str, *, create: bool, ahea
 
     Any number of processes may do this at once; one creates the store, in one transaction (or in the caller's,
     when one is open). Asks for no permission that it does not need: an existing store is only read, an existing
-    schema is not created. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError.
+    schema is not created. Raises StoreNotFoundError, NotAStoreError, FormatTooNewError, and InvalidInputError for a
+    connection in whose encoding the names here cannot be told.
     """
+    _check_encoding(connection, schema)
     opened = _opened_at_once(connection, schema, ahead)
     if opened is None:
         _prepare_with_care(connection, schema, url, create=create)
@@ -100,6 +102,18 @@ def prepare(connection: Connection, schema: str, url: str, *, create: bool, ahea
     if opened is None:
         raise StoreNotFoundError(f"the store in {url} is gone", hints=[how_to_create(url)])
     return opened
+
+
+def _check_encoding(connection: Connection, schema: str) -> None:
+    if isinstance(connection, Owned):
+        return
+    # Statements are sent in UTF-8, which for ASCII is any encoding; under SQL_ASCII psycopg gives texts as bytes.
+    encoding = connection.info.parameter_status("client_encoding") or "UTF8"
+    if encoding == "SQL_ASCII" or (encoding != "UTF8" and not schema.isascii()):
+        raise InvalidInputError(
+            f"the connection passed in has the encoding {encoding}, in which the schema {schema} cannot be used",
+            hints=["connect with client_encoding=utf8, whatever the database has"],
+        )
 
 
 def _opened_at_once(connection: Connection, schema: str, ahead: bytes | None) -> Opened | None:
@@ -128,7 +142,12 @@ def _prepare_with_care(connection: Connection, schema: str, url: str, *, create:
         run(connection, "SELECT pg_catalog.pg_advisory_xact_lock($1)", (CREATING,))
         # Another process may have been first: what counts is what stands here under the lock.
         if not _recognised(connection, schema, url):
-            _create(connection, schema)
+            try:
+                _create(connection, schema)
+            except (errors.DuplicateTable, errors.DuplicateObject, errors.DuplicateFunction) as error:
+                # Only relations with the names of our tables are looked for beforehand, no types, indexes or functions.
+                taken = error.diag.message_primary
+                raise _foreign(f"{url} has something of another program where a store would be: {taken}") from error
 
 
 def _create(connection: Connection, schema: str) -> None:
@@ -149,16 +168,17 @@ def _recognised(connection: Connection, schema: str, url: str) -> bool:
     if tables.get("meta") == _META:
         found = run(connection, f"SELECT value FROM {schema}.meta WHERE name = 'ckpt format'")
     if not found:
-        raise NotAStoreError(
-            f"{url} has a table {sorted(tables)[0]!r} of another program; it was left untouched",
-            hints=["name another schema: postgresql://…?schema=NAME"],
-        )
+        raise _foreign(f"{url} has a table {sorted(tables)[0]!r} of another program")
     if found[0][0] > FORMAT:
         raise FormatTooNewError(
             f"the store in {url} has format {found[0][0]}; this ckpt reads up to {FORMAT}",
             hints=["update ckpt: pip install -U 'ckpt-store[postgres]'"],
         )
     return True
+
+
+def _foreign(what: str) -> NotAStoreError:
+    return NotAStoreError(f"{what}; it was left untouched", hints=["name another schema: postgresql://…?schema=NAME"])
 
 
 def quoted(name: str) -> str:
@@ -182,7 +202,7 @@ def verify(session: Session) -> list[str]:
                     " WHERE indrelid = $1::regclass",
                     table,
                 )
-    except psycopg.errors.InsufficientPrivilege:
+    except errors.InsufficientPrivilege:
         return found
     return found
 
@@ -204,5 +224,5 @@ def vacuum(session: Session) -> None:
     for table in map(session.table, (*TABLES, EMBEDDING) if known else TABLES):
         try:
             run_script(session.connection, f"VACUUM {table}")
-        except psycopg.errors.InsufficientPrivilege:
+        except errors.InsufficientPrivilege:
             return

@@ -96,7 +96,7 @@ class RedisStorage(LendingReads):
         self._sender_numbers = count(1)
 
     def _open(self, create: bool) -> str:
-        status, reply = self._link.read(scripts.OPEN, uuid4().hex if create else "", FORMAT)
+        status, reply = self._link.open(scripts.OPEN, uuid4().hex if create else "", FORMAT)
         if status == "none":
             raise StoreNotFoundError(f"there is no store at {self.url}", hints=[how_to_create(self.url)])
         version, store_id = reply

@@ -7,6 +7,7 @@ and the server applies each turn once.
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +60,14 @@ _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 _CONNECTIONS_MAX = 10_000
 _PAUSES = (0.0, 0.1, 0.4, 1.5)
-"""Seconds before each further try of a write whose outcome is not known."""
+"""Seconds before each further try when a connection broke or the server is away."""
+
+_WAIT_SECONDS = 30.0
+"""How long a call waits for a connection when all are in use."""
+
+_LOOK_SECONDS_MAX = 0.02
+_ALL_IN_USE = ("Too many connections", "No connection available")
+"""The words by which the pools of redis-py say it, those of older versions and those that wait themselves too."""
 
 Client = Redis | RedisCluster
 Argument = bytes | str | int
@@ -78,13 +86,19 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
     """Read `redis://[user[:password]@]host[:port][/database][?options]`, `rediss://` for TLS, or `unix:///socket`.
 
     `key_prefix` is ours (the argument counts before the URL's); all other options are those of
-    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password.
+    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password, also for what would be misread:
+    an '@' behind the host ends a password that has a '/', '?' or '#' in it.
     """
     form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
     try:
         parts = urlsplit(url)
     except ValueError:
         raise InvalidInputError("the redis URL has a bracket [ or ] that names no host", hints=[form]) from None
+    if "@" in parts.path + parts.query + parts.fragment:
+        raise InvalidInputError(
+            "the redis URL has an '@' that cannot be told from the one before the host",
+            hints=["percent-encode what is meant literally: '@' is %40, '/' is %2F, '?' is %3F, '#' is %23", form],
+        )
     unix = parts.scheme == "unix"
     try:
         port = parts.port
@@ -126,10 +140,13 @@ def connect(server: str) -> Redis:
         # Options that redis-py does not know are found out only when a connection is made.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError, RedisError) as error:
+        names = [name for name, _ in parse_qsl(urlsplit(server).query, keep_blank_values=True)]
+        named = [name for name in names if re.search(f"['\"`]{re.escape(name)}['\"`]", str(error))]
+        # Without a cause: the words of redis-py may repeat a value.
         raise InvalidInputError(
-            f"the redis URL sets an option that redis-py does not take: {error}",
+            f"redis-py does not take what the redis URL sets for {' or '.join(map(repr, named or names))}",
             hints=["options are those of redis.Redis.from_url, and key_prefix"],
-        ) from error
+        ) from None
     check_client(client)
     return client
 
@@ -198,34 +215,49 @@ class Link:
 
     # -- sending ------------------------------------------------------------------------------------
 
-    def read(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
-        """Run a script that only reads; once more on a fresh connection when the first one breaks."""
+    def open(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        """Run the script that opens a store; once more when the connection breaks, so that it is told soon."""
         return self._run(script, arguments, _PAUSES[:1])
+
+    def read(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        """Run a script that only reads; again for about two seconds when the connection breaks."""
+        return self._run(script, arguments, _PAUSES)
 
     def write(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
         """Run a script that may be sent again until its outcome is known, for about two seconds."""
-        return self._run(script, arguments, _PAUSES)
+        return self._run(script, arguments, _PAUSES, writes=True)
 
-    def _run(self, script: Script, arguments: Sequence[Argument], pauses: Sequence[float]) -> tuple[str, list[Any]]:
+    def _run(
+        self, script: Script, arguments: Sequence[Argument], pauses: Sequence[float], *, writes: bool = False
+    ) -> tuple[str, list[Any]]:
         with self._in_use():
             waits = iter(pauses)
+            deadline, unsettled = time.monotonic() + _WAIT_SECONDS, False
             while True:
                 try:
-                    return self._answer(self._send(script, arguments))
-                except (AuthenticationError, AuthorizationError) as error:
-                    raise self.translate(error) from error
-                except (NoConnectionError, NoAnswerError, OSError) as error:
-                    wait = next(waits, None)
+                    reply = self._send(script, arguments)
+                    break
+                except (RedisError, RedisClusterException, OSError) as error:
+                    if _all_in_use(error) and time.monotonic() < deadline:
+                        # Without a queue, in which an interrupt could leave a turn that is nobody's.
+                        time.sleep(random.uniform(0, _LOOK_SECONDS_MAX))
+                        continue
+                    demoted = _is(error, ReadOnlyError, "READONLY")
+                    wait = next(waits, None) if demoted or _is_broken(error) else None
                     if wait is None:
-                        raise self.translate(error, unsettled=len(pauses) > 1) from error
+                        raise self.translate(error, unsettled=unsettled) from error
+                    if demoted:
+                        # The primary became a replica: a new connection may lead to the new primary.
+                        self._drop_idle()
+                    else:
+                        unsettled = writes
                     time.sleep(wait)
-                except (RedisError, RedisClusterException) as error:
-                    wait = next(waits, None) if _is(error, ReadOnlyError, "READONLY") else None
-                    if wait is None:
-                        raise self.translate(error) from error
-                    # The primary became a replica: a new connection may lead to the new primary.
-                    self._drop_idle()
-                    time.sleep(wait)
+                except BaseException:
+                    # Interrupted while it took or gave back a connection, redis-py keeps that one for nobody.
+                    if self._owned:
+                        self._client = connect(self._server)
+                    raise
+            return self._answer(reply)
 
     def _drop_idle(self) -> None:
         if self._owned and isinstance(self._client, Redis):
@@ -296,6 +328,7 @@ class Link:
     def translate(self, error: Exception, *, unsettled: bool = False) -> CkptError:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
+        unknown = ["whether the last write was stored is not known: look before doing it again"] if unsettled else []
         if isinstance(error, AuthenticationError | AuthorizationError) or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(
                 f"{self.url} refuses us: {text}",
@@ -306,6 +339,11 @@ class Link:
                 f"{self.url} has reached its maxmemory; nothing was written",
                 hints=["free what was let go with: ckpt gc", "raise maxmemory"],
             )
+        if _all_in_use(error):
+            return StoreUnavailableError(
+                f"{self.url} cannot be used: all connections were in use for {_WAIT_SECONDS:.0f} seconds",
+                hints=["raise max_connections", *unknown],
+            )
         if "WRONGTYPE" in text:
             return NotAStoreError(
                 f"a key of the store at {self.url} was overwritten by another program",
@@ -315,7 +353,7 @@ class Link:
             return StoreUnavailableError(
                 f"{self.url} is a replica that takes no writes", hints=["name the primary, or open it with readonly"]
             )
-        if isinstance(error, NoConnectionError | NoAnswerError | OSError):
+        if _is_broken(error):
             hints = ["see whether the server runs and can be reached, then try again"]
             if self.url.startswith("rediss:"):
                 hints.append(
@@ -323,9 +361,7 @@ class Link:
                 )
             elif "reset" in text or "closed" in text:
                 hints.append("where the server speaks TLS on this port, write rediss://")
-            if unsettled:
-                hints.append("whether the last write was stored is not known: look before doing it again")
-            return StoreUnreachableError(f"{self.url} cannot be reached: {text}", hints=hints)
+            return StoreUnreachableError(f"{self.url} cannot be reached: {text}", hints=hints + unknown)
         return StoreUnavailableError(f"{self.url} cannot be used: {text}")
 
     def eviction_policy(self) -> str:
@@ -374,6 +410,18 @@ class Link:
     def _disconnect(self) -> None:
         if self._owned:
             self._client.close()
+
+
+def _all_in_use(error: Exception) -> bool:
+    """Whether a pool has as many connections as it may have, and others have them all."""
+    return any(words in str(error) for words in _ALL_IN_USE)
+
+
+def _is_broken(error: Exception) -> bool:
+    """Whether the connection, or the server, went away."""
+    if isinstance(error, AuthenticationError | AuthorizationError) or _all_in_use(error):
+        return False
+    return isinstance(error, NoConnectionError | NoAnswerError | OSError)
 
 
 def _is(error: Exception, kind: type[RedisError], code: str) -> bool:

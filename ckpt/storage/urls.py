@@ -18,6 +18,10 @@ from ckpt.storage.sqlite_file import Options
 _FORMS = (
     "write memory://, sqlite:///relative/path, sqlite:////absolute/path, postgresql://…, redis://…, or a plain path"
 )
+_OPEN_ALREADY = (
+    "hand over a connection, pool or client of yours as Repository(PostgresStorage(connection)) or"
+    " Repository(RedisStorage(client)): of ckpt.repository, ckpt.storage.postgres and ckpt.storage.redis"
+)
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,30}")
 
@@ -35,7 +39,9 @@ def open_storage(
     for what cannot be read, and the errors of the store that is named.
     """
     if not isinstance(url, str | PurePath):
-        raise InvalidInputError(f"a store is named by a text or a Path, not by a {type(url).__name__}", hints=[_FORMS])
+        raise InvalidInputError(
+            f"a store is named by a text or a Path, not by a {type(url).__name__}", hints=[_FORMS, _OPEN_ALREADY]
+        )
     text = str(url)
     if isinstance(url, PurePath) or "://" not in text:
         if text in ("", ":memory:"):

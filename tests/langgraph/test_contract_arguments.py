@@ -7,11 +7,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg_pool
 import pytest
+import redis
 from saver_kit import Calls, checkpoint, config, put, values
 
+import ckpt
 from ckpt.errors import CkptError, InvalidInputError, UnstorableValueError
-from ckpt.langgraph import CkptSaver
+from ckpt.langgraph import CkptSaver, CkptStore
+from ckpt.storage.memory import MemoryStorage
 
 THING = SimpleNamespace()
 NO_MAPPING: list[Any] = [0, 1, "ab", b"x", [1], [("a", 1)], {1}, THING, object]
@@ -203,3 +207,19 @@ def test_no_run_is_not_a_run_named_none(api: Calls) -> None:
         assert len(api.list(config("t"))) == 2
     api.delete_for_runs(["r"])
     assert [each.config["configurable"]["checkpoint_id"] for each in api.list(config("t"))] == ["1"]
+
+
+def test_what_is_open_already_is_told_its_way_in() -> None:
+    """Other savers take a connection or a pool; a URL is not the only thing that could be meant."""
+    pool = psycopg_pool.ConnectionPool("", open=False)
+    with redis.Redis() as client:
+        for thing, way in (
+            (pool, "Repository(PostgresStorage(connection))"),
+            (client, "Repository(RedisStorage(client))"),
+            (MemoryStorage(), "Repository("),
+        ):
+            unusable: Any = thing
+            for open_it in (CkptSaver, CkptStore, ckpt.open):
+                with pytest.raises(InvalidInputError, match=f"not by a {type(thing).__name__}") as caught:
+                    open_it(unusable)
+                assert way in caught.value.hints[1]

@@ -43,9 +43,9 @@ class Counted:
 class Process:
     """A saver on a store, as a process of its own has it."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, **options: Any) -> None:
         self.storage: Any = Counted(storage)
-        self.saver = CkptSaver(Repository(self.storage))
+        self.saver = CkptSaver(Repository(self.storage, **options))
 
     def trips(self, name: str, *arguments: Any, **named: Any) -> list[str]:
         """Return the calls of the storage that a call of the saver takes."""
@@ -106,6 +106,16 @@ def test_a_step_of_a_running_thread_is_a_call_for_each_thing_written(
         assert process.put_writes("t", step, namespace, size) == ["publish"]
         # A second task of the same step.
         assert process.trips("put_writes", config("t", name_of(step), namespace), [("n", TEXT)], "b") == ["publish"]
+
+
+def test_retention_costs_more_calls_only_where_it_prunes(storage: Storage) -> None:
+    process = Process(storage, retention={"keep_last": 3})
+    process.trips("get_tuple", config("t"))
+    trips = [(len(process.put("t", step)), len(process.put_writes("t", step))) for step in range(65)]
+    # The namespace has grown to 24 each time, and the next write finds what it remembers outdated.
+    pruned = [step for step, counts in enumerate(trips) if counts != (1, 1)]
+    assert pruned == [23, 43, 63]
+    assert all(1 < max(trips[step]) <= 10 for step in pruned)
 
 
 def test_a_thread_begins_with_a_call_for_each_thing_written(storage: Storage) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg
@@ -97,6 +97,81 @@ def test_a_name_that_no_schema_can_have_is_refused(postgres_dsn: str) -> None:
     for schema in ("", "x" * 64, "ü" * 32, "a\x00b"):
         with pytest.raises(InvalidInputError):
             PostgresStorage(postgres_dsn, schema=schema)
+
+
+# -- encodings ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def database(dsn: str, encoding: str) -> Iterator[str]:
+    """Yield the URL of a database of its own in an encoding."""
+    name = f"d_{secrets.token_hex(6)}"
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0".encode()
+        )
+        try:
+            yield dsn.replace("/postgres?", f"/{name}?")
+        finally:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_a_database_of_any_encoding_holds_a_store(postgres_dsn: str, encoding: str) -> None:
+    with database(postgres_dsn, encoding) as dsn:
+        for schema in ("plain", "größe"):
+            for more in ("", "&client_encoding=SQL_ASCII", "&client_encoding=LATIN1"):
+                with closing(PostgresStorage(dsn + more, schema=schema)) as storage:
+                    storage.publish(Batch(records={more.encode() or b"-": schema.encode()}))
+                    url = storage.url
+                assert "client_encoding" not in url
+            with closing(open_storage(url, create=False)) as storage:
+                assert [value for _, value in storage.scan(*ALL)] == [schema.encode()] * 3
+
+
+def test_a_name_that_a_database_has_no_letters_for_is_refused(postgres_dsn: str) -> None:
+    with database(postgres_dsn, "LATIN1") as dsn:
+        with pytest.raises(InvalidInputError, match='no equivalent in encoding "LATIN1"') as caught:
+            PostgresStorage(dsn, schema="名")
+        assert "name the schema" in caught.value.hints[0]
+
+
+def test_the_encoding_of_the_environment_changes_nothing(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    for expected in (None, b"1"):
+        with closing(PostgresStorage(postgres_url)) as storage:
+            storage.publish(Batch({b"a": expected}, {b"a": b"1"}))
+
+
+@pytest.mark.parametrize(("encoding", "letter"), [("LATIN1", "s"), ("SJIS", "s"), ("UTF8", "名")])
+def test_a_connection_passed_in_may_have_an_encoding_of_its_own(
+    postgres_dsn: str, admin: psycopg.Connection[tuple[object, ...]], encoding: str, letter: str
+) -> None:
+    schema = letter + secrets.token_hex(3)
+    try:
+        with psycopg.connect(postgres_dsn, client_encoding=encoding) as connection:
+            PostgresStorage(connection, schema=schema).publish(Batch(records={b"a": b"1"}))
+        with closing(PostgresStorage(postgres_dsn, schema=schema, create=False)) as storage:
+            assert storage.read([b"a"]) == [b"1"]
+    finally:
+        admin.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "letter"), [("SQL_ASCII", "s"), ("SQL_ASCII", "ö"), ("LATIN1", "ö"), ("SJIS", "ö"), ("SJIS", "名")]
+)
+def test_an_encoding_that_names_cannot_be_told_in_is_refused_before_anything_is_made(
+    postgres_dsn: str, admin: psycopg.Connection[tuple[object, ...]], encoding: str, letter: str
+) -> None:
+    schema = letter + secrets.token_hex(3)
+    with psycopg.connect(postgres_dsn, client_encoding=encoding) as connection:
+        with pytest.raises(InvalidInputError, match=f"has the encoding {encoding}") as caught:
+            PostgresStorage(connection, schema=schema)
+        assert "client_encoding=utf8" in caught.value.hints[0]
+    assert admin.execute("SELECT to_regnamespace(%s)", (f'"{schema}"',)).fetchone() == (None,)
+
+
+# -- beside others -----------------------------------------------------------------------------------
 
 
 def test_two_schemas_are_two_stores(
@@ -229,6 +304,27 @@ def test_tables_of_others_are_named_and_left_untouched(
     assert caught.value.hints
     assert relations(admin, schema) == before
     assert functions(admin, schema) == set()
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        ("CREATE DOMAIN {s}.meta AS int", 'type "meta"'),
+        ("CREATE TYPE {s}.frame AS ENUM ('a')", 'type "frame"'),
+        ("CREATE TABLE {s}.q (a int); CREATE INDEX frame_keys ON {s}.q (a)", 'relation "frame_keys"'),
+        ("CREATE FUNCTION {s}.ckpt_taken(bytea[]) RETURNS int LANGUAGE sql AS 'SELECT 1'", 'function "ckpt_taken"'),
+    ],
+)
+def test_other_things_of_others_are_named_and_left_untouched(
+    postgres_url: str, admin: psycopg.Connection[tuple[object, ...]], make: str, named: str
+) -> None:
+    schema = schema_of(postgres_url)
+    admin.execute(f"CREATE SCHEMA {schema}; {make.format(s=schema)}".encode())
+    before = relations(admin, schema), functions(admin, schema)
+    with pytest.raises(NotAStoreError, match=f"another program.*{named} already exists.*left untouched") as caught:
+        PostgresStorage(postgres_url)
+    assert "another schema" in caught.value.hints[0]
+    assert (relations(admin, schema), functions(admin, schema)) == before
 
 
 def test_a_newer_format_is_refused(postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]) -> None:

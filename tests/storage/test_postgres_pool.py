@@ -13,6 +13,7 @@ import pytest
 from postgres_server import schema_of
 from psycopg.adapt import Dumper, Loader
 from psycopg.pq import TransactionStatus
+from script_kit import python
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage import postgres_pool
@@ -189,6 +190,46 @@ def test_a_pool_that_is_closed_closes_what_comes_back(connecting: Connecting) ->
     assert lent.closed
     with pytest.raises(psycopg.OperationalError, match="closed"), pool.lend():
         pass
+
+
+_KILLED = """
+import logging, sys, threading
+from contextlib import ExitStack, suppress
+import psycopg, psycopg_pool
+from ckpt.storage.postgres import PostgresStorage
+if sys.argv[3] == "set up":
+    logging.basicConfig(format="logged %(name)s: %(message)s")
+storage = PostgresStorage(sys.argv[1], pool_size=4)
+with ExitStack() as stack, psycopg.connect(sys.argv[2], autocommit=True) as admin:
+    lent = [stack.enter_context(storage._source.lend()) for _ in range(4)]
+    for connection in lent:
+        admin.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        with suppress(psycopg.OperationalError):
+            connection.execute("SELECT pg_sleep(30)")
+storage.epoch()
+storage.close()
+if sys.argv[3] == "another's":
+    with psycopg_pool.ConnectionPool(sys.argv[2], min_size=1, max_size=1) as pool, pool.connection() as connection:
+        connection.close()
+"""
+
+
+@pytest.mark.parametrize("logging", ["not set up", "set up", "another's"])
+def test_what_psycopg_logs_of_our_connections_is_printed_by_nobody_who_was_not_told_to(
+    postgres_dsn: str, postgres_url: str, logging: str
+) -> None:
+    process = python(_KILLED, postgres_url, postgres_dsn, logging)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    if logging == "set up":
+        lines = said.splitlines()
+        assert len(lines) == 3
+        assert all(line.startswith("logged psycopg.pool: discarding closed connection: <ckpt") for line in lines)
+    elif logging == "another's":
+        assert said.startswith("discarding closed connection: <psycopg.Connection")
+        assert "ckpt" not in said
+    else:
+        assert said == ""
 
 
 # -- forks ---------------------------------------------------------------------------------------------

@@ -119,6 +119,48 @@ def test_a_transaction_that_does_not_see_others_is_refused(postgres_dsn: str, po
         assert storage.read([b"a"]) == [None]
 
 
+def test_a_transaction_that_has_failed_is_to_be_rolled_back_first(postgres_dsn: str, postgres_url: str) -> None:
+    PostgresStorage(postgres_url).close()
+    with psycopg.connect(postgres_dsn) as connection:
+        storage = PostgresStorage(connection, schema=schema_of(postgres_url))
+        calls = (
+            lambda: storage.read([b"a"]),
+            lambda: storage.publish(Batch(records={b"a": b"1"})),
+            lambda: storage.exclusive().__enter__(),
+            lambda: PostgresStorage(connection, schema=schema_of(postgres_url)),
+        )
+        for call in calls:
+            with pytest.raises(psycopg.errors.DivisionByZero):
+                connection.execute("SELECT 1 / 0")
+            with pytest.raises(InvalidInputError, match=r"transaction .* has failed") as caught:
+                call()
+            assert "roll it back" in caught.value.hints[0]
+            connection.rollback()
+            assert storage.read([b"a"]) == [None]
+
+
+def test_a_connection_in_pipeline_mode_is_refused(postgres_dsn: str, postgres_url: str, admin: Admin) -> None:
+    schema = schema_of(postgres_url)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        with connection.pipeline(), pytest.raises(InvalidInputError, match="pipeline mode"):
+            PostgresStorage(connection, schema=schema)
+        assert admin.execute("SELECT to_regnamespace(%s)", (schema,)).fetchone() == (None,)
+        storage = PostgresStorage(connection, schema=schema)
+        for call in (storage.epoch, lambda: storage.publish(Batch(records={b"a": b"1"}))):
+            with connection.pipeline(), pytest.raises(InvalidInputError, match="pipeline mode"):
+                call()
+        assert storage.read([b"a"]) == [None]
+
+
+def test_a_pool_that_is_not_open_is_said_to_be(postgres_dsn: str, postgres_url: str) -> None:
+    with psycopg_pool.ConnectionPool(postgres_dsn, min_size=1, max_size=1) as pool:
+        storage = PostgresStorage(pool, schema=schema_of(postgres_url))
+    never = psycopg_pool.ConnectionPool(postgres_dsn, open=False)
+    for call in (storage.epoch, lambda: PostgresStorage(never, schema=schema_of(postgres_url))):
+        with pytest.raises(StoreUnavailableError, match="pool that was passed in is not open"):
+            call()
+
+
 def test_a_connection_is_used_by_one_call_at_a_time(postgres_dsn: str, postgres_url: str) -> None:
     with psycopg.connect(postgres_dsn) as connection:
         storage = PostgresStorage(connection, schema=schema_of(postgres_url))

@@ -11,20 +11,25 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 import redis
+from interrupt_kit import Interrupted, interrupt_at
 from redis_kit import CountingClient, keys_of, proxied
-from redis_server import Server, running
+from redis_server import Server, cluster, running
 
 from ckpt.errors import ConflictError, IntegrityError, NotAStoreError, StoreUnavailableError
 from ckpt.storage import redis as redis_storage
+from ckpt.storage import redis_client
 from ckpt.storage.base import Batch, Frame, Place, RecordChangedError, StoredFrame
 from ckpt.storage.redis import RedisStorage
 from ckpt.storage.redis_lua import LEASE_MS
 from ckpt.testing.fixtures import LAST, add, at_once, object_key
 
 ROOT = Path(__file__).resolve().parents[2]
+INSIDE = ("redis", "contextlib", "client", "connection", "retry", "resp", "base", "socket", "threading")
+"""Our files, and those of redis-py and of Python that they go through."""
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +123,19 @@ def test_a_lost_conflict_is_still_a_conflict(server: Server, storage: RedisStora
     assert storage.read([b"a"]) == [b"theirs"]
 
 
-def test_a_read_is_repeated_once(server: Server, storage: RedisStorage) -> None:
+def test_a_read_is_repeated_as_often_as_a_write(server: Server, storage: RedisStorage) -> None:
     with proxied(server.port) as proxy, closing(RedisStorage(proxy.url)) as shaky:
         storage.publish(Batch(records={b"a": b"1"}))
-        for fate in "qa":
+        for fate in ("q", "a", "aqqa"):
             shaky.epoch()
             proxy.lose = fate
             assert shaky.read([b"a"]) == [b"1"]
+            assert proxy.lose == ""
         shaky.epoch()
-        proxy.lose = "aa"
+        proxy.lose = "aqaqa"
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             shaky.read([b"a"])
+        assert proxy.lose == ""
         assert shaky.read([b"a"]) == [b"1"]
 
 
@@ -166,26 +173,35 @@ def test_a_server_that_is_down_is_said_to_be() -> None:
         server.stop()
         with pytest.raises(StoreUnavailableError, match="cannot be reached") as reading:
             storage.read([b"a"])
-        assert reading.value.hints
+        assert [hint for hint in reading.value.hints if "not known" in hint] == []
         with pytest.raises(StoreUnavailableError, match="cannot be reached") as writing:
             storage.publish(Batch(records={b"a": b"2"}))
         assert any("not known" in hint for hint in writing.value.hints)
+        begun = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             RedisStorage(server.url)
+        # Who opens is told at once, which a command line begins with.
+        assert time.monotonic() - begun < 1
         storage.close()
 
 
 def test_a_server_that_comes_back_in_time_is_waited_for() -> None:
-    with running("--appendonly", "yes", "--appendfsync", "always") as server:
-        storage = RedisStorage(server.url)
+    with (
+        running("--appendonly", "yes", "--appendfsync", "always") as server,
+        closing(RedisStorage(server.url)) as storage,
+    ):
         storage.publish(Batch(records={b"a": b"1"}))
-        server.stop()
-        back = Thread(target=lambda: (time.sleep(0.3), server.start()))
-        back.start()
-        storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
-        back.join()
-        assert storage.read([b"a"]) == [b"2"]
-        storage.close()
+        calls = (
+            (lambda: storage.read([b"a"]), [b"1"]),
+            (lambda: storage.publish(Batch({b"a": b"1"}, {b"a": b"2"})), []),
+            (lambda: storage.view([b"a"], [(b"", LAST)]), ([b"2"], [[(b"a", b"2")]])),
+        )
+        for call, answer in calls:
+            server.stop()
+            back = Thread(target=lambda: (time.sleep(0.3), server.start()))
+            back.start()
+            assert call() == answer
+            back.join()
 
 
 def test_a_primary_that_became_a_replica_is_looked_for_again(storage: RedisStorage, client: redis.Redis) -> None:
@@ -197,6 +213,69 @@ def test_a_primary_that_became_a_replica_is_looked_for_again(storage: RedisStora
     storage.publish(Batch(records={b"a": b"2"}))
     back.join()
     assert storage.read([b"a"]) == [b"2"]
+
+
+# -- few connections --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_calls_wait_for_a_connection_when_all_are_in_use(server: Server, most: int) -> None:
+    url = f"{server.url}?max_connections={most}"
+    clients = [
+        redis.Redis.from_url(url),
+        redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(server.url, max_connections=most, timeout=1)),
+    ]
+    for number, given in enumerate((url, *clients)):
+        with closing(RedisStorage(given, key_prefix=f"p{number}")) as storage:
+            at_once(8, lambda number: [add(storage, b"sum", number) for _ in range(20)])
+            assert storage.read([b"sum"]) == [b"560"]
+    for client in clients:
+        client.close()
+
+
+def test_calls_wait_for_a_connection_of_a_cluster() -> None:
+    with cluster() as url, redis.RedisCluster.from_url(url, max_connections=1) as client:
+        for prefix in "abc":  # over several slots, so over several nodes
+            for given in (f"{url}?max_connections=1", client):
+                with closing(RedisStorage(given, key_prefix=prefix)) as storage:
+                    storage.publish(Batch(records={b"sum": b"0"}))
+                    at_once(8, lambda number: [add(storage, b"sum", number) for _ in range(10)])
+                    assert storage.read([b"sum"]) == [b"280"]
+
+
+@pytest.mark.parametrize("pool", [redis.ConnectionPool, redis.BlockingConnectionPool])
+def test_connections_that_never_become_free_are_said_to_be_in_use(
+    server: Server, pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis(connection_pool=pool.from_url(server.url, max_connections=1)) as client:
+        client.connection_pool.timeout = 0.1
+        storage = RedisStorage(client)
+        monkeypatch.setattr(redis_client, "_WAIT_SECONDS", 0.3)
+        with client.client():  # which has a connection of the pool to itself
+            for call in (storage.epoch, lambda: storage.publish(Batch(records={b"a": b"1"}))):
+                begun = time.monotonic()
+                with pytest.raises(StoreUnavailableError, match="all connections were in use") as caught:
+                    call()
+                assert 0.25 < time.monotonic() - begun < 2
+                # Nothing was sent, and the server is not what is wrong.
+                assert caught.value.hints == ("raise max_connections",)
+        assert storage.read([b"a"]) == [None]
+
+
+def test_an_interrupt_anywhere_costs_no_connection(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_client, "_WAIT_SECONDS", 0.3)
+    with closing(RedisStorage(f"{server.url}?max_connections=1")) as storage:
+        for kind in (KeyboardInterrupt, Interrupted):
+            for moment in range(1, 1000):
+                name = f"{kind.__name__} {moment}".encode()
+                batch = Batch({name: None}, {name: b"1"})
+                ended = interrupt_at(moment, lambda batch=batch: storage.publish(batch), INSIDE, kind)  # type: ignore[misc]
+                assert storage.read([name]) in ([None], [b"1"])
+                if ended is not None:
+                    break
+            else:
+                pytest.fail("it never ended")
+        storage.publish(Batch(records={b"a": b"1"}))
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -63,6 +63,8 @@ def client(server: Server) -> Iterator[redis.Redis]:
         ("redis://h?key_prefix=ckpt", "redis://h"),
         ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
         ("rediss://h?ssl_password=s3cret&ssl_ca_certs=/etc/ca.pem", "rediss://h?ssl_ca_certs=/etc/ca.pem"),
+        ("redis://ana:1%3Fs3cret%40@h/0?key_prefix=a%40b", "redis://ana@h/0?key_prefix=a%40b"),
+        ("unix:///run/a%40b.sock", "unix:///run/a%40b.sock"),
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
@@ -92,12 +94,34 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
         "redis://:hunter2@h?no_such_option=1",
         "redis://:hunter2@h?socket_timeout=soon",
         "redis://:hunter2@h?decode_responses=yes",
+        "redis://h?no_such_option=hunter2",
+        "redis://h?socket_timeout=hunter2",
+        "rediss://h?ssl_cert_reqs=hunter2",
+        # A password that should have been percent-encoded; what stands before it is a port that could be contacted.
+        "redis://:1?hunter2@h:6379/0",
+        "redis://ana:1?hunter2%21@h/0",
+        "redis://:1?db=hunter2&x@h/0",
+        "redis://:1?key_prefix=hunter2@h/0",
+        "redis://:1/hunter2@h:6379/0",
+        "redis://:1#hunter2@h:6379/0",
+        "unix://:1/hunter2@/run/redis.sock",
+        "unix://:1?hunter2@/run/redis.sock",
     ],
 )
 def test_a_url_that_cannot_be_read_is_refused_without_repeating_secrets(url: str) -> None:
     with pytest.raises(InvalidInputError) as caught:
         open_storage(url)
     assert "hunter2" not in str(caught.value) + str(caught.value.hints)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [("no_such=1&db=0", "no_such"), ("db=0&socket_timeout=soon", "socket_timeout"), ("max_connections=-1", "max_conn")],
+)
+def test_an_option_that_is_not_taken_is_named_without_its_value(query: str, named: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"URL sets for '{named}"):
+        open_storage(f"redis://h?{query}")
 
 
 def test_a_password_appears_nowhere(client: redis.Redis, server: Server) -> None:
