@@ -9,7 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from operator import add
 from pathlib import Path
@@ -21,9 +21,15 @@ from langgraph.types import Command, interrupt
 
 import ckpt
 from ckpt.encryption import HEADER_KEY, KeyProvider, encrypted, header, userkeys
-from ckpt.errors import DamagedRecordError, FormatTooNewError, InvalidInputError, StoreError, WrongKeyError
+from ckpt.errors import (
+    DamagedRecordError,
+    FormatTooNewError,
+    InvalidInputError,
+    StoreError,
+    WrongKeyError,
+)
 from ckpt.langgraph import CkptSaver
-from ckpt.storage.base import Batch
+from ckpt.storage.base import Batch, Exclusive
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 
@@ -194,12 +200,14 @@ def test_of_two_who_begin_one_store_both_use_the_same_header(tmp_path: Path) -> 
     class Slow(MemoryStorage):
         """Somebody else begins the store between the look at the header and the writing of one."""
 
-        def publish(self, batch: Batch) -> list[int]:
-            if HEADER_KEY in batch.records and not self.begun:
+        @contextmanager
+        def exclusive(self) -> Iterator[Exclusive]:
+            if not self.begun:
                 self.begun = True
                 first.append(encrypted(self, KEY))
                 first[0].publish(Batch(records={b"a": b"1"}))
-            return super().publish(batch)
+            with super().exclusive() as session:
+                yield session
 
         begun = False
 
