@@ -5,7 +5,8 @@ from __future__ import annotations
 from ckpt.encryption.header import Ring, new_ring, read_ring
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage, Keys
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
-from ckpt.errors import WrongKeyError
+from ckpt.errors import DamagedRecordError, WrongKeyError
+from ckpt.history.seal import unseal
 from ckpt.storage.base import Batch, Reading, Storage
 from ckpt.storage.scoped import HEADER_KEY
 
@@ -36,7 +37,7 @@ def _made_encrypted(storage: Storage, key: UserKey, readonly: bool) -> Ring:
     # Read again: somebody else may have made it encrypted since the header was looked for, and written to it.
     raw = storage.read([HEADER_KEY])[0]
     if raw is None:
-        raise _not_encrypted(storage)
+        raise _without_header(storage)
     return read_ring(raw, key)
 
 
@@ -44,7 +45,18 @@ def _is_empty(reading: Reading) -> bool:
     return not reading.scan(*ALL_RECORDS, limit=1) and not reading.scan_frames(0, 1)
 
 
-def _not_encrypted(storage: Storage) -> WrongKeyError:
+def _without_header(storage: Storage) -> WrongKeyError | DamagedRecordError:
+    """Return the error for a store that is not empty and has no header: a plain one, or one that has lost it."""
+    # The first record is never one of a scope, so its key is that which it was sealed with.
+    for key, record in storage.scan(*ALL_RECORDS, limit=1):
+        try:
+            unseal(key, record, "a plain store")
+        except DamagedRecordError:
+            return DamagedRecordError(
+                f"{storage.url} has no encryption header, and what lies in it is not plain: the header was removed,"
+                " or the store is damaged",
+                hints=["restore a backup; without the header nothing in an encrypted store can be read"],
+            )
     return WrongKeyError(
         f"{storage.url} is not encrypted, and a key was given; it was left untouched",
         hints=["open it without a key", "to encrypt it, copy its threads into a new store that is opened with a key"],

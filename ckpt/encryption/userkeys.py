@@ -6,6 +6,7 @@ It encrypts one small key per store and nothing else. No form of it shows in `re
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,6 +15,9 @@ from ckpt.encryption.cipher import KEY_SIZE, NotAuthenticError, Sealer, derive
 from ckpt.errors import CkptError, DamagedRecordError, InvalidInputError, WrongKeyError
 
 _HEX = "hex:"
+_AS_HEX = re.compile(r"[\s\ufeff]*hex:(.*)", re.IGNORECASE | re.DOTALL)
+"""With what files and services may put around a key: it must not become a passphrase by that."""
+
 _SALT_SIZE = 16
 _SCRYPT = {"log_n": 17, "r": 8, "p": 1}
 """128 MB and about a third of a second for each guess."""
@@ -43,7 +47,10 @@ class KeyProvider(Protocol):
 
 
 EncryptionKey = bytes | str | KeyProvider
-"""32 random bytes, the same as text (`hex:` and 64 digits), any other text as a passphrase, or a provider."""
+"""32 random bytes, the same as text (`hex:` and 64 digits), any other text as a passphrase, or a provider.
+
+The prefix may be in capitals, and spaces or a byte order mark may stand around; a passphrase is taken as it is.
+"""
 
 
 class Wrapped(NamedTuple):
@@ -75,8 +82,8 @@ def user_key(key: EncryptionKey) -> UserKey:
             )
         return _RawKey(key)
     if isinstance(key, str):
-        if key.startswith(_HEX):
-            return _RawKey(_from_hex(key.removeprefix(_HEX)))
+        if (digits := _AS_HEX.match(key)) is not None:
+            return _RawKey(_from_hex(digits[1]))
         if not key:
             raise InvalidInputError("the encryption key is empty", hints=["give a passphrase or hex: and 64 digits"])
         return _Passphrase(key)

@@ -76,6 +76,8 @@ def store(tmp_path: Path) -> Path:
         (KEY, KEY),
         (KEY, "hex:" + KEY.hex()),
         ("hex:" + KEY.hex().upper(), KEY),
+        ("\ufeff\r\n Hex:" + KEY.hex() + "\n", KEY),
+        (" " + PASSPHRASE, " " + PASSPHRASE),
         (PASSPHRASE, PASSPHRASE),
         ("\ud800 half a pair", "\ud800 half a pair"),
     ],
