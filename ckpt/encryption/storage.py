@@ -193,7 +193,8 @@ class _SealedReading:
                     continue
                 values = self._values(list(found), list(found.values()))
                 current = dict(zip(map(self._disguise.original_key, found), values, strict=True))
-                current |= {key: None for key in batch.expected if key == HEADER_KEY}
+                if HEADER_KEY in batch.expected:
+                    current[HEADER_KEY] = None
                 if current != dict(batch.expected) or found == as_stored:
                     raise RecordChangedError(current) from None
                 as_stored = found

@@ -357,6 +357,13 @@ def test_a_folder_stands_for_the_store_inside_it(tmp_path: Path) -> None:
     assert inside_folder(str(tmp_path / ".ckpt")) == str(tmp_path / ".ckpt")
 
 
+def test_a_store_named_by_its_folder_is_made_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CKPT_STORE", ".ckpt")
+    assert run("init").exit_code == 0
+    monkeypatch.delenv("CKPT_STORE")
+    assert Invocation().store_url() == str(tmp_path / ".ckpt" / "store.db")
+
+
 def test_the_thread_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Invocation().thread is None
     monkeypatch.setenv("CKPT_THREAD", "odd ~1")
