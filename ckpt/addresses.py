@@ -1,4 +1,4 @@
-"""Addresses of stores as people type them: one that was mistyped told from a path, and the one to type next.
+"""Addresses of stores as people type them: a mistyped one told from a path, a folder's store, what to type next.
 
 What was mistyped may hold a password, and must not become a file's name.
 """
@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
+from typing import Final
+
+STORE_FOLDER: Final = ".ckpt"
+STORE_FILE: Final = "store.db"
+"""Where `ckpt init` makes the store of a folder."""
 
 _ADDRESS = re.compile(
     r"\s*(?:(?:postgres|postgresql|redis|rediss|unix|sqlite|memory|mysql|mariadb|mongodb)(?:\+\w+)?:"
@@ -24,6 +30,22 @@ def is_mistyped(text: str) -> bool:
     No path that begins with a directory does.
     """
     return _ADDRESS.match(text) is not None
+
+
+def inside_folder(given: str) -> str:
+    """Return the store's file if `given` is a folder made by `ckpt init`, or holds one; else `given` itself.
+
+    A `.ckpt` that does not exist yet is such a folder: no file may stand where one is looked for.
+    """
+    if "://" in given:
+        return given
+    path = Path(given)
+    if path.is_dir() or (path.name == STORE_FOLDER and not path.exists()):
+        if path.name == STORE_FOLDER or (path / STORE_FILE).exists():
+            return str(path / STORE_FILE)
+        if (path / STORE_FOLDER / STORE_FILE).exists():
+            return str(path / STORE_FOLDER / STORE_FILE)
+    return given
 
 
 def how_to_create(store: str) -> str:

@@ -10,17 +10,15 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from ckpt.addresses import STORE_FILE, STORE_FOLDER, inside_folder
 from ckpt.cli.output import Output, Settings
 
 if TYPE_CHECKING:
     from ckpt.repository import Repository
-
-STORE_FOLDER: Final = ".ckpt"
-STORE_FILE: Final = "store.db"
 
 
 @dataclass
@@ -139,40 +137,10 @@ def other_graphs(invocation: Invocation, repository: Repository) -> None:
 
 
 def encryption_key() -> str | None:
-    """Return the key in CKPT_ENCRYPTION_KEY, or in the file that CKPT_ENCRYPTION_KEY_FILE names."""
-    key, file = os.environ.get("CKPT_ENCRYPTION_KEY"), os.environ.get("CKPT_ENCRYPTION_KEY_FILE")
-    if key and file:
-        usage("CKPT_ENCRYPTION_KEY and CKPT_ENCRYPTION_KEY_FILE are both set", "unset one of them")
-    return key_in(file) if file else key or None
+    """Return the key that the environment holds or names, or raise InvalidInputError; see `key_from`."""
+    from ckpt.keysources import key_from
 
-
-def key_in(file: str) -> str:
-    """Return the key that a file holds as text, without the line end behind it."""
-    from ckpt.errors import InvalidInputError
-
-    try:
-        text = Path(file).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        # An error of decoding would show what it could not decode.
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InvalidInputError(
-            f"the key file {file} cannot be read: {reason}",
-            hints=["it holds a passphrase, or hex: and 64 hex digits, on one line"],
-        ) from None
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def inside_folder(given: str) -> str:
-    """Return the store's file if `given` is a folder made by `ckpt init`, else `given` itself."""
-    if "://" in given:
-        return given
-    path = Path(given)
-    if path.is_dir():
-        if path.name == STORE_FOLDER or (path / STORE_FILE).exists():
-            return str(path / STORE_FILE)
-        if (path / STORE_FOLDER / STORE_FILE).exists():
-            return str(path / STORE_FOLDER / STORE_FILE)
-    return given
+    return key_from(os.environ)
 
 
 def nearest_store(start: Path) -> Path | None:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from ckpt.addresses import PATH_HINT, is_mistyped
+from ckpt.addresses import PATH_HINT, inside_folder, is_mistyped
 from ckpt.config.documents import find_section, kind_of, parsed
 from ckpt.config.reader import Reader
 from ckpt.config.settings import Config
 from ckpt.errors import InvalidInputError
+from ckpt.keysources import KEY_VARIABLE, key_from
 
 STORE_VARIABLE: Final = "CKPT_STORE"
 CONFIG_VARIABLE: Final = "CKPT_CONFIG"
@@ -57,11 +59,24 @@ def load(source: Mapping[str, object] | str | PathLike[str], *, environment: Map
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Config:
-    """Return what `CKPT_CONFIG` (a file) or `CKPT_STORE` (a path or a URL, taken as it is) say.
+    """Return what `CKPT_CONFIG` (a file) or `CKPT_STORE` (a path or a URL, taken as it is) say, and the key's two.
 
-    Raises InvalidInputError if neither or both are set (empty counts as unset), and as `load` does.
+    As on the command line, the folder that `ckpt init` makes stands for the store in it, and the key is in
+    `CKPT_ENCRYPTION_KEY` or in the file that `CKPT_ENCRYPTION_KEY_FILE` names. Raises InvalidInputError if neither
+    or both of the first two are set (empty counts as unset), if the key is set but blank or is not the one that the
+    file names, and as `load` does.
     """
     environment = os.environ if environment is None else environment
+    config, key = _named(environment), key_from(environment)
+    if key is not None and config.encryption_key not in (None, key):
+        raise InvalidInputError(
+            f"the configuration has an encryption_key, and {KEY_VARIABLE} or its file holds another",
+            hints=["keep one of them, or write encryption_key: ${" + KEY_VARIABLE + "}"],
+        )
+    return replace(config, encryption_key=config.encryption_key or key)
+
+
+def _named(environment: Mapping[str, str]) -> Config:
     store, file = environment.get(STORE_VARIABLE), environment.get(CONFIG_VARIABLE)
     if store and file:
         raise InvalidInputError(
@@ -75,7 +90,8 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Config:
             raise InvalidInputError(
                 f"{STORE_VARIABLE} begins as a URL or a connection string does, but has no ://", hints=[PATH_HINT]
             )
-        return Reader(STORE_VARIABLE, None).config({"url" if "://" in store else "path": store})
+        named = {"url": store} if "://" in store else {"path": inside_folder(store)}
+        return Reader(STORE_VARIABLE, None).config(named)
     raise InvalidInputError(
         "it is not said which store to open",
         hints=[f"set {STORE_VARIABLE} to a path or URL, or {CONFIG_VARIABLE} to a configuration file"],

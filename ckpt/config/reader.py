@@ -25,6 +25,7 @@ _SCHEMES: Final = {
     "postgres": "postgres",
     "redis": "redis",
     "rediss": "redis",
+    "unix": "redis",
 }
 _TYPES: Final = {
     "memory": "memory",
@@ -49,7 +50,7 @@ _OTHER_WORDS: Final = {"max_connections": "pool_size", "conn_string": "url", "ds
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_]\w*)(?::-((?:[^}$]|\$(?!\{))*))?\})?", re.ASCII)
 _SHOWABLE = re.compile(r"[\w. -]{1,60}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
-_URL_FORMS = "write sqlite:///…, postgresql://…, redis://…, rediss://… or memory://"
+_URL_FORMS = "write sqlite:///…, postgresql://…, redis://…, rediss://…, unix://… or memory://"
 
 
 class _Expanded(str):

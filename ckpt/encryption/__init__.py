@@ -13,9 +13,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt.encryption.mark import HEADER_KEY
 from ckpt.errors import InvalidInputError, WrongKeyError
 from ckpt.storage.base import Storage
+from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.urls import open_storage
 
 if TYPE_CHECKING:
@@ -53,14 +53,19 @@ def protected(storage: Storage, key: EncryptionKey | None, *, readonly: bool = F
         if key is not None:
             return encrypted(storage, key, readonly=readonly)
         if storage.read([HEADER_KEY])[0] is not None:
-            raise WrongKeyError(
-                f"{storage.url} is encrypted, and no key was given",
-                hints=["give encryption_key=, or to the command line CKPT_ENCRYPTION_KEY or CKPT_ENCRYPTION_KEY_FILE"],
-            )
+            raise no_key(storage)
     except BaseException:
         storage.close()
         raise
     return storage
+
+
+def no_key(storage: Storage) -> WrongKeyError:
+    """Return the error for an encrypted store that was opened without a key."""
+    return WrongKeyError(
+        f"{storage.url} is encrypted, and no key was given",
+        hints=["give encryption_key=, or to the command line CKPT_ENCRYPTION_KEY or CKPT_ENCRYPTION_KEY_FILE"],
+    )
 
 
 def encrypted(storage: Storage, key: EncryptionKey, *, readonly: bool = False) -> EncryptedStorage:

@@ -18,7 +18,7 @@ import msgpack
 from ckpt.encryption.cipher import KEY_SIZE, OVERHEAD, NotAuthenticError, Sealer
 from ckpt.encryption.disguise import Disguise
 from ckpt.encryption.userkeys import UserKey, Wrapped, damaged_header
-from ckpt.errors import FormatTooNewError
+from ckpt.errors import DamagedRecordError, FormatTooNewError, WrongKeyError
 
 _FORMAT = 1
 _STORE_ID_SIZE = 16
@@ -157,7 +157,13 @@ def _written(
     clear: bytes = msgpack.packb([_FORMAT, store_id, generation, *wrapped])
     sealed = Sealer(wrapping_key).seal(msgpack.packb([disguise, current, keys]), clear)
     raw: bytes = msgpack.packb([clear, sealed])
-    return _ring(raw, store_id, generation, wrapped.key_id, disguise, current, keys)
+    # Read back before anybody relies on it: what a header does not give back is lost with all that it is the key to.
+    try:
+        return read_ring(raw, key)
+    except DamagedRecordError as error:
+        raise WrongKeyError(
+            "the key provider did not give back what it had wrapped", hints=["its unwrap must undo its wrap"]
+        ) from error
 
 
 def _parsed(raw: bytes) -> tuple[bytes, list[Any], bytes]:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from ckpt.encryption.cipher import BLOCK_SIZE
 from ckpt.encryption.header import Ring
-from ckpt.encryption.mark import HEADER_KEY
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
 from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame
+from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.turns import Turns
 
 _RECORDS_AT_ONCE = 200

@@ -15,7 +15,6 @@ from typing import TypeVar
 
 from ckpt.encryption.cipher import NotAuthenticError
 from ckpt.encryption.header import FRAME_OVERHEAD, Ring, UnknownKeyError, read_ring
-from ckpt.encryption.mark import HEADER_KEY
 from ckpt.encryption.userkeys import UserKey, damaged_header
 from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError, InvalidInputError
 from ckpt.objects.forking import renewed_in_child
@@ -34,6 +33,7 @@ from ckpt.storage.base import (
     Usage,
     View,
 )
+from ckpt.storage.scoped import HEADER_KEY
 
 ALL_RECORDS = (b"", b"\xff" * (RECORD_KEY_MAX + 1))
 _PAGE = 500
@@ -193,15 +193,19 @@ class _SealedReading:
                     continue
                 values = self._values(list(found), list(found.values()))
                 current = dict(zip(map(self._disguise.original_key, found), values, strict=True))
+                if HEADER_KEY in batch.expected:
+                    current[HEADER_KEY] = None
                 if current != dict(batch.expected) or found == as_stored:
                     raise RecordChangedError(current) from None
                 as_stored = found
 
     def _sealed(self, ring: Ring, batch: Batch, as_stored: Mapping[bytes, bytes | None]) -> Batch:
         """Return a batch as the storage below gets it. `as_stored` are expected values known to be sealed so."""
-        if HEADER_KEY in batch.expected or HEADER_KEY in batch.records:
+        # As for readers, there is no such record.
+        if batch.expected.get(HEADER_KEY) is not None or HEADER_KEY in batch.records:
             raise InvalidInputError(f"the record {HEADER_KEY!r} is kept by the encryption itself")
         hidden = {self._disguise.record_key(key): value for key, value in batch.expected.items()}
+        hidden.pop(HEADER_KEY, None)
         expected: dict[bytes, bytes | None] = {
             key: as_stored[key] if key in as_stored else _sealed_record(ring, key, value)
             for key, value in hidden.items()

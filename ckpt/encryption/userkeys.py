@@ -6,13 +6,18 @@ It encrypts one small key per store and nothing else. No form of it shows in `re
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from ckpt.encryption.cipher import KEY_SIZE, NotAuthenticError, Sealer, derive
 from ckpt.errors import CkptError, DamagedRecordError, InvalidInputError, WrongKeyError
 
 _HEX = "hex:"
+_AS_HEX = re.compile(r"[\s\ufeff]*hex:(.*)", re.IGNORECASE | re.DOTALL)
+"""With what files and services may put around a key: it must not become a passphrase by that."""
+
 _SALT_SIZE = 16
 _SCRYPT = {"log_n": 17, "r": 8, "p": 1}
 """128 MB and about a third of a second for each guess."""
@@ -26,8 +31,8 @@ _KEY_ID_SIZE = 8
 class KeyProvider(Protocol):
     """A service that keeps the user's key, such as a KMS or an HSM.
 
-    `key_id` names the key that `wrap` uses now; it stands in the store unencrypted. Exceptions of `unwrap` are
-    raised on as the cause of a WrongKeyError.
+    `key_id` names the key that `wrap` uses now; it stands in the store unencrypted. Exceptions of its members are
+    raised on as the cause of a WrongKeyError. What was wrapped is unwrapped once before the store relies on it.
     """
 
     @property
@@ -42,7 +47,10 @@ class KeyProvider(Protocol):
 
 
 EncryptionKey = bytes | str | KeyProvider
-"""32 random bytes, the same as text (`hex:` and 64 digits), any other text as a passphrase, or a provider."""
+"""32 random bytes, the same as text (`hex:` and 64 digits), any other text as a passphrase, or a provider.
+
+The prefix may be in capitals, and spaces or a byte order mark may stand around; a passphrase is taken as it is.
+"""
 
 
 class Wrapped(NamedTuple):
@@ -58,7 +66,7 @@ class UserKey(Protocol):
     """What all forms of a user's key do."""
 
     def wrap(self, data_key: bytes) -> Wrapped:
-        """Encrypt a store's key."""
+        """Encrypt a store's key. Raises WrongKeyError or InvalidInputError when a provider fails to."""
 
     def unwrap(self, wrapped: Wrapped) -> bytes:
         """Undo `wrap`. Raises WrongKeyError when another key made it, DamagedRecordError when it was changed."""
@@ -74,8 +82,8 @@ def user_key(key: EncryptionKey) -> UserKey:
             )
         return _RawKey(key)
     if isinstance(key, str):
-        if key.startswith(_HEX):
-            return _RawKey(_from_hex(key.removeprefix(_HEX)))
+        if (digits := _AS_HEX.match(key)) is not None:
+            return _RawKey(_from_hex(digits[1]))
         if not key:
             raise InvalidInputError("the encryption key is empty", hints=["give a passphrase or hex: and 64 digits"])
         return _Passphrase(key)
@@ -165,25 +173,41 @@ class _Provided:
         self._provider = provider
 
     def wrap(self, data_key: bytes) -> Wrapped:
-        return Wrapped("provider", {}, self._provider.key_id, self._provider.wrap(data_key))
+        with _translated("wrap the store's key"):
+            given: list[Any] = [self._provider.key_id, self._provider.wrap(data_key)]
+        key_id, wrapped = given
+        if not isinstance(key_id, str) or not isinstance(wrapped, bytes | bytearray):
+            raise InvalidInputError(
+                f"the key provider has a {type(key_id).__name__} as key_id, and its wrap returned a"
+                f" {type(wrapped).__name__}",
+                hints=["key_id is a str; wrap returns bytes, and its text form encoded: .encode()"],
+            )
+        # Half of a surrogate pair could not be stored.
+        return Wrapped("provider", {}, key_id.encode(errors="replace").decode(), bytes(wrapped))
 
     def unwrap(self, wrapped: Wrapped) -> bytes:
         _expect_kind("provider", wrapped)
-        try:
+        with _translated(f"unwrap the store's key, which {wrapped.key_id[:64]!r} wrapped"):
             data_key = self._provider.unwrap(wrapped.data)
-        except CkptError:
-            raise
-        except Exception as error:
-            raise WrongKeyError(
-                f"the key provider could not unwrap the store's key, which {wrapped.key_id[:64]!r} wrapped"
-                f" ({type(error).__name__})",
-                hints=["check that the provider is reachable and may use that key"],
-            ) from error
         if type(data_key) is not bytes or len(data_key) != KEY_SIZE:
             raise WrongKeyError(
                 "the key provider unwrapped something that is no key", hints=["its unwrap must undo its wrap"]
             )
         return data_key
+
+
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Raise what a provider raises as the cause of a WrongKeyError that says what it could not do."""
+    try:
+        yield
+    except CkptError:
+        raise
+    except Exception as error:
+        raise WrongKeyError(
+            f"the key provider could not {what} ({type(error).__name__})",
+            hints=["check that the provider is reachable and may use that key"],
+        ) from error
 
 
 _GIVEN = {"raw": "a key of 32 bytes", "scrypt": "a passphrase", "provider": "a key provider"}

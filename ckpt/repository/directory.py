@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from blake3 import blake3
 
+from ckpt.encryption import no_key
 from ckpt.history import clock, keys
 from ckpt.history.records import (
     Base,
@@ -19,6 +20,7 @@ from ckpt.history.records import (
 from ckpt.history.seal import missing, new_salt, outdated, seal, unseal
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
+from ckpt.storage.scoped import HEADER_KEY
 
 GHOSTS_MAX = 4096
 _PAGE = 1000
@@ -73,13 +75,17 @@ class Directory:
     def place(self, name: str, reading: Reading | None = None) -> Place:
         """Return all that creating a thread of this name depends on, in one round trip.
 
-        Raises DamagedRecordError when the directory says that a record of this name must exist.
+        Raises DamagedRecordError when the directory says that a record of this name must exist, and WrongKeyError
+        when a store that was opened without a key has become encrypted since.
         """
         self._core.storage.check()
         bucket = keys.name_bucket(name)
         name_key, bucket_key = keys.name_key(name), keys.directory_key(bucket)
         wanted = [name_key, bucket_key, keys.COUNTERS]
-        values, (rows,) = (reading or self._core.storage).view(wanted, [keys.bucket_range(bucket)])
+        (header, *values), (rows,) = (reading or self._core.storage).view(
+            [HEADER_KEY, *wanted], [keys.bucket_range(bucket)]
+        )
+        self._expect_no(header)
         raw = dict(zip(wanted, values, strict=True))
         if (record := raw[name_key]) is not None:
             return Place(NameRecord.decode(name_key, record), raw)
@@ -87,6 +93,11 @@ class Directory:
         if any(key == name_key for key, _ in rows):
             raise missing(f"the thread {name!r}")
         return Place(None, raw)
+
+    def _expect_no(self, header: bytes | None) -> None:
+        """Raise WrongKeyError for the header of an encryption; who opened the store with its key sees none."""
+        if header is not None:
+            raise no_key(self._core.storage)
 
     def _prove_bucket(self, name: str, raw: bytes | None, rows: Sequence[tuple[bytes, bytes]]) -> None:
         """Raise DamagedRecordError unless the names in the bucket of a name are as its directory counts them."""
@@ -132,7 +143,8 @@ class Directory:
     def names(self) -> Iterator[NameRecord]:
         """Yield the record of every name, deleted ones included, in no useful order."""
         self._core.storage.check()
-        _, (rows, buckets) = self._core.storage.view([], [keys.ALL_NAMES, keys.ALL_BUCKETS])
+        (header,), (rows, buckets) = self._core.storage.view([HEADER_KEY], [keys.ALL_NAMES, keys.ALL_BUCKETS])
+        self._expect_no(header)
         found: dict[bytes, list[tuple[bytes, bytes]]] = {}
         for row in rows:
             found.setdefault(row[0][1:2], []).append(row)
@@ -206,7 +218,8 @@ class Directory:
     def _as_first(self, directory: bytes | None) -> dict[bytes, bytes | None]:
         """Return what must be if there never was a thread: a lost counter must not give numbers out again.
 
-        Raises DamagedRecordError when there is the directory of a bucket, or when one was in the way the last time.
+        Nor has the store become encrypted since it was opened without a key, which only an empty one can. Raises
+        DamagedRecordError when there is the directory of a bucket, or when one was in the way the last time.
         """
         buckets = [keys.directory_key(bucket) for bucket in range(keys.BUCKETS)]
         counter: bytes | None = None
@@ -216,7 +229,7 @@ class Directory:
         if counter is None and any(directories):
             raise missing("the thread counter")
         self._tried_first = True
-        return dict.fromkeys(buckets)
+        return dict.fromkeys([HEADER_KEY, *buckets])
 
     def release(self, thread: ThreadRecord) -> Change:
         """Return the change that frees a thread's name and marks the thread as deleted."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.encryption import check_key, protected
-from ckpt.encryption.mark import HEADER_KEY
 from ckpt.history.keys import check_text
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.options import Options
 from ckpt.repository.repository import Repository
+from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.urls import open_storage
 
 if TYPE_CHECKING:

@@ -1,12 +1,12 @@
 """Several ordered maps of records in one store: a prefix before every key.
 
 What lies in frames is shared by all scopes of a store, and so are the index and the epoch; only records are
-apart. A scope sees its own records under the keys it gave them, and no others.
+apart. A scope sees its own records under the keys it gave them, and no others but the header.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -24,6 +24,9 @@ from ckpt.storage.base import (
 )
 from ckpt.storage.lending import LendingReads
 
+HEADER_KEY = b"k\x00"
+"""The key of the one record that all scopes see, and none writes: it says how the whole store is encrypted."""
+
 _T = TypeVar("_T")
 
 
@@ -38,13 +41,11 @@ class ScopedReading(LendingReads):
         return call(self._reading)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._reading.read([self._prefix + key for key in keys])
+        return self._reading.read(self._outer(keys))
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
         prefix = self._prefix
-        found = self._reading.view(
-            [prefix + key for key in keys], [(prefix + start, prefix + end) for start, end in ranges]
-        )
+        found = self._reading.view(self._outer(keys), [(prefix + start, prefix + end) for start, end in ranges])
         return View(found.values, [self._inside(rows) for rows in found.ranges])
 
     def scan(
@@ -52,6 +53,10 @@ class ScopedReading(LendingReads):
     ) -> list[tuple[bytes, bytes]]:
         rows = self._reading.scan(self._prefix + start, self._prefix + end, limit=limit, reverse=reverse)
         return self._inside(rows)
+
+    def _outer(self, keys: Iterable[bytes]) -> list[bytes]:
+        prefix = self._prefix
+        return [prefix + key if key != HEADER_KEY else key for key in keys]
 
     def _inside(self, rows: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
         length = len(self._prefix)
@@ -100,7 +105,7 @@ class ScopedStorage(ScopedReading):
     def _outside(self, batch: Batch) -> Batch:
         """Return a batch of the scope as one of the store."""
         prefix = self._prefix
-        expected = {prefix + key: value for key, value in batch.expected.items()}
+        expected = dict(zip(self._outer(batch.expected), batch.expected.values(), strict=True))
         records = {prefix + key: value for key, value in batch.records.items()}
         # Taken once: another thread may have written it by the next line.
         registration = self._registration
@@ -115,8 +120,8 @@ class ScopedStorage(ScopedReading):
             yield
         except RecordChangedError as lost:
             length = len(self._prefix)
-            current: Mapping[bytes, bytes | None] = {key[length:]: value for key, value in lost.current.items()}
-            raise RecordChangedError(current) from lost
+            inside = {key[length:] if key != HEADER_KEY else key: value for key, value in lost.current.items()}
+            raise RecordChangedError(inside) from lost
 
     def check(self) -> None:
         self.root.check()

@@ -89,13 +89,30 @@ def test_init_makes_an_encrypted_store(tmp_path: Path, monkeypatch: pytest.Monke
         assert json.loads(refused.stderr.splitlines()[-1])["code"] == "WRONG_KEY"
 
 
+@pytest.mark.parametrize("name", ["CKPT_ENCRYPTION_KEY", "CKPT_ENCRYPTION_KEY_FILE"])
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_key_that_failed_to_load_makes_no_plain_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, blank: str
+) -> None:
+    monkeypatch.setenv(name, blank)
+    for words in (["init"], ["init", "own"], ["--store", "named.db", "init"]):
+        refused = run(*words)
+        assert (refused.exit_code, f"{name} is set but empty" in refused.stderr) == (2, True)
+    (tmp_path / "none.key").write_text("\n \n")
+    monkeypatch.delenv(name)
+    monkeypatch.setenv("CKPT_ENCRYPTION_KEY_FILE", "none.key")
+    refused = run("init")
+    assert (refused.exit_code, "the key file none.key is empty" in refused.stderr) == (2, True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.key"]
+
+
 def test_where_the_key_comes_from(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CKPT_ENCRYPTION_KEY_FILE", str(tmp_path / "next.key"))
     both = run("threads")
     assert (both.exit_code, "both set" in both.stderr) == (2, True)
     monkeypatch.delenv("CKPT_ENCRYPTION_KEY")
     assert run("threads").exit_code == 12
-    for text in (OLD, OLD + "\n", OLD + "\r\n"):
+    for text in (OLD, OLD + "\n", OLD + "\r\n", "\ufeff" + OLD, "\r\n\n" + OLD, "  " + OLD + " \n\n", OLD.upper()):
         (tmp_path / "own.key").write_bytes(text.encode())
         monkeypatch.setenv("CKPT_ENCRYPTION_KEY_FILE", str(tmp_path / "own.key"))
         assert succeed("show", "plans", "title") == "final\n"

@@ -15,9 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 import ckpt.errors
+from ckpt.addresses import inside_folder
 from ckpt.cli import main as main_module
 from ckpt.cli import output as output_module
-from ckpt.cli.context import Invocation, inside_folder, nearest_store
+from ckpt.cli.context import Invocation, nearest_store
 from ckpt.cli.main import COMMANDS, cli
 from ckpt.cli.schemas import SCHEMAS
 
@@ -351,6 +352,16 @@ def test_a_folder_stands_for_the_store_inside_it(tmp_path: Path) -> None:
     (folder / "store.db").touch()
     assert inside_folder(str(tmp_path / "project")) == str(folder / "store.db")
     assert inside_folder("sqlite:///x") == "sqlite:///x"
+    assert inside_folder(str(tmp_path / "new" / ".ckpt")) == str(tmp_path / "new" / ".ckpt" / "store.db")
+    (tmp_path / ".ckpt").touch()
+    assert inside_folder(str(tmp_path / ".ckpt")) == str(tmp_path / ".ckpt")
+
+
+def test_a_store_named_by_its_folder_is_made_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CKPT_STORE", ".ckpt")
+    assert run("init").exit_code == 0
+    monkeypatch.delenv("CKPT_STORE")
+    assert Invocation().store_url() == str(tmp_path / ".ckpt" / "store.db")
 
 
 def test_the_thread_option_beats_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

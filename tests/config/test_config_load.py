@@ -48,6 +48,11 @@ REDIS = "redis://cache:6379/0"
         ),
         ({"type": "redis", "url": REDIS, "key_prefix": "a&b"}, "redis", f"{REDIS}?key_prefix=a%26b"),
         ({"url": "rediss://cache"}, "redis", "rediss://cache"),
+        (
+            {"type": "redis", "url": "unix:///run/redis.sock?db=2", "key_prefix": "agents"},
+            "redis",
+            "unix:///run/redis.sock?db=2&key_prefix=agents",
+        ),
     ],
 )
 def test_the_store_is_the_one_that_was_said(source: dict[str, object], kind: str, url: str) -> None:

@@ -6,13 +6,15 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypedDict
 
 import pytest
 from langgraph.graph import END, START, StateGraph
+from redis_server import running
 
-from ckpt.config import load
-from ckpt.errors import InvalidInputError, StateTooLargeError
+from ckpt.config import from_environment, load
+from ckpt.errors import InvalidInputError, StateTooLargeError, WrongKeyError
 from ckpt.langgraph import CkptSaver, checkpointer, get_checkpointer
 
 
@@ -86,6 +88,15 @@ def test_a_plain_url_is_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert graph(saver).get_state(CONFIG).values == {"count": 5}
 
 
+def test_a_redis_behind_a_unix_socket_is_a_store() -> None:
+    with TemporaryDirectory(prefix="ckpt-socket-") as folder, running("--unixsocket", f"{folder}/redis.sock"):
+        url = f"unix://{folder}/redis.sock?db=1"
+        with got({"type": "redis", "url": url, "key_prefix": "agents"}) as saver:
+            graph(saver).invoke({"count": 4}, CONFIG)
+        with got(from_environment({"CKPT_STORE": f"{url}&key_prefix=agents"})) as saver:
+            assert graph(saver).get_state(CONFIG).values == {"count": 5}
+
+
 def test_what_stands_under_checkpointer_may_count_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lifetime itself is the store's matter: here it counts only which options the saver is made with."""
     seen: list[object] = []
@@ -142,6 +153,20 @@ async def test_the_server_gets_the_saver_that_the_environment_names(
         assert (await graph(beside).aget_state(CONFIG)).values == {"count": 2}
         with pytest.raises(StateTooLargeError):
             await graph(saver).ainvoke({"count": 1, "text": "x" * 1000}, {"configurable": {"thread_id": "other"}})
+
+
+async def test_the_server_encrypts_when_the_environment_has_a_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CKPT_CONFIG", raising=False)
+    monkeypatch.setenv("CKPT_STORE", str(tmp_path / ".ckpt"))
+    monkeypatch.setenv("CKPT_ENCRYPTION_KEY", "hex:" + "ab" * 32)
+    async with checkpointer() as saver:
+        await graph(saver).ainvoke({"count": 1}, CONFIG)
+    with pytest.raises(WrongKeyError):
+        CkptSaver(tmp_path / ".ckpt" / "store.db")
+    async with checkpointer() as saver:
+        assert (await graph(saver).aget_state(CONFIG)).values == {"count": 2}
 
 
 async def test_a_server_without_a_store_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:

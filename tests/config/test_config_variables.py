@@ -176,9 +176,44 @@ def test_a_store_or_a_file_is_named_by_the_environment(tmp_path: Path) -> None:
     assert from_environment({"CKPT_CONFIG": str(path), "NAME": "b.db"}) == Config(type="sqlite", path="b.db", graph="g")
 
 
+def test_the_folder_that_init_makes_stands_for_the_store_in_it(tmp_path: Path) -> None:
+    for folder in (tmp_path / ".ckpt", tmp_path / "made" / ".ckpt"):
+        wanted = Config(type="sqlite", path=str(folder / "store.db"))
+        assert from_environment({"CKPT_STORE": str(folder)}) == wanted
+        folder.mkdir(parents=True)
+        assert from_environment({"CKPT_STORE": str(folder)}) == wanted
+        assert from_environment({"CKPT_STORE": str(folder.parent)}).path == str(folder.parent)
+        (folder / "store.db").touch()
+        assert from_environment({"CKPT_STORE": str(folder.parent)}) == wanted
+
+
+def test_the_key_is_that_of_the_environment(tmp_path: Path) -> None:
+    file, key = tmp_path / "a.toml", tmp_path / "a.key"
+    file.write_text("path = 'b.db'", encoding="utf-8")
+    key.write_text(f"{SECRET}\n", encoding="utf-8")
+    for store, path in (({"CKPT_STORE": "a.db"}, "a.db"), ({"CKPT_CONFIG": str(file)}, "b.db")):
+        for variable in ({"CKPT_ENCRYPTION_KEY": SECRET}, {"CKPT_ENCRYPTION_KEY_FILE": str(key)}):
+            assert from_environment(store | variable) == Config(type="sqlite", path=path, encryption_key=SECRET)
+    file.write_text("path = 'b.db'\nencryption_key = '${CKPT_ENCRYPTION_KEY}'", encoding="utf-8")
+    config = {"CKPT_CONFIG": str(file)}
+    assert from_environment(config | {"CKPT_ENCRYPTION_KEY": SECRET}).encryption_key == SECRET
+    file.write_text("path = 'b.db'\nencryption_key = 'its own'", encoding="utf-8")
+    assert from_environment(config).encryption_key == "its own"
+    with pytest.raises(InvalidInputError, match="or its file holds another") as caught:
+        from_environment(config | {"CKPT_ENCRYPTION_KEY_FILE": str(key)})
+    assert SECRET not in f"{caught.value} {caught.value.hints}"
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [
+        ({"CKPT_STORE": "a.db", "CKPT_ENCRYPTION_KEY": ""}, "CKPT_ENCRYPTION_KEY is set but empty"),
+        ({"CKPT_STORE": "a.db", "CKPT_ENCRYPTION_KEY_FILE": " "}, "CKPT_ENCRYPTION_KEY_FILE is set but empty"),
+        ({"CKPT_STORE": "a.db", "CKPT_ENCRYPTION_KEY_FILE": "no.key"}, "the key file no.key cannot be read"),
+        (
+            {"CKPT_STORE": "a.db", "CKPT_ENCRYPTION_KEY": "k", "CKPT_ENCRYPTION_KEY_FILE": "no.key"},
+            "CKPT_ENCRYPTION_KEY and CKPT_ENCRYPTION_KEY_FILE are both set",
+        ),
         ({}, "it is not said which store to open | set CKPT_STORE to a path or URL, or CKPT_CONFIG"),
         ({"CKPT_STORE": "", "CKPT_CONFIG": ""}, "it is not said which store to open"),
         ({"CKPT_STORE": "a.db", "CKPT_CONFIG": "a.toml"}, "both CKPT_STORE and CKPT_CONFIG are set"),

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from operator import add
 from pathlib import Path
@@ -20,10 +20,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 import ckpt
-from ckpt.encryption import HEADER_KEY, KeyProvider, encrypted, header, userkeys
-from ckpt.errors import DamagedRecordError, FormatTooNewError, InvalidInputError, StoreError, WrongKeyError
+from ckpt.encryption import HEADER_KEY, KeyProvider, encrypted, header, rotate, userkeys
+from ckpt.errors import (
+    DamagedRecordError,
+    FormatTooNewError,
+    InvalidInputError,
+    StoreError,
+    WrongKeyError,
+)
 from ckpt.langgraph import CkptSaver
-from ckpt.storage.base import Batch
+from ckpt.storage.base import Batch, Exclusive
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 
@@ -70,6 +76,8 @@ def store(tmp_path: Path) -> Path:
         (KEY, KEY),
         (KEY, "hex:" + KEY.hex()),
         ("hex:" + KEY.hex().upper(), KEY),
+        ("\ufeff\r\n Hex:" + KEY.hex() + "\n", KEY),
+        (" " + PASSPHRASE, " " + PASSPHRASE),
         (PASSPHRASE, PASSPHRASE),
         ("\ud800 half a pair", "\ud800 half a pair"),
     ],
@@ -194,12 +202,14 @@ def test_of_two_who_begin_one_store_both_use_the_same_header(tmp_path: Path) -> 
     class Slow(MemoryStorage):
         """Somebody else begins the store between the look at the header and the writing of one."""
 
-        def publish(self, batch: Batch) -> list[int]:
-            if HEADER_KEY in batch.records and not self.begun:
+        @contextmanager
+        def exclusive(self) -> Iterator[Exclusive]:
+            if not self.begun:
                 self.begun = True
                 first.append(encrypted(self, KEY))
                 first[0].publish(Batch(records={b"a": b"1"}))
-            return super().publish(batch)
+            with super().exclusive() as session:
+                yield session
 
         begun = False
 
@@ -229,6 +239,72 @@ def test_a_provider_that_fails_is_the_cause_of_the_error(tmp_path: Path) -> None
     with pytest.raises(WrongKeyError, match="could not unwrap") as caught:
         encrypted(storage, vault)
     assert isinstance(caught.value.__cause__, ValueError)
+
+
+class Odd(Vault):
+    """A provider one of whose members is wrong."""
+
+    def __init__(self, wrong: str) -> None:
+        super().__init__()
+        self.wrong = wrong
+        if wrong == "an int as key_id":
+            self.key_id = 7  # type: ignore[assignment]
+        elif wrong == "nothing as key_id":
+            self.key_id = None  # type: ignore[assignment]
+
+    def wrap(self, data_key: bytes) -> Any:
+        if self.wrong == "not allowed to wrap":
+            raise PermissionError("arn:secret")
+        wrapped = super().wrap(data_key)
+        return "vault:v1:" + wrapped.hex() if self.wrong == "wraps into text" else wrapped
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        if self.wrong == "not allowed to unwrap":
+            raise PermissionError("arn:secret")
+        data_key = super().unwrap(wrapped)
+        return data_key[::-1] if self.wrong == "unwraps into another key" else data_key
+
+
+ODD = {
+    "an int as key_id": (InvalidInputError, "has a int as key_id"),
+    "nothing as key_id": (InvalidInputError, "has a NoneType as key_id"),
+    "wraps into text": (InvalidInputError, "its wrap returned a str"),
+    "not allowed to wrap": (WrongKeyError, "could not wrap the store's key \\(PermissionError\\)"),
+    "not allowed to unwrap": (WrongKeyError, "could not unwrap the store's key"),
+    "unwraps into another key": (WrongKeyError, "did not give back what it had wrapped"),
+}
+
+
+@pytest.mark.parametrize("wrong", ODD)
+def test_a_store_that_a_provider_could_not_open_again_is_not_begun(tmp_path: Path, wrong: str) -> None:
+    error, says = ODD[wrong]
+    for _ in range(2):
+        with pytest.raises(error, match=says) as caught:
+            ckpt.open(tmp_path / "store.db", encryption_key=Odd(wrong))
+        assert "arn:secret" not in str(caught.value)
+    with ckpt.open(tmp_path / "store.db", encryption_key=KEY) as repository:
+        assert repository.threads() == []
+
+
+@pytest.mark.parametrize("wrong", ODD)
+def test_a_key_that_could_not_open_the_store_again_does_not_take_the_place_of_another(store: Path, wrong: str) -> None:
+    error, says = ODD[wrong]
+    with pytest.raises(error, match=says):
+        rotate(store, KEY, new_key=Odd(wrong), data=True)
+    with ckpt.open(store, encryption_key=KEY, readonly=True) as repository:
+        assert repository.thread("t").state() == {"text": "hello"}
+
+
+def test_a_provider_that_wraps_no_more_does_not_stop_half_way(store: Path) -> None:
+    vault = Odd("")
+    rotate(store, KEY, new_key=vault)
+    vault.wrong = "not allowed to wrap"
+    with pytest.raises(WrongKeyError, match="could not wrap"):
+        rotate(store, vault, data=True)
+    with ckpt.open(store, encryption_key=vault) as repository:
+        assert repository.thread("t").state() == {"text": "hello"}
+    vault.wrong = ""
+    assert rotate(store, vault, data=True).records > 3
 
 
 def test_without_the_library_the_error_says_what_to_install(store: Path) -> None:

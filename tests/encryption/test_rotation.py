@@ -21,7 +21,7 @@ from ckpt.encryption.header import read_ring
 from ckpt.encryption.storage import ALL_RECORDS
 from ckpt.encryption.userkeys import user_key
 from ckpt.errors import DamagedObjectError, InvalidInputError, WrongKeyError
-from ckpt.storage.base import Batch, Exclusive, Frame, Storage
+from ckpt.storage.base import Batch, Exclusive, Frame, RecordChangedError, Storage
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
 
@@ -202,6 +202,21 @@ def test_a_value_sealed_under_an_older_key_is_still_the_expected_one() -> None:
     storage.publish(Batch({b"a": b"2", b"b": b"1"}, {b"a": b"3"}))
     assert storage.read([b"a", b"b"]) == [b"3", b"1"]
     assert numbers(storage.inner) == {1, 2}
+
+
+def test_above_the_encryption_there_is_no_header() -> None:
+    storage = encrypted(MemoryStorage(), OLD)
+    storage.publish(Batch({HEADER_KEY: None}, {b"a": b"1"}))
+    with pytest.raises(RecordChangedError) as caught:
+        storage.publish(Batch({HEADER_KEY: None, b"a": None}, {b"a": b"2"}))
+    assert caught.value.current == {HEADER_KEY: None, b"a": b"1"}
+    ring = storage.keys.ring.with_new_key(user_key(OLD))
+    storage.inner.publish(Batch(records={HEADER_KEY: ring.raw}))
+    storage.publish(Batch({HEADER_KEY: None, b"a": b"1"}, {b"a": b"3"}))
+    assert storage.read([HEADER_KEY, b"a"]) == [None, b"3"]
+    for batch in (Batch({HEADER_KEY: ring.raw}), Batch(records={HEADER_KEY: None})):
+        with pytest.raises(InvalidInputError):
+            storage.publish(batch)
 
 
 def test_dead_and_moved_objects_keep_their_neighbours_in_place() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from ckpt.storage.base import Batch, Frame, Place, RecordChangedError, Storage
 from ckpt.storage.memory import MemoryStorage
-from ckpt.storage.scoped import ScopedStorage
+from ckpt.storage.scoped import HEADER_KEY, ScopedStorage
 from ckpt.storage.sqlite import SqliteStorage
 from ckpt.testing import StorageContract
 
@@ -97,6 +97,17 @@ def test_objects_and_the_epoch_are_shared(root: MemoryStorage) -> None:
     before = two.epoch()
     one.publish(Batch(records={b"a": None}))
     assert two.epoch() == root.epoch() > before
+
+
+def test_the_header_of_the_store_is_seen_from_every_scope(root: MemoryStorage) -> None:
+    one = scope(root)
+    one.publish(Batch({HEADER_KEY: None}, {b"a": b"1"}))
+    root.publish(Batch(records={HEADER_KEY: b"header"}))
+    assert one.read([b"a", HEADER_KEY]) == [b"1", b"header"]
+    assert one.view([HEADER_KEY, b"a"], [(b"", b"\xff")]) == ([b"header", b"1"], [[(b"a", b"1")]])
+    with pytest.raises(RecordChangedError) as caught:
+        one.publish(Batch({b"a": b"1", HEADER_KEY: None}, {b"a": b"2"}))
+    assert caught.value.current == {b"a": b"1", HEADER_KEY: b"header"}
 
 
 def test_a_lost_race_is_told_in_the_keys_of_the_scope(root: MemoryStorage) -> None:

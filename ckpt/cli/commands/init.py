@@ -7,15 +7,9 @@ from pathlib import Path
 
 import click
 
+from ckpt.addresses import STORE_FILE, STORE_FOLDER, inside_folder
 from ckpt.cli.command import Command
-from ckpt.cli.context import (
-    STORE_FILE,
-    STORE_FOLDER,
-    Invocation,
-    encryption_key,
-    inside_folder,
-    pass_invocation,
-)
+from ckpt.cli.context import Invocation, encryption_key, pass_invocation
 
 
 @click.command(
@@ -37,6 +31,7 @@ def command(invocation: Invocation, folder: str | None) -> None:
     from ckpt.errors import StoreNotFoundError
     from ckpt.storage.urls import open_storage
 
+    key = encryption_key()
     given = None if folder is not None else invocation.store_option or os.environ.get("CKPT_STORE")
     if given:
         url = inside_folder(given)
@@ -49,7 +44,6 @@ def command(invocation: Invocation, folder: str | None) -> None:
         open_storage(url, create=False, readonly=True).close()
     except StoreNotFoundError:
         existed = False
-    key = encryption_key()
     # An empty store becomes encrypted when it is opened for writing with a key.
     with ckpt.open(url, create=not existed, readonly=existed and key is None, encryption_key=key) as repository:
         store = records.store(repository)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ckpt.cli.command import Command, short_help_option
-from ckpt.cli.context import Invocation, encryption_key, key_in, pass_invocation, usage
+from ckpt.cli.context import Invocation, encryption_key, pass_invocation, usage
 from ckpt.cli.format import counted
 
 
@@ -50,10 +50,12 @@ def rotate(invocation: Invocation, new_key_file: str | None, data: bool) -> None
     key = encryption_key()
     if key is None:
         usage("no key is given", "set CKPT_ENCRYPTION_KEY or CKPT_ENCRYPTION_KEY_FILE to the store's present key")
-    new_key = key_in(new_key_file) if new_key_file is not None else None
     import ckpt
     from ckpt import encryption
     from ckpt.cli import records
+    from ckpt.keysources import key_in
+
+    new_key = key_in(new_key_file) if new_key_file is not None else None
 
     url = invocation.store_url()
     done = encryption.rotate(url, key, new_key=new_key, data=data)
