@@ -299,6 +299,7 @@ class PostgresStorage(LendingReads):
     @contextmanager
     def exclusive(self) -> Iterator[Exclusive]:
         self._check_writable()
+        self._first_epoch.clear()
         with self._translated():
             # Not an ExitStack: one that is interrupted at its end ends nothing, and the exception keeps it alive.
             context, session = self._again(self._entered)
