@@ -266,7 +266,7 @@ class Memory:
 
     def renew(self, entries: Iterable[Entry]) -> None:
         """Let items that have a lifetime live on as if they were put now. Best effort; fails no reader."""
-        self._memories.writer.renew(entries, now())
+        self._memories.writer.renew(self.name, entries, now())
 
     def sweep(self) -> int:
         """Delete the items that have expired, and return how many. They read as absent already."""
@@ -307,7 +307,7 @@ class Memory:
             if self._memories.directory.find(name) is not None:
                 raise AlreadyExistsError(f"there is a memory {name!r} already", hints=["choose another name"])
             left = thread.sequence if moment is None else min(moment, thread.sequence)
-            base = Base(thread.number, left, None, thread.sequence, "")
+            base = Base(thread.number, left, None, max(now(), thread.sequence), "")
             created, change = self._memories.directory.create(name, base=base)
             key, source = keys.thread_key(created.number), keys.thread_key(thread.number)
             records: dict[bytes, bytes | None] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_kit import Clock
 
 import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError, UnstorableValueError
@@ -313,23 +314,6 @@ def test_differences_between_moments(memory: Memory) -> None:
 
 
 # -- lifetimes ------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Stands still until told otherwise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_800_000_000_000_000
-        for module in ("memory", "memory_writer", "memory_forget"):
-            monkeypatch.setattr(f"ckpt.repository.{module}.now", lambda: self.now)
-
-    def later(self, **by: float) -> None:
-        self.now += timedelta(**by) // timedelta(microseconds=1)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 def test_what_has_expired_is_absent_at_once(memory: Memory, clock: Clock) -> None:

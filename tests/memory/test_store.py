@@ -22,7 +22,7 @@ from langgraph.store.base import (
     SearchOp,
 )
 from langgraph.store.memory import InMemoryStore
-from memory_kit import DIMS, aembed, embed
+from memory_kit import DIMS, Clock, aembed, embed
 
 import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError
@@ -158,31 +158,14 @@ def test_pages_of_a_search_add_up(store: CkptStore) -> None:
 # -- lifetimes ------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """Stands still until told otherwise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_800_000_000_000_000
-        for module in ("memory", "memory_writer"):
-            monkeypatch.setattr(f"ckpt.repository.{module}.now", lambda: self.now)
-
-    def later(self, minutes: float) -> None:
-        self.now += int(minutes * 60_000_000)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
 def test_lifetimes_in_minutes(store_url: str, clock: Clock) -> None:
     with CkptStore(store_url, ttl={"default_ttl": 10, "refresh_on_read": False}) as store:
         store.put(ANA, "default", {"n": 1})
         store.put(ANA, "own", {"n": 2}, ttl=0.5)
         store.put(ANA, "ever", {"n": 3}, ttl=None)
-        clock.later(0.51)
+        clock.later(minutes=0.51)
         assert {item.key for item in store.search(ANA)} == {"default", "ever"}
-        clock.later(9.5)
+        clock.later(minutes=9.5)
         assert store.get(ANA, "default") is None
         assert store.list_namespaces() == [ANA]
         assert store.sweep_ttl() == 2
@@ -194,7 +177,7 @@ def test_reading_refreshes_unless_told_not_to(store_url: str, clock: Clock) -> N
         for key in ("got", "searched", "filtered", "not", "peeked"):
             store.put(("n", key), key, {"n": 1}, ttl=10)
         for _ in range(3):
-            clock.later(6)
+            clock.later(minutes=6)
             assert store.get(("n", "got"), "got") is not None
             assert store.search(("n", "searched"))
             assert store.search(("n", "filtered"), filter={"n": 1})
@@ -206,7 +189,7 @@ def test_reading_refreshes_unless_told_not_to(store_url: str, clock: Clock) -> N
 def test_writers_sweep_in_passing(store_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with CkptStore(store_url, ttl={"sweep_interval_minutes": 5}) as store:
         store.put(ANA, "k", {"n": 1}, ttl=1)
-        clock.later(1)
+        clock.later(minutes=1)
         store.put(ANA, "l", {"n": 1})
         assert len(store.history(ANA, "k")) == 1
         started = time.monotonic()
