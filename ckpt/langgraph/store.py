@@ -171,25 +171,31 @@ class CkptStore(LifeCycle, BaseStore):
         return self._nearest(op, entries, queries[op.query])
 
     def _nearest(self, op: SearchOp, entries: Sequence[Entry], query: Sequence[float]) -> list[_Scored]:
-        """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
+        """Return a page of the items nearest to a query, each by its nearest vector; then those that have no score."""
         having = [entry for entry in entries if entry.version.vectors]
-        limit = op.offset + op.limit if min(op.offset, op.limit) >= 0 else len(having)
+        limit = op.offset + op.limit
         scored, left = Ranked([], list(range(len(having))))
         if self._distance == "cosine":
             scored, left = self.memory.nearest(having, query, limit)
+        unscored: set[_Address] = set()
         if left:
-            scored += [
-                (left[place], score) for place, score in self._looked_at([having[at] for at in left], query, limit)
-            ]
+            for place, score in self._looked_at([having[at] for at in left], query, limit):
+                if score is None:
+                    unscored.add((having[left[place]].namespace, having[left[place]].key))
+                else:
+                    scored.append((left[place], score))
         scored.sort(key=lambda each: (-each[1], each[0]))
-        page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : op.offset + op.limit]]
-        rest = [entry for entry in entries if not entry.version.vectors]
-        return page + [(entry, None) for entry in rest[: max(op.limit - len(page), 0)]]
+        page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : limit]]
+        rest = [entry for entry in entries if not entry.version.vectors or (entry.namespace, entry.key) in unscored]
+        start = max(op.offset - (len(entries) - len(rest)), 0)
+        return page + [(entry, None) for entry in rest[start : start + op.limit - len(page)]]
 
-    def _looked_at(self, entries: Sequence[Entry], query: Sequence[float], limit: int) -> list[tuple[int, float]]:
+    def _looked_at(
+        self, entries: Sequence[Entry], query: Sequence[float], limit: int
+    ) -> list[tuple[int, float | None]]:
         """Return the places and scores of items whose vectors the database did not know until now, or cannot compare.
 
-        It has copies of length one, which tell angles and nothing else.
+        It has copies of length one, which tell angles and nothing else. None is the score of what nobody can compare.
         """
         vectors = [decode_vectors(packed) for packed in self.memory.vectors(entries)]
         if self._distance != "cosine":

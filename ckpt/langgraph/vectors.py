@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from itertools import islice
-from math import sqrt
+from math import isfinite, sqrt
 from operator import mul
 from typing import Any, Literal, TypeVar, get_args
 
@@ -86,16 +86,47 @@ class Index:
         wanted = list(dict.fromkeys(queries))
         return self._checked(wanted, await asyncio.gather(*map(self.embeddings.aembed_query, wanted)))
 
-    def _checked(self, texts: list[str], vectors: Sequence[Sequence[float]]) -> dict[str, Sequence[float]]:
-        if len(vectors) != len(texts):
-            raise InvalidInputError(f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts")
-        for vector in vectors:
+    def _checked(self, texts: list[str], vectors: Any) -> dict[str, Sequence[float]]:
+        """Return the vector of each text as floats, or raise InvalidInputError for what is no vector of the index."""
+        made = _sequence(vectors)
+        if len(made) != len(texts):
+            raise InvalidInputError(f"the embedding function returned {len(made)} vectors for {len(texts)} texts")
+        found: dict[str, Sequence[float]] = {text: _floats(vector) for text, vector in zip(texts, made, strict=True)}
+        for vector in found.values():
             if self._dims is not None and len(vector) != self._dims:
                 raise InvalidInputError(
                     f"the embedding function returned {len(vector)} dimensions, and the index has {self._dims}",
                     hints=["set dims of the index to what the model returns"],
                 )
-        return dict(zip(texts, vectors, strict=True))
+        return found
+
+
+def _sequence(given: Any) -> list[Any]:
+    """Return what an embedding function gave as a list."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InvalidInputError(
+            f"the embedding function returned a {type(given).__name__}", hints=["return one list of floats per text"]
+        )
+    return list(given)
+
+
+def _floats(vector: Any) -> list[float]:
+    """Return a vector as floats that are finite in 32 bits: others would be as near to everything as to nothing."""
+    numbers = _sequence(vector)
+    try:
+        struct.pack(f"<{len(numbers)}f", *numbers)
+        floats = [float(number) for number in numbers]
+    except (struct.error, OverflowError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"the embedding function returned a vector of what are no 32-bit floats: {error}",
+            hints=["return one list of floats per text"],
+        ) from error
+    if not all(map(isfinite, floats)):
+        raise InvalidInputError(
+            "the embedding function returned a vector with a number that is not finite",
+            hints=["look at what the model does with this text, or leave it out with index=False"],
+        )
+    return floats
 
 
 def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _Word:
@@ -129,45 +160,51 @@ def decode_vectors(data: bytes) -> list[bytes]:
 
 def best_similarities(
     query: Sequence[float], lists: Sequence[Sequence[bytes]], distance: Distance = "cosine"
-) -> list[float]:
-    """Return, for each of several lists of vectors, the greatest of its `similarities`."""
+) -> list[float | None]:
+    """Return, for each of several lists of vectors, the greatest of its `similarities`, None where it has none."""
     near = iter(similarities(query, [vector for each in lists for vector in each], distance))
-    return [max(islice(near, len(each))) for each in lists]
+    return [max((score for score in islice(near, len(each)) if score is not None), default=None) for each in lists]
 
 
-def similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance = "cosine") -> list[float]:
+def similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance = "cosine") -> list[float | None]:
     """Return how near each of several vectors is to another; the nearer the greater.
 
     That is the cosine of the angle between them, 0 where one has no length; or their inner product; or for `l2` the
-    distance between their ends, with a minus before it. Vectors of another number of dimensions than the query's are
-    compared as far as both reach. Equal vectors are equally near, to the last bit.
+    distance between their ends, with a minus before it. None for vectors that cannot be compared: of another number of
+    dimensions than the query, as another model makes them, or not finite. Equal vectors are equally near, to the last
+    bit.
     """
-    different = list(dict.fromkeys(vectors))
     # Where a vector stands in a matrix shows in how its product is rounded.
+    different = list(dict.fromkeys(vector for vector in vectors if len(vector) == 4 * len(query)))
     near = dict(zip(different, _similarities(query, different, distance), strict=True))
-    return [near[vector] for vector in vectors]
+    return [score if (score := near.get(vector)) is not None and isfinite(score) else None for vector in vectors]
 
 
 def _similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance) -> list[float]:
     numpy = _numpy()
-    if numpy is not None and len({len(vector) for vector in vectors}) == 1 and len(vectors[0]) == 4 * len(query):
-        matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")
-        wanted = numpy.asarray(query, dtype="f8")
-        if distance == "l2":
-            return [-float(each) for each in numpy.linalg.norm(matrix - wanted, axis=1)]
-        if distance == "inner_product":
-            return [float(each) for each in matrix @ wanted]
-        lengths = numpy.linalg.norm(matrix, axis=1) * numpy.linalg.norm(wanted)
-        products = matrix @ wanted
-        near = numpy.divide(products, lengths, out=numpy.zeros_like(products), where=lengths != 0)
-        return [float(each) for each in near]
-    unpacked = [struct.unpack(f"<{len(vector) // 4}f", vector) for vector in vectors]
+    if numpy is not None and vectors:
+        with numpy.errstate(all="ignore"):
+            return _by_numpy(numpy, query, vectors, distance)
+    unpacked = [struct.unpack(f"<{len(query)}f", vector) for vector in vectors]
     if distance == "l2":
-        return [-sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=False))) for vector in unpacked]
+        return [-sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=True))) for vector in unpacked]
     if distance == "inner_product":
         return [sum(map(mul, query, vector)) for vector in unpacked]
     length = sqrt(sum(map(mul, query, query)))
     return [_cosine(query, length, vector) for vector in unpacked]
+
+
+def _by_numpy(numpy: Any, query: Sequence[float], vectors: Sequence[bytes], distance: Distance) -> list[float]:
+    matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")
+    wanted = numpy.asarray(query, dtype="f8")
+    if distance == "l2":
+        return [-float(each) for each in numpy.linalg.norm(matrix - wanted, axis=1)]
+    if distance == "inner_product":
+        return [float(each) for each in matrix @ wanted]
+    lengths = numpy.linalg.norm(matrix, axis=1) * numpy.linalg.norm(wanted)
+    products = matrix @ wanted
+    near = numpy.divide(products, lengths, out=numpy.zeros_like(products), where=lengths != 0)
+    return [float(each) for each in near]
 
 
 def _cosine(query: Sequence[float], length: float, vector: Sequence[float]) -> float:

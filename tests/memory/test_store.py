@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, timedelta
@@ -27,7 +28,7 @@ from memory_kit import DIMS, Clock, aembed, embed
 import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError
 from ckpt.langgraph import CkptSaver, CkptStore, vectors
-from ckpt.repository import Repository
+from ckpt.repository import Put, Repository
 
 ANA = ("users", "ana")
 LONG = "a text that is long enough to be an object of its own, so that it can be shared: " * 3
@@ -270,6 +271,85 @@ def test_what_is_wrong_with_an_index_is_said(store_url: str) -> None:
         pytest.raises(InvalidInputError, match="0 vectors for 1 texts"),
     ):
         store.put(ANA, "k", {"text": "x"})
+
+
+NO_VECTORS: list[Any] = [
+    [float("nan")] * DIMS,
+    [1.0] * (DIMS - 1) + [float("-inf")],
+    [1e39] * DIMS,
+    [None] * DIMS,
+    ["1.0"] * DIMS,
+    [[1.0]] * DIMS,
+    "1" * DIMS,
+    1.0,
+    None,
+]
+
+
+@pytest.mark.parametrize("odd", NO_VECTORS, ids=repr)
+def test_what_is_no_vector_of_finite_numbers_is_refused(odd: Any) -> None:
+    index: Any = {"dims": DIMS, "embed": lambda texts: [odd if text == "odd" else embed([text])[0] for text in texts]}
+    with CkptStore("memory://", index={**index, "fields": ["text"]}) as store:
+        store.put(ANA, "k", {"text": "the cat"})
+        for act in (lambda: store.put(ANA, "l", {"text": "odd"}), lambda: store.search(ANA, query="odd")):
+            with pytest.raises(InvalidInputError, match="the embedding function returned"):
+                act()
+        for call in (store.aput(ANA, "l", {"text": "odd"}), store.asearch(ANA, query="odd")):
+            with pytest.raises(InvalidInputError, match="the embedding function returned"):
+                asyncio.run(call)  # type: ignore[arg-type]
+        assert [item.key for item in store.search(ANA)] == ["k"]
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+@pytest.mark.parametrize("distance", ["cosine", "inner_product", "l2"])
+def test_stored_vectors_that_cannot_be_compared_have_no_score(
+    store_url: str, distance: str, numpy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another model, and what earlier versions stored of one that failed."""
+    if not numpy:
+        monkeypatch.setattr(vectors, "_numpy", lambda: None)
+    with CkptStore(store_url, index={"dims": 2, "embed": lambda texts: [[1, 0]], "distance_type": distance}) as store:  # type: ignore[typeddict-unknown-key]
+        stored = {
+            "far": [[0.5, -3.0]],
+            "nan": [[float("nan"), 1.0]],
+            "near": [[1.0, 0.5]],
+            "inf": [[float("inf"), 0.0]],
+            "longer": [[1.0, 0.0, 0.0]],
+            "none": [],
+            "shorter": [[1.0]],
+            "nearest": [[float("nan"), 0.0], [1.0, 0.0]],
+        }
+        for key, each in stored.items():
+            named = {f"{number}": vector for number, vector in enumerate(each)}
+            packed = vectors.encode_vectors({path: path for path in named}, named)
+            store.memory.apply([Put(ANA, key, {"n": 1}, vectors=packed)])
+        for _ in range(2):
+            found = store.search(ANA, query="x", limit=20)
+            assert [item.key for item in found][:3] == ["nearest", "near", "far"]
+            assert [item.key for item in found][3:] == ["shorter", "none", "longer", "inf", "nan"]
+            assert [type(item.score) for item in found] == [float] * 3 + [type(None)] * 5
+            pages = [store.search(ANA, query="x", limit=2, offset=offset) for offset in range(0, 10, 2)]
+            assert [item.key for page in pages for item in page] == [item.key for item in found]
+
+
+def test_scores_are_floats_whatever_the_model_returns() -> None:
+    numpy = pytest.importorskip("numpy")
+    with CkptStore("memory://", index={"dims": 2, "embed": lambda texts: numpy.ones((len(texts), 2), "f4")}) as store:
+        store.put(ANA, "k", {"text": "x"})
+        (found,) = store.search(ANA, query="x")
+        assert json.loads(json.dumps(found.dict()))["score"] == pytest.approx(1.0)
+
+
+def test_pages_of_a_search_by_meaning_add_up(store_url: str) -> None:
+    with CkptStore(store_url, index=INDEX) as store:
+        for number in range(5):
+            store.put(ANA, f"{number}", {"text": "the cat"})
+            store.put(ANA, f"none {number}", {"other": 1})
+        expected = [f"{number}" for number in range(4, -1, -1)] + [f"none {number}" for number in range(4, -1, -1)]
+        for size in (1, 3, 4, 5, 10):
+            pages = [store.search(ANA, query="the cat", limit=size, offset=at) for at in range(0, 11 + size, size)]
+            assert [item.key for page in pages for item in page] == expected
+            assert pages[-1] == []
 
 
 def test_scores_are_the_same_without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
