@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from langgraph.store.base import (
@@ -30,7 +31,8 @@ from langgraph.store.base import (
 from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
-from ckpt.langgraph.shared import LifeCycle, Shared
+from ckpt.langgraph.shared import Done, LifeCycle, Shared
+from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
 from ckpt.repository.arguments import check_count, check_mapping, several
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey
 
 logger = logging.getLogger(__name__)
+
+_SWEEP_INTERVAL = timedelta(minutes=5)
 
 _Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
@@ -84,6 +88,8 @@ class CkptStore(LifeCycle, BaseStore):
         self.ttl_config = ttl
         self.memory: Memory = self.repository.memory(name)
         self._swept = time.monotonic()
+        self._sweeper: Sweeper | None = None
+        self._sweeper_lock = Lock()
 
     # -- what LangGraph calls ---------------------------------------------------------------------------
 
@@ -128,8 +134,7 @@ class CkptStore(LifeCycle, BaseStore):
         )
         interval = self._sweep_interval
         if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
-            self._swept = time.monotonic()
-            self._shared.pool().submit(self._sweep_quietly)
+            self._sweep_in_passing()
 
     def _answer(self, batch: _Batch, queries: Mapping[str, Sequence[float]]) -> None:
         """Fill in the results of all reads."""
@@ -217,6 +222,38 @@ class CkptStore(LifeCycle, BaseStore):
     async def asweep_ttl(self) -> int:
         """Do what `sweep_ttl` does, off the event loop."""
         return await self._run(self.sweep_ttl)
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> Sweeper:
+        """Do `sweep_ttl` every so many minutes, also while nobody writes, until `stop_ttl_sweeper` or `close`.
+
+        Without a number those of the `ttl` configuration, or 5. As LangGraph's stores have it, for code that calls it
+        and code that awaits it: returns a future to wait for or to cancel, the one there is while it sweeps already,
+        and without a `ttl` configuration one that is done.
+        """
+        interval = minutes(sweep_interval_minutes, "sweep_interval_minutes") or self._sweep_interval or _SWEEP_INTERVAL
+        with self._sweeper_lock:
+            if self._sweeper is None or not self._sweeper.runs:
+                self._sweeper = Sweeper(self._sweep_in_passing, interval if self.ttl_config else None)
+            return self._sweeper
+
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> Done[bool]:
+        """Begin no more sweeps, and return True, awaited or not.
+
+        Nothing is waited for, so that no `timeout` runs out: a sweep under way is ended by itself, before `close` is.
+        """
+        with self._sweeper_lock:
+            if self._sweeper is not None:
+                self._sweeper.stop()
+        return Done(True)
+
+    def close(self) -> None:
+        """Stop sweeping, wait for calls under way and release the store, unless the repository was handed in."""
+        self.stop_ttl_sweeper()
+        super().close()
+
+    def _sweep_in_passing(self) -> None:
+        self._swept = time.monotonic()
+        self._shared.pool().submit(self._sweep_quietly)
 
     def _sweep_quietly(self) -> None:
         try:
