@@ -35,7 +35,7 @@ from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
-from ckpt.repository.arguments import check_count, check_mapping, several
+from ckpt.repository.arguments import check_count, check_mapping, check_names, several
 from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
 from ckpt.repository.memory_reader import Entry
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SWEEP_INTERVAL = timedelta(minutes=5)
+# What has expired is always omitted, whatever `omit_expired` says.
+_TTL_NAMES = ("default_ttl", "omit_expired", "refresh_on_read", "sweep_interval_minutes")
 
 _Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
@@ -79,6 +81,7 @@ class CkptStore(LifeCycle, BaseStore):
         for what, given in (("index", index), ("ttl", ttl)):
             check_mapping(what, {} if given is None else given)
         config: Mapping[str, object] = ttl or {}
+        check_names("ttl", config, _TTL_NAMES)
         minutes(config.get("default_ttl"), "default_ttl")
         self._sweep_interval = minutes(config.get("sweep_interval_minutes"), "sweep_interval_minutes")
         self._index = Index(index) if index else None

@@ -8,7 +8,10 @@ to their number.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import struct
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
@@ -20,12 +23,15 @@ from typing import Any, Literal, TypeVar, get_args
 import msgpack
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import IndexConfig, PutOp, ensure_embeddings, get_text_at_path, tokenize_path
+from pydantic import BaseModel
 
 from ckpt.errors import InvalidInputError
-from ckpt.repository.arguments import check_mapping
+from ckpt.repository.arguments import check_mapping, check_names
+from ckpt.values.kinds import MAX_DEPTH
 
 Distance = Literal["cosine", "inner_product", "l2"]
 
+_NAMES = ("ann_index_config", "dims", "distance_type", "embed", "fields")
 _DISTANCES: tuple[Distance, ...] = get_args(Distance)
 _KINDS = ("hnsw", "ivfflat", "flat")
 _VECTOR_TYPES = ("vector", "halfvec")
@@ -45,8 +51,9 @@ class Index:
 
     def __init__(self, config: IndexConfig) -> None:
         given: Mapping[str, Any] = {**config}
+        check_names("index", given, _NAMES)
         self.embeddings: Embeddings = ensure_embeddings(given.get("embed"))
-        self._dims = given.get("dims")
+        self._dims = _dimensions(given.get("dims"))
         fields = given.get("fields") or ["$"]
         self._fields = [fields] if isinstance(fields, str) else list(fields)
         self.distance: Distance = _one_of("distance_type", given, _DISTANCES)
@@ -59,9 +66,10 @@ class Index:
         """Return what is to be embedded of a put; nothing for a deletion or with `index=False`."""
         if op.value is None or op.index is False:
             return {}
+        value = _legible(op.value)
         found: Texts = {}
         for path in self._fields if op.index is None else op.index:
-            texts = get_text_at_path(dict(op.value), path if path == "$" else tokenize_path(path))
+            texts = get_text_at_path(value, path if path == "$" else tokenize_path(path))
             several = len(texts) > 1
             found |= {f"{path}.{at}" if several else path: text for at, text in enumerate(texts)}
         return found
@@ -127,6 +135,42 @@ def _floats(vector: Any) -> list[float]:
             hints=["look at what the model does with this text, or leave it out with index=False"],
         )
     return floats
+
+
+def _legible(value: Any) -> Any:
+    """Return a value as texts can be taken of it: as it is if it is JSON, else with text for what JSON lacks."""
+    try:
+        json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return _as_json(value, 0)
+    return value
+
+
+def _as_json(value: Any, depth: int) -> Any:
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    # What is deeper cannot be stored, as whoever stores it will say.
+    if depth > MAX_DEPTH:
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple | deque):
+        return [_as_json(each, depth + 1) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_as_json(each, depth + 1) for each in value), key=str)
+    return str(value)
+
+
+def _dimensions(dims: Any) -> int | None:
+    """Return a number of dimensions, also one given as text, as PostgresStore takes it."""
+    try:
+        return int(dims) if dims is not None else None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"dims of the index is {dims!r}, which is no number") from error
 
 
 def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _Word:

@@ -6,12 +6,15 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.embeddings import Embeddings
+from langchain_core.messages import HumanMessage
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import (
     BaseStore,
@@ -350,6 +353,54 @@ def test_pages_of_a_search_by_meaning_add_up(store_url: str) -> None:
             pages = [store.search(ANA, query="the cat", limit=size, offset=at) for at in range(0, 11 + size, size)]
             assert [item.key for page in pages for item in page] == expected
             assert pages[-1] == []
+
+
+@dataclass
+class Note:
+    text: str
+    when: date
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"at": datetime(2026, 1, 2, tzinfo=UTC)}, '{"at": "2026-01-02 00:00:00+00:00"}'),
+        ({"of": {"b", "a"}, "n": (1, None)}, '{"n": [1, null], "of": ["a", "b"]}'),
+        ({"note": Note("green tea", date(2026, 1, 2))}, '{"note": {"text": "green tea", "when": "2026-01-02"}}'),
+        ({"by": {1: b"x", "2": Decimal("1.50")}}, '{"by": {"1": "b\'x\'", "2": "1.50"}}'),
+        ({"on": True, "n": 1.0, "text": "Ü"}, '{"n": 1.0, "on": true, "text": "Ü"}'),
+    ],
+)
+def test_texts_are_taken_of_what_may_be_stored(value: dict[str, Any], text: str) -> None:
+    counting = Counting()
+    with CkptStore("memory://", index={"dims": DIMS, "embed": counting}) as store:
+        store.put(ANA, "k", value)
+        found = store.get(ANA, "k")
+        assert found is not None and found.value == value
+    assert counting.texts == [text]
+
+
+def test_texts_are_taken_of_what_stands_in_objects() -> None:
+    counting = Counting()
+    with CkptStore(
+        "memory://", index={"dims": DIMS, "embed": counting, "fields": ["said.content", "at", "n"]}
+    ) as store:
+        store.put(ANA, "k", {"said": HumanMessage("green tea"), "at": date(2026, 1, 2), "n": 1})
+    assert counting.texts == ["green tea", "2026-01-02", "1"]
+
+
+@pytest.mark.parametrize("value", [{"o": object()}, {1: object(), "1": 2}, [1], "text"])
+def test_what_cannot_be_stored_is_refused_with_an_index_too(value: Any) -> None:
+    deep: Any = {}
+    round_about: Any = {}
+    round_about["again"] = round_about
+    for _ in range(5000):
+        deep = {"deeper": deep}
+    with CkptStore("memory://", index={"dims": DIMS, "embed": embed}) as store:
+        for each in (value, deep, round_about):
+            with pytest.raises(InvalidInputError):
+                store.put(ANA, "k", each)
+        assert store.search(ANA) == []
 
 
 def test_scores_are_the_same_without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
