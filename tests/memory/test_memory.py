@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,35 @@ def test_differences_between_moments(memory: Memory) -> None:
     assert (change.old, change.new) == ({"n": 1}, {"n": 2})
     assert memory.diff(since=memory.moment) == []
     assert [change.key for change in memory.diff()] == ["same"]
+
+
+@dataclass(eq=False)
+class Stubborn:
+    """Cannot be compared, as arrays cannot."""
+
+    n: int
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+def test_equal_values_are_no_difference(memory: Memory) -> None:
+    values = [{"a": 1, "b": [2, 3]}, {"b": [2, 3], "a": 1}, {"a": 1.0, "b": [2, 3]}, {"a": 1, "b": [3, 2]}]
+    moments = []
+    for value in values:
+        memory.put(ANA, "k", value)
+        moments.append(memory.moment)
+    assert memory.diff(since=moments[0], as_of=moments[2]) == []
+    (change,) = memory.diff(since=moments[0])
+    assert (change.old, change.new) == (values[0], values[3])
+    memory.put(ANA, "k", {"a": Stubborn(1)})
+    moment = memory.moment
+    assert memory.diff(since=moment) == []
+    memory.put(ANA, "k", {"a": Stubborn(2)})
+    (change,) = memory.diff(since=moment)
+    assert change.old and change.new and (change.old["a"].n, change.new["a"].n) == (1, 2)
 
 
 # -- lifetimes ------------------------------------------------------------------------------------------
