@@ -235,8 +235,11 @@ class CkptStore(LifeCycle, BaseStore):
         """
         interval = minutes(sweep_interval_minutes, "sweep_interval_minutes") or self._sweep_interval or _SWEEP_INTERVAL
         with self._sweeper_lock:
-            if self._sweeper is None or not self._sweeper.runs:
-                self._sweeper = Sweeper(self._sweep_in_passing, interval if self.ttl_config else None)
+            if self._sweeper is not None:
+                if self._sweeper.runs:
+                    return self._sweeper
+                self._sweeper.stop()
+            self._sweeper = Sweeper(self._sweep_in_passing, interval if self.ttl_config else None)
             return self._sweeper
 
     def stop_ttl_sweeper(self, timeout: float | None = None) -> Done[bool]:

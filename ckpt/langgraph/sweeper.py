@@ -34,7 +34,7 @@ class Sweeper(Future[None]):
         return not self.done() and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Sweep no more from now on. A second call does nothing."""
+        """Sweep no more, and wait for the thread, which ends at once. A second call does nothing."""
         with suppress(InvalidStateError):
             self.set_result(None)
         if self._thread.is_alive():
