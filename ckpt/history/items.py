@@ -26,7 +26,8 @@ class Version(NamedTuple):
 
     `created` is the moment of the first version since the item was last absent, `ttl` how many microseconds
     the version lives unless it is read or put again (0: for good), `vectors` the rope of what finds it by meaning
-    (empty: nothing).
+    (empty: nothing). `until` is when its last lease ended, kept where the version was replaced before that, for the
+    forks that see it (0: nothing is kept).
     """
 
     moment: int
@@ -34,6 +35,7 @@ class Version(NamedTuple):
     ttl: int
     value: StoredValue | None
     vectors: bytes = b""
+    until: int = 0
 
 
 class Older(NamedTuple):
@@ -49,14 +51,17 @@ class Older(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """Until when the version of this moment lives, after it was read."""
+    """Until when the newest version, which is of this moment, lives after it was read."""
 
     moment: int
     until: int
 
 
 class ItemRecord(NamedTuple):
-    """An item of one memory: all versions that were written in this memory itself."""
+    """An item of one memory: all versions that were written in this memory itself.
+
+    In a fork its first may be a copy of one of the base's, made to be leased here.
+    """
 
     namespace: tuple[str, ...]
     key: str
@@ -83,13 +88,20 @@ class ItemRecord(NamedTuple):
             Lease(*shaped(lease, (int, int), _ITEM)) if lease is not None else None,
         )
 
+    def adding(self, version: Version) -> ItemRecord:
+        """Return the record with one more version, without a lease: what is left of that stays with its version."""
+        earlier = self.recent
+        if self.lease is not None and earlier and self.lease.until > version.moment:
+            earlier = (*earlier[:-1], earlier[-1]._replace(until=self.lease.until))
+        return self._replace(recent=(*earlier, version), lease=None)
+
     def expiry(self, version: Version) -> int | None:
         """Return when a version of this record expires, or None."""
         if not version.ttl:
             return None
         if self.lease is not None and self.lease.moment == version.moment:
             return self.lease.until
-        return version.moment + version.ttl
+        return version.until or version.moment + version.ttl
 
 
 _ITEM = "an item of a memory"
@@ -98,7 +110,7 @@ _NAMESPACES = 256
 """How many records of namespaces stay decoded: one is looked at with each of its items."""
 
 _ITEM_SHAPE = (list | None, list, str, list, list)
-_VERSION = (int, int, int, str | None, bytes, bytes)
+_VERSION = (int, int, int | list, str | None, bytes, bytes)
 _OLDER = (int, int, bytes)
 
 
@@ -115,13 +127,19 @@ def item_entry(salt: bytes, key: bytes, record: bytes) -> int:
 def version_fields(version: Version) -> list[object]:
     """Return a version as plain data."""
     type_, rope = version.value if version.value is not None else (None, b"")
-    return [version.moment, version.moment - version.created, version.ttl, type_, rope, version.vectors]
+    return [version.moment, version.moment - version.created, lifetime_field(version), type_, rope, version.vectors]
 
 
 def version_of(fields: Sequence[Any]) -> Version:
     """Undo `version_fields`."""
-    moment, age, ttl, type_, rope, vectors = fields
-    return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors)
+    moment, age, lifetime, type_, rope, vectors = fields
+    ttl, until = (lifetime, 0) if type(lifetime) is int else shaped(lifetime, (int, int), _ITEM)
+    return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors, until)
+
+
+def lifetime_field(version: Version) -> int | list[int]:
+    """Return how long a version lives, and until when it did if that is kept, as plain data."""
+    return [version.ttl, version.until] if version.until else version.ttl
 
 
 def _split(fields: list[Any], shape: tuple[Any, ...]) -> list[list[Any]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
@@ -98,9 +98,9 @@ class LifeCycle:
         """The engine underneath."""
         return self._shared.repository
 
-    def setup(self) -> Done:
+    def setup(self) -> Done[None]:
         """Do nothing: all is ready from the beginning. May be awaited."""
-        return Done()
+        return Done(None)
 
     def close(self) -> None:
         """Wait for calls under way and release the store, unless the repository was handed in."""
@@ -131,11 +131,18 @@ class LifeCycle:
         return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
 
 
-class Done:
-    """What `setup` returns: nothing to wait for, though it may be awaited."""
+class Done(Generic[_T]):
+    """A result that is there already, of a method that LangGraph has with `await` and without; true if it is."""
 
-    def __await__(self) -> Iterator[Any]:
-        return iter(())
+    def __init__(self, result: _T) -> None:
+        self._result = result
+
+    def __bool__(self) -> bool:
+        return bool(self._result)
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        yield from ()
+        return self._result
 
 
 def place(config: RunnableConfig) -> tuple[str, str, str | None]:

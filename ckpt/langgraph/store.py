@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from langgraph.store.base import (
@@ -30,10 +31,11 @@ from langgraph.store.base import (
 from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
-from ckpt.langgraph.shared import LifeCycle, Shared
+from ckpt.langgraph.shared import Done, LifeCycle, Shared
+from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
-from ckpt.repository.arguments import check_count, check_mapping, several
+from ckpt.repository.arguments import check_count, check_mapping, check_names, several
 from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
 from ckpt.repository.memory_reader import Entry
@@ -43,6 +45,10 @@ if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey
 
 logger = logging.getLogger(__name__)
+
+_SWEEP_INTERVAL = timedelta(minutes=5)
+# What has expired is always omitted, whatever `omit_expired` says.
+_TTL_NAMES = ("default_ttl", "omit_expired", "refresh_on_read", "sweep_interval_minutes")
 
 _Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
@@ -75,6 +81,7 @@ class CkptStore(LifeCycle, BaseStore):
         for what, given in (("index", index), ("ttl", ttl)):
             check_mapping(what, {} if given is None else given)
         config: Mapping[str, object] = ttl or {}
+        check_names("ttl", config, _TTL_NAMES)
         minutes(config.get("default_ttl"), "default_ttl")
         self._sweep_interval = minutes(config.get("sweep_interval_minutes"), "sweep_interval_minutes")
         self._index = Index(index) if index else None
@@ -84,6 +91,8 @@ class CkptStore(LifeCycle, BaseStore):
         self.ttl_config = ttl
         self.memory: Memory = self.repository.memory(name)
         self._swept = time.monotonic()
+        self._sweeper: Sweeper | None = None
+        self._sweeper_lock = Lock()
 
     # -- what LangGraph calls ---------------------------------------------------------------------------
 
@@ -128,8 +137,7 @@ class CkptStore(LifeCycle, BaseStore):
         )
         interval = self._sweep_interval
         if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
-            self._swept = time.monotonic()
-            self._shared.pool().submit(self._sweep_quietly)
+            self._sweep_in_passing()
 
     def _answer(self, batch: _Batch, queries: Mapping[str, Sequence[float]]) -> None:
         """Fill in the results of all reads."""
@@ -171,25 +179,31 @@ class CkptStore(LifeCycle, BaseStore):
         return self._nearest(op, entries, queries[op.query])
 
     def _nearest(self, op: SearchOp, entries: Sequence[Entry], query: Sequence[float]) -> list[_Scored]:
-        """Return a page of the items nearest to a query, each by its nearest vector; then those that have none."""
+        """Return a page of the items nearest to a query, each by its nearest vector; then those that have no score."""
         having = [entry for entry in entries if entry.version.vectors]
-        limit = op.offset + op.limit if min(op.offset, op.limit) >= 0 else len(having)
+        limit = op.offset + op.limit
         scored, left = Ranked([], list(range(len(having))))
         if self._distance == "cosine":
             scored, left = self.memory.nearest(having, query, limit)
+        unscored: set[_Address] = set()
         if left:
-            scored += [
-                (left[place], score) for place, score in self._looked_at([having[at] for at in left], query, limit)
-            ]
+            for place, score in self._looked_at([having[at] for at in left], query, limit):
+                if score is None:
+                    unscored.add((having[left[place]].namespace, having[left[place]].key))
+                else:
+                    scored.append((left[place], score))
         scored.sort(key=lambda each: (-each[1], each[0]))
-        page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : op.offset + op.limit]]
-        rest = [entry for entry in entries if not entry.version.vectors]
-        return page + [(entry, None) for entry in rest[: max(op.limit - len(page), 0)]]
+        page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : limit]]
+        rest = [entry for entry in entries if not entry.version.vectors or (entry.namespace, entry.key) in unscored]
+        start = max(op.offset - (len(entries) - len(rest)), 0)
+        return page + [(entry, None) for entry in rest[start : start + op.limit - len(page)]]
 
-    def _looked_at(self, entries: Sequence[Entry], query: Sequence[float], limit: int) -> list[tuple[int, float]]:
+    def _looked_at(
+        self, entries: Sequence[Entry], query: Sequence[float], limit: int
+    ) -> list[tuple[int, float | None]]:
         """Return the places and scores of items whose vectors the database did not know until now, or cannot compare.
 
-        It has copies of length one, which tell angles and nothing else.
+        It has copies of length one, which tell angles and nothing else. None is the score of what nobody can compare.
         """
         vectors = [decode_vectors(packed) for packed in self.memory.vectors(entries)]
         if self._distance != "cosine":
@@ -211,6 +225,41 @@ class CkptStore(LifeCycle, BaseStore):
     async def asweep_ttl(self) -> int:
         """Do what `sweep_ttl` does, off the event loop."""
         return await self._run(self.sweep_ttl)
+
+    def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> Sweeper:
+        """Do `sweep_ttl` every so many minutes, also while nobody writes, until `stop_ttl_sweeper` or `close`.
+
+        Without a number those of the `ttl` configuration, or 5. As LangGraph's stores have it, for code that calls it
+        and code that awaits it: returns a future to wait for or to cancel, the one there is while it sweeps already,
+        and without a `ttl` configuration one that is done.
+        """
+        interval = minutes(sweep_interval_minutes, "sweep_interval_minutes") or self._sweep_interval or _SWEEP_INTERVAL
+        with self._sweeper_lock:
+            if self._sweeper is not None:
+                if self._sweeper.runs:
+                    return self._sweeper
+                self._sweeper.stop()
+            self._sweeper = Sweeper(self._sweep_in_passing, interval if self.ttl_config else None)
+            return self._sweeper
+
+    def stop_ttl_sweeper(self, timeout: float | None = None) -> Done[bool]:
+        """Begin no more sweeps, and return True, awaited or not.
+
+        Nothing is waited for, so that no `timeout` runs out: a sweep under way is ended by itself, before `close` is.
+        """
+        with self._sweeper_lock:
+            if self._sweeper is not None:
+                self._sweeper.stop()
+        return Done(True)
+
+    def close(self) -> None:
+        """Stop sweeping, wait for calls under way and release the store, unless the repository was handed in."""
+        self.stop_ttl_sweeper()
+        super().close()
+
+    def _sweep_in_passing(self) -> None:
+        self._swept = time.monotonic()
+        self._shared.pool().submit(self._sweep_quietly)
 
     def _sweep_quietly(self) -> None:
         try:

@@ -8,24 +8,30 @@ to their number.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import struct
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
 from itertools import islice
-from math import sqrt
+from math import isfinite, sqrt
 from operator import mul
 from typing import Any, Literal, TypeVar, get_args
 
 import msgpack
 from langchain_core.embeddings import Embeddings
 from langgraph.store.base import IndexConfig, PutOp, ensure_embeddings, get_text_at_path, tokenize_path
+from pydantic import BaseModel
 
 from ckpt.errors import InvalidInputError
-from ckpt.repository.arguments import check_mapping
+from ckpt.repository.arguments import check_mapping, check_names
+from ckpt.values.kinds import MAX_DEPTH
 
 Distance = Literal["cosine", "inner_product", "l2"]
 
+_NAMES = ("ann_index_config", "dims", "distance_type", "embed", "fields")
 _DISTANCES: tuple[Distance, ...] = get_args(Distance)
 _KINDS = ("hnsw", "ivfflat", "flat")
 _VECTOR_TYPES = ("vector", "halfvec")
@@ -45,8 +51,9 @@ class Index:
 
     def __init__(self, config: IndexConfig) -> None:
         given: Mapping[str, Any] = {**config}
+        check_names("index", given, _NAMES)
         self.embeddings: Embeddings = ensure_embeddings(given.get("embed"))
-        self._dims = given.get("dims")
+        self._dims = _dimensions(given.get("dims"))
         fields = given.get("fields") or ["$"]
         self._fields = [fields] if isinstance(fields, str) else list(fields)
         self.distance: Distance = _one_of("distance_type", given, _DISTANCES)
@@ -59,9 +66,10 @@ class Index:
         """Return what is to be embedded of a put; nothing for a deletion or with `index=False`."""
         if op.value is None or op.index is False:
             return {}
+        value = _legible(op.value)
         found: Texts = {}
         for path in self._fields if op.index is None else op.index:
-            texts = get_text_at_path(dict(op.value), path if path == "$" else tokenize_path(path))
+            texts = get_text_at_path(value, path if path == "$" else tokenize_path(path))
             several = len(texts) > 1
             found |= {f"{path}.{at}" if several else path: text for at, text in enumerate(texts)}
         return found
@@ -86,16 +94,83 @@ class Index:
         wanted = list(dict.fromkeys(queries))
         return self._checked(wanted, await asyncio.gather(*map(self.embeddings.aembed_query, wanted)))
 
-    def _checked(self, texts: list[str], vectors: Sequence[Sequence[float]]) -> dict[str, Sequence[float]]:
-        if len(vectors) != len(texts):
-            raise InvalidInputError(f"the embedding function returned {len(vectors)} vectors for {len(texts)} texts")
-        for vector in vectors:
+    def _checked(self, texts: list[str], vectors: Any) -> dict[str, Sequence[float]]:
+        """Return the vector of each text as floats, or raise InvalidInputError for what is no vector of the index."""
+        made = _sequence(vectors)
+        if len(made) != len(texts):
+            raise InvalidInputError(f"the embedding function returned {len(made)} vectors for {len(texts)} texts")
+        found: dict[str, Sequence[float]] = {text: _floats(vector) for text, vector in zip(texts, made, strict=True)}
+        for vector in found.values():
             if self._dims is not None and len(vector) != self._dims:
                 raise InvalidInputError(
                     f"the embedding function returned {len(vector)} dimensions, and the index has {self._dims}",
                     hints=["set dims of the index to what the model returns"],
                 )
-        return dict(zip(texts, vectors, strict=True))
+        return found
+
+
+def _sequence(given: Any) -> list[Any]:
+    """Return what an embedding function gave as a list."""
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise InvalidInputError(
+            f"the embedding function returned a {type(given).__name__}", hints=["return one list of floats per text"]
+        )
+    return list(given)
+
+
+def _floats(vector: Any) -> list[float]:
+    """Return a vector as floats that are finite in 32 bits: others would be as near to everything as to nothing."""
+    numbers = _sequence(vector)
+    try:
+        struct.pack(f"<{len(numbers)}f", *numbers)
+        floats = [float(number) for number in numbers]
+    except (struct.error, OverflowError, TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"the embedding function returned a vector of what are no 32-bit floats: {error}",
+            hints=["return one list of floats per text"],
+        ) from error
+    if not all(map(isfinite, floats)):
+        raise InvalidInputError(
+            "the embedding function returned a vector with a number that is not finite",
+            hints=["look at what the model does with this text, or leave it out with index=False"],
+        )
+    return floats
+
+
+def _legible(value: Any) -> Any:
+    """Return a value as texts can be taken of it: as it is if it is JSON, else with text for what JSON lacks."""
+    try:
+        json.dumps(value, sort_keys=True)
+    except (TypeError, ValueError, RecursionError):
+        return _as_json(value, 0)
+    return value
+
+
+def _as_json(value: Any, depth: int) -> Any:
+    if isinstance(value, BaseModel):
+        value = dict(value)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    # What is deeper cannot be stored, as whoever stores it will say.
+    if depth > MAX_DEPTH:
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _as_json(each, depth + 1) for key, each in value.items()}
+    if isinstance(value, list | tuple | deque):
+        return [_as_json(each, depth + 1) for each in value]
+    if isinstance(value, set | frozenset):
+        return sorted((_as_json(each, depth + 1) for each in value), key=str)
+    return str(value)
+
+
+def _dimensions(dims: Any) -> int | None:
+    """Return a number of dimensions, also one given as text, as PostgresStore takes it."""
+    try:
+        return int(dims) if dims is not None else None
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidInputError(f"dims of the index is {dims!r}, which is no number") from error
 
 
 def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _Word:
@@ -129,45 +204,51 @@ def decode_vectors(data: bytes) -> list[bytes]:
 
 def best_similarities(
     query: Sequence[float], lists: Sequence[Sequence[bytes]], distance: Distance = "cosine"
-) -> list[float]:
-    """Return, for each of several lists of vectors, the greatest of its `similarities`."""
+) -> list[float | None]:
+    """Return, for each of several lists of vectors, the greatest of its `similarities`, None where it has none."""
     near = iter(similarities(query, [vector for each in lists for vector in each], distance))
-    return [max(islice(near, len(each))) for each in lists]
+    return [max((score for score in islice(near, len(each)) if score is not None), default=None) for each in lists]
 
 
-def similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance = "cosine") -> list[float]:
+def similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance = "cosine") -> list[float | None]:
     """Return how near each of several vectors is to another; the nearer the greater.
 
     That is the cosine of the angle between them, 0 where one has no length; or their inner product; or for `l2` the
-    distance between their ends, with a minus before it. Vectors of another number of dimensions than the query's are
-    compared as far as both reach. Equal vectors are equally near, to the last bit.
+    distance between their ends, with a minus before it. None for vectors that cannot be compared: of another number of
+    dimensions than the query, as another model makes them, or not finite. Equal vectors are equally near, to the last
+    bit.
     """
-    different = list(dict.fromkeys(vectors))
     # Where a vector stands in a matrix shows in how its product is rounded.
+    different = list(dict.fromkeys(vector for vector in vectors if len(vector) == 4 * len(query)))
     near = dict(zip(different, _similarities(query, different, distance), strict=True))
-    return [near[vector] for vector in vectors]
+    return [score if (score := near.get(vector)) is not None and isfinite(score) else None for vector in vectors]
 
 
 def _similarities(query: Sequence[float], vectors: Sequence[bytes], distance: Distance) -> list[float]:
     numpy = _numpy()
-    if numpy is not None and len({len(vector) for vector in vectors}) == 1 and len(vectors[0]) == 4 * len(query):
-        matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")
-        wanted = numpy.asarray(query, dtype="f8")
-        if distance == "l2":
-            return [-float(each) for each in numpy.linalg.norm(matrix - wanted, axis=1)]
-        if distance == "inner_product":
-            return [float(each) for each in matrix @ wanted]
-        lengths = numpy.linalg.norm(matrix, axis=1) * numpy.linalg.norm(wanted)
-        products = matrix @ wanted
-        near = numpy.divide(products, lengths, out=numpy.zeros_like(products), where=lengths != 0)
-        return [float(each) for each in near]
-    unpacked = [struct.unpack(f"<{len(vector) // 4}f", vector) for vector in vectors]
+    if numpy is not None and vectors:
+        with numpy.errstate(all="ignore"):
+            return _by_numpy(numpy, query, vectors, distance)
+    unpacked = [struct.unpack(f"<{len(query)}f", vector) for vector in vectors]
     if distance == "l2":
-        return [-sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=False))) for vector in unpacked]
+        return [-sqrt(sum((a - b) ** 2 for a, b in zip(query, vector, strict=True))) for vector in unpacked]
     if distance == "inner_product":
         return [sum(map(mul, query, vector)) for vector in unpacked]
     length = sqrt(sum(map(mul, query, query)))
     return [_cosine(query, length, vector) for vector in unpacked]
+
+
+def _by_numpy(numpy: Any, query: Sequence[float], vectors: Sequence[bytes], distance: Distance) -> list[float]:
+    matrix = numpy.frombuffer(b"".join(vectors), dtype="<f4").reshape(len(vectors), -1).astype("f8")
+    wanted = numpy.asarray(query, dtype="f8")
+    if distance == "l2":
+        return [-float(each) for each in numpy.linalg.norm(matrix - wanted, axis=1)]
+    if distance == "inner_product":
+        return [float(each) for each in matrix @ wanted]
+    lengths = numpy.linalg.norm(matrix, axis=1) * numpy.linalg.norm(wanted)
+    products = matrix @ wanted
+    near = numpy.divide(products, lengths, out=numpy.zeros_like(products), where=lengths != 0)
+    return [float(each) for each in near]
 
 
 def _cosine(query: Sequence[float], length: float, vector: Sequence[float]) -> float:

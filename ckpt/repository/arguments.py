@@ -7,8 +7,8 @@ Costs the same whatever the argument holds: values are looked at by whoever seri
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeVar
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.keys import check_text
@@ -21,6 +21,12 @@ def check_mapping(what: str, given: object) -> None:
     # For a dict, which it mostly is, asking the abstract class would cost a multiple.
     if type(given) is not dict and not isinstance(given, Mapping):
         raise InvalidInputError(f"{what} is a {type(given).__name__}, not a mapping", hints=["give a dict"])
+
+
+def check_names(what: str, given: Mapping[Any, object], known: Collection[str]) -> None:
+    """Raise InvalidInputError for a name in a mapping that is not among those known."""
+    if unknown := sorted(map(str, given.keys() - set(known))):
+        raise InvalidInputError(f"{what}: {unknown[0]!r} is not known", hints=[f"known are {', '.join(sorted(known))}"])
 
 
 def check_count(what: str, given: object, *, least: int) -> None:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from ckpt.durations import DURATION_FORMS, DURATION_MAX, parse_duration
 from ckpt.errors import InvalidInputError
 from ckpt.history.records import Lifetime, ThreadRecord
+from ckpt.repository.arguments import check_names
 
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,10 +60,7 @@ class Lifetimes:
             return value or Lifetimes()
         if not isinstance(value, Mapping):
             return Lifetimes(duration(value, "ttl"))
-        known = {"default_ttl", "refresh_on_read", "sweep_interval_minutes"}
-        if unknown := sorted(map(str, value.keys() - known)):
-            known_words = ", ".join(sorted(known))
-            raise InvalidInputError(f"ttl: {unknown[0]!r} is not known", hints=[f"known are {known_words}"])
+        check_names("ttl", value, ("default_ttl", "refresh_on_read", "sweep_interval_minutes"))
         refresh = value.get("refresh_on_read", False)
         if type(refresh) is not bool:
             raise InvalidInputError(f"ttl: refresh_on_read={refresh!r} is neither True nor False")

@@ -266,7 +266,7 @@ class Memory:
 
     def renew(self, entries: Iterable[Entry]) -> None:
         """Let items that have a lifetime live on as if they were put now. Best effort; fails no reader."""
-        self._memories.writer.renew(entries, now())
+        self._memories.writer.renew(self.name, entries, now())
 
     def sweep(self) -> int:
         """Delete the items that have expired, and return how many. They read as absent already."""
@@ -307,7 +307,7 @@ class Memory:
             if self._memories.directory.find(name) is not None:
                 raise AlreadyExistsError(f"there is a memory {name!r} already", hints=["choose another name"])
             left = thread.sequence if moment is None else min(moment, thread.sequence)
-            base = Base(thread.number, left, None, thread.sequence, "")
+            base = Base(thread.number, left, None, max(now(), thread.sequence), "")
             created, change = self._memories.directory.create(name, base=base)
             key, source = keys.thread_key(created.number), keys.thread_key(thread.number)
             records: dict[bytes, bytes | None] = {
@@ -330,8 +330,8 @@ class Memory:
         """Return what differs here, now or `as_of` a moment, against `other`, or against this memory itself.
 
         `since` is the moment at which the other side is taken; without one it is as it is now, and without
-        `other` it is empty. In the order of namespaces and keys. Equal values are recognised by their ids, and
-        not loaded.
+        `other` it is empty. In the order of namespaces and keys. Values that are equal to Python are no change,
+        whatever the order of their keys; mostly they are recognised by their ids, and not loaded.
         """
         if other is not None and not isinstance(other, Memory):
             raise InvalidInputError(
@@ -351,8 +351,11 @@ class Memory:
         values = self.load([side.get(address) for side in (old, new) for address in differing])
         sides = [item.value if item is not None else None for item in values]
         return [
-            MemoryChange(*address, old=sides[at], new=sides[at + len(differing)])
-            for at, address in enumerate(differing)
+            MemoryChange(*address, old=before_it, new=after_it)
+            for address, before_it, after_it in zip(
+                differing, sides[: len(differing)], sides[len(differing) :], strict=True
+            )
+            if not _equal(before_it, after_it)
         ]
 
     def __repr__(self) -> str:
@@ -377,6 +380,13 @@ def moment_of(as_of: Any) -> int:
 def when(moment: int) -> datetime:
     """Return the time of a moment, in UTC."""
     return _EPOCH + timedelta(microseconds=moment)
+
+
+def _equal(old: object, new: object) -> bool:
+    try:
+        return bool(old == new)
+    except Exception:  # the values' own classes compare them
+        return False
 
 
 def _mapping(value: object, key: str) -> dict[str, Any]:

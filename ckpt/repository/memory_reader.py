@@ -27,11 +27,15 @@ _COUNTED_MAX = 256
 
 
 class Segment(NamedTuple):
-    """A stretch of a memory's past: the rows of one thread, with its salt, up to a moment (None: all)."""
+    """A stretch of a memory's past: the rows of one thread, with its salt, up to a moment (None: all).
+
+    `made` is when the fork was made that sees it as a base.
+    """
 
     number: int
     moment: int | None
     salt: bytes
+    made: int = 0
 
 
 class Known(NamedTuple):
@@ -64,13 +68,17 @@ class _Counted(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An item that is there: the version that counts, when it expires, and the row that version stands in."""
+    """An item that is there: the version that counts, when it expires, and the row that version stands in.
+
+    The row is a base's if the version is `inherited`.
+    """
 
     namespace: tuple[str, ...]
     key: str
     version: Version
     expires: int | None
     row: Row
+    inherited: bool
 
 
 class _Snapshot(NamedTuple):
@@ -109,15 +117,16 @@ class MemoryReader:
 
     def _segments(self, number: int) -> Iterable[Segment]:
         moment: int | None = None
+        made = 0
         while True:
             thread, _ = self._directory.by_number(number)
-            yield Segment(number, moment, thread.salt)
+            yield Segment(number, moment, thread.salt, made)
             base = thread.base
             if base is None:
                 return
             # What a fork of a fork sees of the first one was there when both forks left.
             moment = base.moment if moment is None else min(moment, base.moment)
-            number = base.thread
+            number, made = base.thread, base.made
 
     def read(
         self,
@@ -220,7 +229,7 @@ class MemoryReader:
         left: list[tuple[int, int]] = []
         for at, rows in enumerate(items):
             if rows and as_of is None and rows[0][0].moment is None and rows[0][1].record.recent:
-                entries[at] = _entry(rows[0][1], rows[0][1].record.recent[-1])
+                entries[at] = _entry(*rows[0], rows[0][1].record.recent[-1])
             elif rows:
                 left.append((at, 0))
         while left:
@@ -228,7 +237,7 @@ class MemoryReader:
             deeper: list[tuple[int, int]] = []
             for (at, depth), version in zip(left, at_moments(pairs, self._core.objects.load), strict=True):
                 if version is not None:
-                    entries[at] = _entry(items[at][depth][1], version)
+                    entries[at] = _entry(*items[at][depth], version)
                 elif depth + 1 < len(items[at]):
                     deeper.append((at, depth + 1))
             left = deeper
@@ -241,21 +250,28 @@ class MemoryReader:
             looked = self.look(name, [address], past=True)
             rows = looked.items[0][::-1] if looked is not None else []
             told = all_versions([row.record for _, row in rows], self._core.objects.load)
-            return [
-                version
+            # A fork may have a copy of what counted when it left.
+            found = {
+                version.moment: version
                 for (segment, _), versions in zip(rows, told, strict=True)
                 for version in versions
                 if segment.moment is None or version.moment <= segment.moment
-            ]
+            }
+            return list(found.values())
 
         return self._core.consistently(attempt)
 
 
-def _entry(row: Row, version: Version) -> Entry | None:
+def _entry(segment: Segment, row: Row, version: Version) -> Entry | None:
     record = row.record
     if version.value is None:
         return None
-    return Entry(record.namespace, record.key, version, record.expiry(version) if version.ttl else None, row)
+    inherited = segment.moment is not None
+    expires = record.expiry(version) if version.ttl else None
+    if expires is not None and inherited:
+        # However long it is read in the base. What had expired when the fork was made stays so.
+        expires = min(expires, segment.made + version.ttl)
+    return Entry(record.namespace, record.key, version, expires, row, inherited)
 
 
 def _living(entries: Sequence[Entry | None], now: int | None) -> list[Entry | None]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, TypeVar
@@ -113,7 +114,8 @@ class MemoryWriter:
             if entry is not None or change.value is not None:
                 self._add(attempt, change.address, self._version(attempt, change, entry, moment))
                 added += 1
-        return self._finished(attempt, moment, epoch) if added else Batch(), attempt.draft, added
+        attempt.thread = attempt.thread._replace(sequence=moment)
+        return self._finished(attempt, epoch) if added else Batch(), attempt.draft, added
 
     def _building_on(self, looked: Look) -> _Attempt:
         key = keys.thread_key(looked.number)
@@ -146,53 +148,71 @@ class MemoryWriter:
             cutter.cut(_VECTORS, change.vectors)[0] if change.vectors else b"",
         )
 
-    def _add(self, attempt: _Attempt, address: Address, version: Version) -> None:
+    def _add(self, attempt: _Attempt, address: Address, version: Version, lease: Lease | None = None) -> None:
         number, path = attempt.thread.number, keys.namespace_path(address.namespace)
         key = keys.item_key(number, path, address.key)
         raw = attempt.expected.get(key)
         record = ItemRecord.decode(key, raw) if raw is not None else ItemRecord(*address)
-        record = record._replace(recent=(*record.recent, version), lease=None)
-        attempt.records[key] = put_away(record, attempt.draft.add).encode(key)
+        record = put_away(record.adding(version), attempt.draft.add)
+        attempt.records[key] = record._replace(lease=lease).encode(key)
         attempt.labels[keys.namespace_key(number, path)] = address.namespace
 
-    def _finished(self, attempt: _Attempt, moment: int, epoch: int) -> Batch:
-        thread = count_items(attempt.thread, attempt.expected, attempt.records, attempt.labels)._replace(
-            sequence=moment
-        )
+    def _finished(self, attempt: _Attempt, epoch: int) -> Batch:
+        thread = count_items(attempt.thread, attempt.expected, attempt.records, attempt.labels)
         attempt.records[keys.thread_key(thread.number)] = thread.encode()
         return Batch(attempt.expected, attempt.records, epoch=epoch)
 
     # -- lifetimes ------------------------------------------------------------------------------------
 
-    def renew(self, entries: Iterable[Entry], until: int) -> None:
+    def renew(self, name: str, entries: Iterable[Entry], moment: int) -> None:
         """Have versions with a lifetime live on from now, given as microseconds since 1970.
 
-        Best effort, in one transaction: what somebody else has changed meanwhile is left as it is now. A version
-        that a fork has from its base is renewed where it stands while it is the newest there.
+        Best effort: what somebody else has changed meanwhile is left as it is now. What a fork has from its base is
+        renewed in the fork alone.
         """
+        # Not for every read of an item that is read all the time.
+        due = [
+            entry
+            for entry in entries
+            if entry.expires is not None and moment + entry.version.ttl - entry.expires > entry.version.ttl // 100
+        ]
+        inherited = [entry for entry in due if entry.inherited]
+        # A lifetime that cannot be renewed, as in a store open for reading only, fails no reader.
+        with suppress(StoreError, ConflictError):
+            self._renew_own([entry for entry in due if not entry.inherited], moment)
+            if inherited:
+                self.atomically(name, lambda epoch: self._renewed_here(name, inherited, moment, epoch))
+
+    def _renew_own(self, entries: Iterable[Entry], moment: int) -> None:
         expected: dict[bytes, bytes | None] = {}
         records: dict[bytes, bytes | None] = {}
         for entry in entries:
             key, raw, record = entry.row
-            version = entry.version
-            # Not for every read of an item that is read all the time.
-            due = version.ttl and entry.expires is not None and until + version.ttl - entry.expires > version.ttl // 100
-            if due and record.recent and record.recent[-1].moment == version.moment:
+            if record.recent and record.recent[-1].moment == entry.version.moment:
                 expected[key] = raw
-                lease = Lease(version.moment, until + version.ttl)
-                records[key] = record._replace(lease=lease).encode(key)
+                records[key] = record._replace(lease=_lease(entry.version, moment)).encode(key)
         while records:
-            # A lifetime that cannot be renewed, as in a store open for reading only, fails no reader.
             try:
                 self._core.storage.publish(Batch(expected, records))
             except RecordChangedError as lost:
                 changed = {key for key, raw in lost.current.items() if raw != expected[key]}
                 expected = {key: raw for key, raw in expected.items() if key not in changed}
                 records = {key: raw for key, raw in records.items() if key not in changed}
-            except StoreError:
-                return
             else:
                 return
+
+    def _renewed_here(self, name: str, entries: Sequence[Entry], moment: int, epoch: int) -> tuple[Batch, Draft, None]:
+        """Return the change that gives a fork rows of its own for what it has from its base, each with a lease."""
+        addresses = [Address(entry.namespace, entry.key) for entry in entries]
+        looked = self._reader.look(name, addresses, prove=False)
+        if looked is None:
+            return Batch(), Draft(), None
+        attempt = self._building_on(looked)
+        for address, entry, present in zip(addresses, entries, self._reader.entries(looked), strict=True):
+            if present is not None and present.inherited and present.version.moment == entry.version.moment:
+                copy = present.version._replace(until=0)
+                self._add(attempt, address, copy, _lease(copy, moment))
+        return self._finished(attempt, epoch) if attempt.records else Batch(), attempt.draft, None
 
 
 def count_items(
@@ -225,6 +245,10 @@ def count_items(
         records[at] = encode_namespace(at, names, census) if census.count else None
         counted = counted.replaced(thread.salt, at, expected.get(at), records[at])
     return thread._replace(root=thread.root._replace(census=counted))
+
+
+def _lease(version: Version, moment: int) -> Lease:
+    return Lease(version.moment, moment + version.ttl)
 
 
 def _line(name: str) -> str:

@@ -12,7 +12,7 @@ from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, rows, thread_records
 from ckpt.repository.scopes import GRAPH, Scope, prefixes, registered, root_of, seen_by
-from ckpt.repository.versions import ropes
+from ckpt.repository.versions import own, ropes
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -64,9 +64,10 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     for prefix in prefixes(root_of(core.storage)):
         reading = seen_by(root_of(core.storage), prefix)
         records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
+        left = {thread.number: thread.base.moment for thread in records if thread.base is not None}
         for row in rows(reading):
             if row.part == "i":
-                item = ItemRecord.decode(row.key, row.value)
+                item = own(ItemRecord.decode(row.key, row.value), left.get(row.thread, 0))
                 items += bool(item.recent) and item.recent[-1].value is not None
                 counter.item(item)
             if row.part != "c":

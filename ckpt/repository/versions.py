@@ -13,7 +13,7 @@ import msgpack
 
 from ckpt.errors import DamagedObjectError
 from ckpt.history.commits import StoredValue
-from ckpt.history.items import ItemRecord, Older, Version
+from ckpt.history.items import ItemRecord, Older, Version, lifetime_field
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.values.rope import INLINE, ROPE, Emit, Item, Load, decode_items, encode_items, inline
 
@@ -54,7 +54,7 @@ def encode_versions(versions: Iterable[Version]) -> bytes:
         type_, rope = version.value if version.value is not None else (None, b"")
         value, vectors = decode_items(rope), decode_items(version.vectors)
         age = version.moment - version.created
-        head: bytes = msgpack.packb([version.moment, age, version.ttl, type_, len(value), len(vectors)])
+        head: bytes = msgpack.packb([version.moment, age, lifetime_field(version), type_, len(value), len(vectors)])
         items += [inline(head, 1), *value, *vectors]
     return encode_items(items)
 
@@ -65,18 +65,18 @@ def decode_versions(rope: bytes) -> list[Version]:
     found: list[Version] = []
     at = 0
     while at < len(items):
-        moment, age, ttl, type_, values, vectors = _head(items[at])
+        moment, age, (ttl, until), type_, values, vectors = _head(items[at])
         middle = at + 1 + values
         behind = middle + vectors
         if behind > len(items):
             raise _damaged()
         value = StoredValue(type_, encode_items(items[at + 1 : middle])) if type_ is not None else None
-        found.append(Version(moment, moment - age, ttl, value, encode_items(items[middle:behind])))
+        found.append(Version(moment, moment - age, ttl, value, encode_items(items[middle:behind]), until))
         at = behind
     return found
 
 
-def _head(item: Item) -> tuple[int, int, int, str | None, int, int]:
+def _head(item: Item) -> tuple[int, int, tuple[int, int], str | None, int, int]:
     """Return what the item before those of a version says."""
     try:
         fields = msgpack.unpackb(item.payload) if item.kind == INLINE else None
@@ -86,11 +86,14 @@ def _head(item: Item) -> tuple[int, int, int, str | None, int, int]:
         raise _damaged()
     if min(fields[4:]) < 0:
         raise _damaged()
-    moment, age, ttl, type_, values, vectors = fields
-    return moment, age, ttl, type_, values, vectors
+    moment, age, lifetime, type_, values, vectors = fields
+    ttl, until, *more = lifetime if isinstance(lifetime, list) and len(lifetime) > 1 else (lifetime, 0)
+    if not isinstance(ttl, int) or not isinstance(until, int) or more:
+        raise _damaged()
+    return moment, age, (ttl, until), type_, values, vectors
 
 
-_HEAD = (int, int, int, str | None, int, int)
+_HEAD = (int, int, int | list, str | None, int, int)
 
 
 def _damaged() -> DamagedObjectError:
@@ -130,6 +133,11 @@ def until(record: ItemRecord, moment: int) -> ItemRecord | None:
     """
     kept = tuple(version for version in record.recent if version.moment <= moment)
     return record._replace(recent=kept, lease=None) if len(kept) < len(record.recent) else None
+
+
+def own(record: ItemRecord, left: int) -> ItemRecord:
+    """Return the record of an item in a fork that left at a moment without the copy of what it has from its base."""
+    return record._replace(recent=tuple(version for version in record.recent if version.moment > left))
 
 
 def ropes(record: ItemRecord) -> list[bytes]:

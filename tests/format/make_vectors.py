@@ -179,7 +179,12 @@ ITEM = ItemRecord(
     "diet",
     (Version(1_800_000_000_000_000, 1_800_000_000_000_000, 60_000_000, StoredValue(*COUNT)),),
 )
-ITEMS = {"item": ITEM, "item, read since": ITEM._replace(lease=Lease(1_800_000_000_000_000, 1_800_000_090_000_000))}
+READ = ITEM._replace(lease=Lease(1_800_000_000_000_000, 1_800_000_090_000_000))
+ITEMS = {
+    "item": ITEM,
+    "item, read since": READ,
+    "item, read and deleted": READ.adding(Version(1_800_000_040_000_000, 1_800_000_040_000_000, 0, None)),
+}
 
 
 def _lines(count: int) -> str:
@@ -261,7 +266,7 @@ def vectors() -> dict[str, Any]:
                 _census(
                     [(ITEM_KEY, each.encode(ITEM_KEY))], summed([item_entry(SALT, ITEM_KEY, each.encode(ITEM_KEY))])
                 )
-                for each in ITEMS.values()
+                for each in (ITEM, READ)
             ),
         ],
         "record": _records(),

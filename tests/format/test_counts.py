@@ -12,7 +12,7 @@ import reader
 from counts import miscounted
 
 from ckpt.repository import Repository
-from ckpt.repository.memory import Put
+from ckpt.repository.memory import Memory, Put
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.base import RECORD_KEY_MAX
@@ -36,6 +36,12 @@ def line(r: Repository, thread: str, count: int, namespace: str = "") -> None:
 def busy(r: Repository) -> None:
     for task in range(40):
         write(r, "ana", "c4", f"task {task}", text="y" * 100)
+
+
+def read_later(memory: Memory) -> None:
+    """Renew all that has a lifetime as if it was read when the last of that is about to end."""
+    _, (entries,) = memory.read(prefixes=[()])
+    memory._memories.writer.renew(memory.name, entries, max(entry.expires or 0 for entry in entries))
 
 
 ACTS: Final[list[Callable[[Repository], object]]] = [
@@ -86,9 +92,11 @@ ACTS: Final[list[Callable[[Repository], object]]] = [
     lambda r: r.memory().put(("n",), "a", {"v": 1}),
     lambda r: r.memory().apply([Put(("n",), key, {"v": key}, timedelta(days=1)) for key in "abc"]),
     lambda r: r.memory().apply([Put(("n", "m"), "d", {"v": 1}), Put(("n",), "a", None)]),
-    lambda r: r.memory().renew(r.memory().read(prefixes=[()])[1][0]),
+    lambda r: read_later(r.memory()),
     lambda r: [r.memory().put(("n",), "b", {"v": "z" * 300, "n": number}) for number in range(12)],
     lambda r: r.memory().fork("fork"),
+    lambda r: read_later(r.memory("fork")),
+    lambda r: read_later(r.memory("fork")),
     lambda r: r.memory("fork").put(("n",), "b", {"v": "of the fork"}),
     lambda r: r.memory("fork").delete(("n", "m"), "d"),
     lambda r: r.memory().put(("n",), "c", {"v": "after the fork"}),

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from langgraph.store.base import ListNamespacesOp, PutOp, SearchOp
+from langgraph.store.base import ListNamespacesOp, PutOp, SearchOp, TTLConfig
 
 from ckpt.errors import InvalidInputError
 from ckpt.langgraph import CkptStore
@@ -72,6 +72,14 @@ def test_an_option_is_refused(name: str) -> None:
         given: dict[str, Any] = {name: odd}
         with pytest.raises(InvalidInputError):
             CkptStore("memory://", **given)
+
+
+def test_a_lifetime_that_is_misspelt_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="ttl: 'default' is not known") as caught:
+        CkptStore("memory://", ttl={"default": 5})  # type: ignore[typeddict-unknown-key]
+    assert caught.value.hints == ("known are default_ttl, omit_expired, refresh_on_read, sweep_interval_minutes",)
+    for name in TTLConfig.__annotations__:
+        CkptStore("memory://", ttl={name: None}).close()  # type: ignore[misc]
 
 
 def test_an_interval_that_is_no_number_is_refused_before_the_first_write() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memory_kit import STORES
+from memory_kit import STORES, Clock
 
 import ckpt
 from ckpt.repository import Memory, Repository
@@ -26,3 +26,8 @@ def repository(store_url: str) -> Iterator[Repository]:
 @pytest.fixture
 def memory(repository: Repository) -> Memory:
     return repository.memory()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)

@@ -1,8 +1,9 @@
-"""What the tests of memory share: the stores they run on, and an embedding that needs no model."""
+"""What the tests of memory share: the stores they run on, a clock, and an embedding that needs no model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,6 +17,19 @@ STORES: dict[str, Callable[[pytest.FixtureRequest, Path], str]] = {
     "redis": lambda request, folder: prefixed(request.getfixturevalue("redis_url"), folder),
 }
 """Makes the URL of an empty store, by the name of the backend."""
+
+
+class Clock:
+    """Stands still until told otherwise."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_800_000_000_000_000
+        for module in ("memory", "memory_writer", "memory_forget"):
+            monkeypatch.setattr(f"ckpt.repository.{module}.now", lambda: self.now)
+
+    def later(self, **by: float) -> None:
+        self.now += timedelta(**by) // timedelta(microseconds=1)
+
 
 DIMS = 8
 

@@ -111,11 +111,21 @@ def test_without_numpy_it_is_the_same(distance: Any, monkeypatch: pytest.MonkeyP
         ({"ann_index_config": {"kind": "tree"}}, "kind"),
         ({"ann_index_config": {"vector_type": "bit"}}, "vector_type"),
         ({"ann_index_config": "hnsw"}, "ann_index_config"),
+        ({"field": ["text"]}, "index: 'field' is not known"),
+        ({"dims": "many"}, "dims of the index is 'many', which is no number"),
     ],
 )
 def test_what_is_not_known_is_refused(more: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInputError, match=named):
         CkptStore("memory://", index=index(**more))
+
+
+def test_dimensions_may_be_given_as_text() -> None:
+    with CkptStore("memory://", index=index(dims="4")) as store:
+        store.put(NOTES, "k", {"text": "ab"})
+        assert found(store, "ab") == [("ab", pytest.approx(1))]
+    with CkptStore("memory://", index=index(dims="3")) as store, pytest.raises(InvalidInputError, match="has 3"):
+        store.put(NOTES, "k", {"text": "ab"})
 
 
 def test_fields_may_be_one_text() -> None:

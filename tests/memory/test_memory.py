@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from memory_kit import Clock
 
 import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError, UnstorableValueError
@@ -312,24 +314,36 @@ def test_differences_between_moments(memory: Memory) -> None:
     assert [change.key for change in memory.diff()] == ["same"]
 
 
+@dataclass(eq=False)
+class Stubborn:
+    """Cannot be compared, as arrays cannot."""
+
+    n: int
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("ambiguous")
+
+    __hash__ = object.__hash__
+
+
+def test_equal_values_are_no_difference(memory: Memory) -> None:
+    values = [{"a": 1, "b": [2, 3]}, {"b": [2, 3], "a": 1}, {"a": 1.0, "b": [2, 3]}, {"a": 1, "b": [3, 2]}]
+    moments = []
+    for value in values:
+        memory.put(ANA, "k", value)
+        moments.append(memory.moment)
+    assert memory.diff(since=moments[0], as_of=moments[2]) == []
+    (change,) = memory.diff(since=moments[0])
+    assert (change.old, change.new) == (values[0], values[3])
+    memory.put(ANA, "k", {"a": Stubborn(1)})
+    moment = memory.moment
+    assert memory.diff(since=moment) == []
+    memory.put(ANA, "k", {"a": Stubborn(2)})
+    (change,) = memory.diff(since=moment)
+    assert change.old and change.new and (change.old["a"].n, change.new["a"].n) == (1, 2)
+
+
 # -- lifetimes ------------------------------------------------------------------------------------------
-
-
-class Clock:
-    """Stands still until told otherwise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_800_000_000_000_000
-        for module in ("memory", "memory_writer", "memory_forget"):
-            monkeypatch.setattr(f"ckpt.repository.{module}.now", lambda: self.now)
-
-    def later(self, **by: float) -> None:
-        self.now += timedelta(**by) // timedelta(microseconds=1)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
 
 
 def test_what_has_expired_is_absent_at_once(memory: Memory, clock: Clock) -> None:

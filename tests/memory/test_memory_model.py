@@ -1,14 +1,15 @@
-"""Random changes, forks, prunes and collections on memories, against a model that keeps every state in full."""
+"""Random changes, reads, forks, prunes and collections on memories, against a model that keeps every state in full."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from ckpt.repository import Put, Repository
 from ckpt.storage.memory import MemoryStorage
@@ -17,6 +18,7 @@ Place = tuple[tuple[str, ...], str]
 Contents = dict[Place, dict[str, Any]]
 PLACES: list[Place] = [(("a",), "k"), (("a", "b"), "k"), (("a",), "l"), ((), "k")]
 NAMES = ["m", "n", "o", "p"]
+TTL = timedelta(days=1)
 TEXT = "a text that is long enough to be an object of its own, so that it can be shared: " * 3
 
 
@@ -53,8 +55,13 @@ class MemoryMachine(RuleBasedStateMachine):
         self.told: dict[str, Told] = {}
         self.count = 0
 
+    @initialize()
+    def begins(self) -> None:
+        """Puts everything once, as nothing is to be read, forked or pruned without."""
+        self.changes(NAMES[0], [(place, False, 2) for place in PLACES])
+
     @rule(
-        name=st.sampled_from(NAMES[:2]),
+        name=st.sampled_from(NAMES),
         places=st.lists(st.tuples(st.sampled_from(PLACES), st.booleans(), st.integers(1, 4)), min_size=1, max_size=3),
     )
     def changes(self, name: str, places: list[tuple[Place, bool, int]]) -> None:
@@ -65,7 +72,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for place, deleted, length in places:
             self.count += 1
             value = None if deleted else {"n": self.count, "text": f"{self.count} {TEXT[: 80 * length]}"}
-            puts.append(Put(*place, value))
+            puts.append(Put(*place, value, TTL if self.count % 2 and value else None))
         last = {(put.namespace, put.key): put for put in puts}
         changed = {place: put for place, put in last.items() if put.value is not None or place in after}
         memory.apply(puts)
@@ -79,6 +86,16 @@ class MemoryMachine(RuleBasedStateMachine):
             told.versions.setdefault(place, []).append((memory.moment, after.get(place)))
         told.states.append((memory.moment, after))
         self.told[name] = told
+
+    @precondition(lambda self: self.told)
+    @rule(data=st.data(), places=st.lists(st.sampled_from(PLACES), min_size=1, unique=True))
+    def reads(self, data: st.DataObject, places: list[Place]) -> None:
+        """Renews what it reads, long after it was put."""
+        memory = self.repository.memory(data.draw(st.sampled_from(sorted(self.told))))
+        entries, _ = memory.read(places)
+        self.count += 1
+        later = time.time_ns() // 1000 + self.count * (TTL / 50) // timedelta(microseconds=1)
+        memory._memories.writer.renew(memory.name, [entry for entry in entries if entry is not None], later)
 
     @rule(data=st.data(), new=st.sampled_from(NAMES))
     def forks(self, data: st.DataObject, new: str) -> None:

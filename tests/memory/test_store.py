@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, timedelta
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain_core.embeddings import Embeddings
+from langchain_core.messages import HumanMessage
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import (
     BaseStore,
@@ -22,12 +26,12 @@ from langgraph.store.base import (
     SearchOp,
 )
 from langgraph.store.memory import InMemoryStore
-from memory_kit import DIMS, aembed, embed
+from memory_kit import DIMS, Clock, aembed, embed
 
 import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError
 from ckpt.langgraph import CkptSaver, CkptStore, vectors
-from ckpt.repository import Repository
+from ckpt.repository import Put, Repository
 
 ANA = ("users", "ana")
 LONG = "a text that is long enough to be an object of its own, so that it can be shared: " * 3
@@ -158,31 +162,14 @@ def test_pages_of_a_search_add_up(store: CkptStore) -> None:
 # -- lifetimes ------------------------------------------------------------------------------------------
 
 
-class Clock:
-    """Stands still until told otherwise."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1_800_000_000_000_000
-        for module in ("memory", "memory_writer"):
-            monkeypatch.setattr(f"ckpt.repository.{module}.now", lambda: self.now)
-
-    def later(self, minutes: float) -> None:
-        self.now += int(minutes * 60_000_000)
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
-
-
 def test_lifetimes_in_minutes(store_url: str, clock: Clock) -> None:
     with CkptStore(store_url, ttl={"default_ttl": 10, "refresh_on_read": False}) as store:
         store.put(ANA, "default", {"n": 1})
         store.put(ANA, "own", {"n": 2}, ttl=0.5)
         store.put(ANA, "ever", {"n": 3}, ttl=None)
-        clock.later(0.51)
+        clock.later(minutes=0.51)
         assert {item.key for item in store.search(ANA)} == {"default", "ever"}
-        clock.later(9.5)
+        clock.later(minutes=9.5)
         assert store.get(ANA, "default") is None
         assert store.list_namespaces() == [ANA]
         assert store.sweep_ttl() == 2
@@ -194,7 +181,7 @@ def test_reading_refreshes_unless_told_not_to(store_url: str, clock: Clock) -> N
         for key in ("got", "searched", "filtered", "not", "peeked"):
             store.put(("n", key), key, {"n": 1}, ttl=10)
         for _ in range(3):
-            clock.later(6)
+            clock.later(minutes=6)
             assert store.get(("n", "got"), "got") is not None
             assert store.search(("n", "searched"))
             assert store.search(("n", "filtered"), filter={"n": 1})
@@ -206,7 +193,7 @@ def test_reading_refreshes_unless_told_not_to(store_url: str, clock: Clock) -> N
 def test_writers_sweep_in_passing(store_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     with CkptStore(store_url, ttl={"sweep_interval_minutes": 5}) as store:
         store.put(ANA, "k", {"n": 1}, ttl=1)
-        clock.later(1)
+        clock.later(minutes=1)
         store.put(ANA, "l", {"n": 1})
         assert len(store.history(ANA, "k")) == 1
         started = time.monotonic()
@@ -287,6 +274,133 @@ def test_what_is_wrong_with_an_index_is_said(store_url: str) -> None:
         pytest.raises(InvalidInputError, match="0 vectors for 1 texts"),
     ):
         store.put(ANA, "k", {"text": "x"})
+
+
+NO_VECTORS: list[Any] = [
+    [float("nan")] * DIMS,
+    [1.0] * (DIMS - 1) + [float("-inf")],
+    [1e39] * DIMS,
+    [None] * DIMS,
+    ["1.0"] * DIMS,
+    [[1.0]] * DIMS,
+    "1" * DIMS,
+    1.0,
+    None,
+]
+
+
+@pytest.mark.parametrize("odd", NO_VECTORS, ids=repr)
+def test_what_is_no_vector_of_finite_numbers_is_refused(odd: Any) -> None:
+    index: Any = {"dims": DIMS, "embed": lambda texts: [odd if text == "odd" else embed([text])[0] for text in texts]}
+    with CkptStore("memory://", index={**index, "fields": ["text"]}) as store:
+        store.put(ANA, "k", {"text": "the cat"})
+        for act in (lambda: store.put(ANA, "l", {"text": "odd"}), lambda: store.search(ANA, query="odd")):
+            with pytest.raises(InvalidInputError, match="the embedding function returned"):
+                act()
+        for call in (store.aput(ANA, "l", {"text": "odd"}), store.asearch(ANA, query="odd")):
+            with pytest.raises(InvalidInputError, match="the embedding function returned"):
+                asyncio.run(call)  # type: ignore[arg-type]
+        assert [item.key for item in store.search(ANA)] == ["k"]
+
+
+@pytest.mark.parametrize("numpy", [True, False])
+@pytest.mark.parametrize("distance", ["cosine", "inner_product", "l2"])
+def test_stored_vectors_that_cannot_be_compared_have_no_score(
+    store_url: str, distance: str, numpy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another model, and what earlier versions stored of one that failed."""
+    if not numpy:
+        monkeypatch.setattr(vectors, "_numpy", lambda: None)
+    with CkptStore(store_url, index={"dims": 2, "embed": lambda texts: [[1, 0]], "distance_type": distance}) as store:  # type: ignore[typeddict-unknown-key]
+        stored = {
+            "far": [[0.5, -3.0]],
+            "nan": [[float("nan"), 1.0]],
+            "near": [[1.0, 0.5]],
+            "inf": [[float("inf"), 0.0]],
+            "longer": [[1.0, 0.0, 0.0]],
+            "none": [],
+            "shorter": [[1.0]],
+            "nearest": [[float("nan"), 0.0], [1.0, 0.0]],
+        }
+        for key, each in stored.items():
+            named = {f"{number}": vector for number, vector in enumerate(each)}
+            packed = vectors.encode_vectors({path: path for path in named}, named)
+            store.memory.apply([Put(ANA, key, {"n": 1}, vectors=packed)])
+        for _ in range(2):
+            found = store.search(ANA, query="x", limit=20)
+            assert [item.key for item in found][:3] == ["nearest", "near", "far"]
+            assert [item.key for item in found][3:] == ["shorter", "none", "longer", "inf", "nan"]
+            assert [type(item.score) for item in found] == [float] * 3 + [type(None)] * 5
+            pages = [store.search(ANA, query="x", limit=2, offset=offset) for offset in range(0, 10, 2)]
+            assert [item.key for page in pages for item in page] == [item.key for item in found]
+
+
+def test_scores_are_floats_whatever_the_model_returns() -> None:
+    numpy = pytest.importorskip("numpy")
+    with CkptStore("memory://", index={"dims": 2, "embed": lambda texts: numpy.ones((len(texts), 2), "f4")}) as store:
+        store.put(ANA, "k", {"text": "x"})
+        (found,) = store.search(ANA, query="x")
+        assert json.loads(json.dumps(found.dict()))["score"] == pytest.approx(1.0)
+
+
+def test_pages_of_a_search_by_meaning_add_up(store_url: str) -> None:
+    with CkptStore(store_url, index=INDEX) as store:
+        for number in range(5):
+            store.put(ANA, f"{number}", {"text": "the cat"})
+            store.put(ANA, f"none {number}", {"other": 1})
+        expected = [f"{number}" for number in range(4, -1, -1)] + [f"none {number}" for number in range(4, -1, -1)]
+        for size in (1, 3, 4, 5, 10):
+            pages = [store.search(ANA, query="the cat", limit=size, offset=at) for at in range(0, 11 + size, size)]
+            assert [item.key for page in pages for item in page] == expected
+            assert pages[-1] == []
+
+
+@dataclass
+class Note:
+    text: str
+    when: date
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"at": datetime(2026, 1, 2, tzinfo=UTC)}, '{"at": "2026-01-02 00:00:00+00:00"}'),
+        ({"of": {"b", "a"}, "n": (1, None)}, '{"n": [1, null], "of": ["a", "b"]}'),
+        ({"note": Note("green tea", date(2026, 1, 2))}, '{"note": {"text": "green tea", "when": "2026-01-02"}}'),
+        ({"by": {1: b"x", "2": Decimal("1.50")}}, '{"by": {"1": "b\'x\'", "2": "1.50"}}'),
+        ({"on": True, "n": 1.0, "text": "Ü"}, '{"n": 1.0, "on": true, "text": "Ü"}'),
+    ],
+)
+def test_texts_are_taken_of_what_may_be_stored(value: dict[str, Any], text: str) -> None:
+    counting = Counting()
+    with CkptStore("memory://", index={"dims": DIMS, "embed": counting}) as store:
+        store.put(ANA, "k", value)
+        found = store.get(ANA, "k")
+        assert found is not None and found.value == value
+    assert counting.texts == [text]
+
+
+def test_texts_are_taken_of_what_stands_in_objects() -> None:
+    counting = Counting()
+    with CkptStore(
+        "memory://", index={"dims": DIMS, "embed": counting, "fields": ["said.content", "at", "n"]}
+    ) as store:
+        store.put(ANA, "k", {"said": HumanMessage("green tea"), "at": date(2026, 1, 2), "n": 1})
+    assert counting.texts == ["green tea", "2026-01-02", "1"]
+
+
+@pytest.mark.parametrize("value", [{"o": object()}, {1: object(), "1": 2}, [1], "text"])
+def test_what_cannot_be_stored_is_refused_with_an_index_too(value: Any) -> None:
+    deep: Any = {}
+    round_about: Any = {}
+    round_about["again"] = round_about
+    for _ in range(5000):
+        deep = {"deeper": deep}
+    with CkptStore("memory://", index={"dims": DIMS, "embed": embed}) as store:
+        for each in (value, deep, round_about):
+            with pytest.raises(InvalidInputError):
+                store.put(ANA, "k", each)
+        assert store.search(ANA) == []
 
 
 def test_scores_are_the_same_without_numpy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,8 @@ KEY = keys.item_key(7, keys.namespace_path(("a", "b")), "k")
 def version(draft: Draft, moment: int, data: bytes | None, vectors: bytes = b"") -> Version:
     cutter = Cutter(draft.add)
     value = StoredValue("ckpt", cutter.cut("x", data)[0]) if data is not None else None
-    return Version(moment, moment - moment % 5, moment % 3, value, cutter.cut("v", vectors)[0] if vectors else b"")
+    rope = cutter.cut("v", vectors)[0] if vectors else b""
+    return Version(moment, moment - moment % 5, moment % 3, value, rope, moment + 7 if moment % 4 else 0)
 
 
 DATA = st.none() | st.binary(min_size=1, max_size=40) | st.integers(130, 400).map(bytes)
@@ -80,6 +81,10 @@ def test_bytes_that_are_no_versions_end_in_an_error_of_the_tree(data: bytes) -> 
         b"\x96\x01\x00\x00\xa1x\xff\x00",
         b"\x96\xa1x\x00\x00\xa1x\x00\x00",
         b"\x95\x01\x00\x00\xa1x\x00",
+        b"\x96\x01\x00\x90\xa1x\x00\x00",
+        b"\x96\x01\x00\x91\x01\xa1x\x00\x00",
+        b"\x96\x01\x00\x93\x01\x01\x01\xa1x\x00\x00",
+        b"\x96\x01\x00\x92\x01\xa1x\xa1x\x00\x00",
     ],
 )
 def test_what_a_version_cannot_be(head: bytes) -> None:
@@ -115,6 +120,8 @@ def test_a_record_as_bytes() -> None:
         [["a", 1], "k", [], [], None],
         [["a"], "k", [1], [], None],
         [["a"], "k", [1, 0, 0, b"type", b"", b""], [], None],
+        [None, ["a"], "k", [1, 0, [1], "type", b"", b""], []],
+        [None, ["a"], "k", [1, 0, [1, "2"], "type", b"", b""], []],
         [["a"], "k", [], [0, 1], None],
         [["a"], "k", [], [0, 1, "rope"], None],
         [["a"], "k", [], [], [1]],
@@ -124,6 +131,17 @@ def test_a_record_as_bytes() -> None:
 def test_fields_that_are_no_item(fields: object) -> None:
     with pytest.raises(DamagedRecordError):
         ItemRecord.decode(KEY, seal(KEY, fields))
+
+
+def test_a_lease_stays_with_a_version_that_is_replaced_before_its_end() -> None:
+    first = Version(30, 30, 10, StoredValue("ckpt", b""))
+    read = ItemRecord(("a",), "k", (first,), lease=Lease(30, 99))
+    for moment, expires in ((98, 99), (99, 40)):
+        record = read.adding(Version(moment, 30, 5, None))
+        assert (record.lease, len(record.recent)) == (None, 2)
+        again = ItemRecord.decode(KEY, record.encode(KEY))
+        assert again == record and again.expiry(again.recent[0]) == expires
+        assert again.expiry(again.recent[1]) == moment + 5
 
 
 def test_a_namespace_as_bytes() -> None:
