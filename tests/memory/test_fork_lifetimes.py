@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from memory_kit import Clock
+from memory_kit import STORES, Clock
 
 import ckpt
 from ckpt.repository import Memory, Repository
@@ -218,9 +218,9 @@ def test_renewing_many_takes_one_step_more(
     assert len(there(fork)) == 50
 
 
+# A store in memory is nobody else's to open.
+@pytest.mark.parametrize("store_url", [name for name in STORES if name != "memory"], indirect=True)
 def test_a_fork_open_for_reading_only_is_read(store_url: str, clock: Clock) -> None:
-    if store_url == "memory://":
-        pytest.skip("nobody else can open it")
     with ckpt.open(store_url) as repository:
         base = repository.memory()
         base.put(ANA, "k", {"v": 1}, ttl=TTL)
