@@ -136,7 +136,10 @@ class Objects:
         with suppress(IntegrityError):
             # An encrypted store refuses to load a frame that was changed.
             stored = self._core.storage.load([last])
-            for number in chain_to(last, stored):
+            chain = chain_to(last, stored)
+            for number in chain:
+                unfolded.setdefault(number, [])  # if one is damaged, those behind it need not be tried
+            for number in chain:
                 (frame,) = reader.read([stored[number].data])
                 unfolded[number] = [index_key(object_id(*obj)) for obj in frame.objects()]
 
