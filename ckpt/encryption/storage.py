@@ -110,22 +110,40 @@ class _SealedReading:
     def epoch(self) -> int:
         return self._inner.epoch()
 
+    def _opened(self, read: Callable[[], _T]) -> _T:
+        """Return what `read` has read and opened; again if it fails and the keys have been replaced since it began.
+
+        What it read may have been sealed under keys that were gone when it was opened.
+        """
+        while True:
+            ring = self._keys.ring
+            try:
+                return read()
+            except IntegrityError:
+                if self._keys.ring is ring:
+                    raise
+
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         hidden = [self._disguise.record_key(key) for key in keys]
-        return self._values(hidden, self._inner.read(hidden))
+        return self._opened(lambda: self._values(hidden, self._inner.read(hidden)))
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
         hidden = [self._disguise.record_key(key) for key in keys]
-        found = self._inner.view(hidden, [self._disguise.bounds(start, end) for start, end in ranges])
-        return View(self._values(hidden, found.values), [self._records(rows) for rows in found.ranges])
+        bounds = [self._disguise.bounds(start, end) for start, end in ranges]
+
+        def read() -> View:
+            found = self._inner.view(hidden, bounds)
+            return View(self._values(hidden, found.values), [self._records(rows) for rows in found.ranges])
+
+        return self._opened(read)
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
     ) -> list[tuple[bytes, bytes]]:
         start, end = self._disguise.bounds(start, end)
         more = limit is not None and start <= HEADER_KEY < end
-        rows = self._inner.scan(start, end, limit=limit + 1 if limit is not None and more else limit, reverse=reverse)
-        return self._records(rows)[:limit]
+        taken = limit + 1 if limit is not None and more else limit
+        return self._opened(lambda: self._records(self._inner.scan(start, end, limit=taken, reverse=reverse)))[:limit]
 
     def _values(self, keys: Sequence[bytes], values: Sequence[bytes | None]) -> list[bytes | None]:
         return [
@@ -146,9 +164,9 @@ class _SealedReading:
         return {wanted[key]: place for key, place in self._inner.locate(wanted).items()}
 
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]:
-        return self._opened(self._inner.load(frames, known))
+        return self._opened(lambda: self._frames(self._inner.load(frames, known)))
 
-    def _opened(self, frames: Mapping[int, StoredFrame]) -> dict[int, StoredFrame]:
+    def _frames(self, frames: Mapping[int, StoredFrame]) -> dict[int, StoredFrame]:
         return {
             number: StoredFrame(frame.previous, self.opened_frame(number, frame)) for number, frame in frames.items()
         }
@@ -287,8 +305,12 @@ class EncryptedStorage(_SealedReading):
 
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
         wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
-        places, frames = self._storage.fetch(wanted, known)
-        return Fetched({wanted[key]: place for key, place in places.items()}, self._opened(frames))
+
+        def read() -> Fetched:
+            places, frames = self._storage.fetch(wanted, known)
+            return Fetched({wanted[key]: place for key, place in places.items()}, self._frames(frames))
+
+        return self._opened(read)
 
     def publish(self, batch: Batch) -> list[int]:
         return self._apply(batch, self._storage.publish)
@@ -308,11 +330,22 @@ class EncryptedStorage(_SealedReading):
         while page := self._storage.scan(start, end, limit=_PAGE):
             for key, sealed in page:
                 try:
-                    self._records([(key, sealed)])
+                    self._check_record(key, sealed)
                 except IntegrityError as error:
                     found.append(str(error))
             start = page[-1][0] + b"\x00"
         return found
+
+    def _check_record(self, key: bytes, sealed: bytes | None) -> None:
+        """Raise DamagedRecordError when a record cannot be opened, neither as it was read nor as it stands now."""
+        while sealed is not None:
+            try:
+                self._records([(key, sealed)])
+                return
+            except IntegrityError:
+                before, sealed = sealed, self._storage.read([key])[0]
+                if sealed == before:
+                    raise
 
     def compact(self) -> None:
         self._storage.compact()

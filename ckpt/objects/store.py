@@ -128,28 +128,36 @@ class ObjectStore:
         """
         known = self._known
         storage = self._storage if through is None else through
+        places = self._places(storage, ids)
+        wanted = {oid: places[index_key(oid)] for oid in ids}
+        try:
+            found, damaged = self._read(wanted, self._open(storage, {place.frame for place in wanted.values()}))
+        except DamagedObjectError:
+            found, damaged = {}, list(wanted)
+        while damaged:
+            # Frame numbers may have been given out again since frames were cached, and a collector moves objects to
+            # other frames: look at the store itself, for as long as something has moved since the look before.
+            self._forget_frames()
+            before, places = places, self._places(storage, damaged)
+            wanted = {oid: places[index_key(oid)] for oid in damaged}
+            more, damaged = self._read(wanted, self._open(storage, {place.frame for place in wanted.values()}))
+            found |= more
+            for oid in damaged:
+                if wanted[oid] == before[index_key(oid)]:
+                    raise DamagedObjectError(
+                        f"object {oid.hex()[:16]} is damaged: its bytes do not match its id",
+                        hints=["see what is affected with: ckpt fsck"],
+                    )
+        known.put_many((oid, True, 1) for oid in found)
+        return found
+
+    @staticmethod
+    def _places(storage: FrameReading, ids: Collection[ObjectId]) -> dict[bytes, Place]:
         places = storage.locate([index_key(oid) for oid in ids])
         absent = [oid for oid in ids if index_key(oid) not in places]
         if absent:
             raise _missing(absent)
-        wanted = {oid: places[index_key(oid)] for oid in ids}
-        frames = {place.frame for place in wanted.values()}
-        try:
-            found, damaged = self._read(wanted, self._open(storage, frames))
-        except DamagedObjectError:
-            found, damaged = {}, list(wanted)
-        if damaged:
-            # Frame numbers may have been given out again since frames were cached: look at the store itself.
-            self._forget_frames()
-            more, damaged = self._read({oid: wanted[oid] for oid in damaged}, self._open(storage, frames))
-            found |= more
-        if damaged:
-            raise DamagedObjectError(
-                f"object {damaged[0].hex()[:16]} is damaged: its bytes do not match its id",
-                hints=["see what is affected with: ckpt fsck"],
-            )
-        known.put_many((oid, True, 1) for oid in found)
-        return found
+        return places
 
     def _fetch_ahead(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
         """Return objects, verified, in one round trip; what else lies in the frames opened for them is kept at hand."""

@@ -4,26 +4,30 @@ All graphs of the store are checked. Where it is not the default graph, its name
 
 Nothing is repaired or guessed. A damaged part is reported with the threads and checkpoints that need it, and
 the check goes on.
+
+Others may do anything to the store meanwhile. What is compared is read as of one moment, or it is read again before
+it is reported; what was added since the check began may be left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from typing import TypeVar
 
-from ckpt.errors import IntegrityError
+from ckpt.errors import DamagedRecordError, IntegrityError
 from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Put, Spill, Writes, decode_events
-from ckpt.history.commits import decode_commit
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord, Tally, ThreadRecord
 from ckpt.history.seal import unseal
-from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
-from ckpt.objects.packs import PackReader, chain_to
+from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.mark import Pack, Packs, Row, rows
+from ckpt.repository.fsck_objects import Objects
+from ckpt.repository.mark import Row, rows
 from ckpt.repository.memory_reader import MemoryReader
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.replays import is_ahead
@@ -32,10 +36,10 @@ from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import ropes
-from ckpt.storage.base import Place
-from ckpt.values.rope import ROPE, references
+from ckpt.storage.base import Batch, Range
+from ckpt.storage.memory import MemoryStorage
 
-_PAGE = 5000
+_Decoded = TypeVar("_Decoded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +71,15 @@ class Checker:
         self._store = root_of(core.storage)
 
     def run(self, *, read_data: bool) -> FsckReport:
-        """Check everything; without `read_data` blobs are only looked up, not read and hashed."""
+        """Check everything, whoever works on it; without `read_data` blobs are only looked up, not read and hashed."""
         problems = [Problem("database", "", text) for text in self._store.verify()]
-        objects = _Objects(self._core, read_data)
-        scopes = self._registered(problems)
+        objects = Objects(self._core, read_data)
         checkpoints = items = 0
         try:
-            for prefix in prefixes(self._store):
+            # Before the registry is read: a scope is registered with its first record.
+            there = list(prefixes(self._store))
+            scopes = self._registered(problems)
+            for prefix in there:
                 scope = scopes.get(prefix)
                 if prefix and scope is None:
                     problems.append(Problem("graph", prefix.hex(), "the record that names it is missing"))
@@ -87,7 +93,8 @@ class Checker:
         except IntegrityError as error:
             # An encrypted store refuses to scan over a record that was changed; `verify` has named each of them.
             problems.append(Problem("records", "", f"not all records could be checked: {error}"))
-        return FsckReport(checkpoints, items, objects.count, objects.references, problems + objects.problems())
+        problems += [Problem("object", key.hex(), why, tuple(owners[:20])) for key, why, owners in objects.problems()]
+        return FsckReport(checkpoints, items, objects.count, objects.references, problems)
 
     def _registered(self, problems: list[Problem]) -> dict[bytes, Scope]:
         try:
@@ -111,114 +118,10 @@ def _has_items(core: Core) -> bool:
     return any(row.part == "i" for row in rows(core.storage))
 
 
-class _Objects:
-    """The objects of a store: which can be read, and what is needed by what."""
-
-    def __init__(self, core: Core, read_data: bool) -> None:
-        self._core = core
-        self._bad: dict[bytes, str] = {}
-        self._stored: dict[bytes, Place] = {}
-        self._needs: dict[bytes, frozenset[bytes]] = {}
-        self._needed: dict[bytes, list[str]] = {}
-        self.references = 0
-        self._look(read_data)
-
-    @property
-    def count(self) -> int:
-        """How many objects are stored."""
-        return len(self._stored)
-
-    def problems(self) -> list[Problem]:
-        """Return the objects that are damaged or missing, with what was noted to need them."""
-        return [
-            Problem("object", key.hex(), why, tuple(self._needed.get(key, [])[:20])) for key, why in self._bad.items()
-        ]
-
-    def note(self, owner: str, missing: frozenset[bytes]) -> None:
-        """Take note that a checkpoint needs objects that are damaged or missing."""
-        for key in missing:
-            self._needed.setdefault(key, []).append(owner)
-
-    def _look(self, read_data: bool) -> None:
-        cursor = b""
-        while entries := self._core.storage.scan_index(cursor, _PAGE):
-            self._stored.update(entries)
-            cursor = entries[-1][0]
-        packs = Packs().look(self._core.storage)
-        for key, place in self._stored.items():
-            if place.frame not in packs.of:
-                self._bad[key] = "the frame that holds it is missing"
-        if read_data:
-            there: dict[Place, bytes] = {}
-            for pack in packs.all:
-                self._pack(pack, there)
-            for key, place in self._stored.items():
-                if key not in self._bad and there.get(place) != key:
-                    self._bad[key] = "its bytes do not match its id"
-
-    def _pack(self, pack: Pack, there: dict[Place, bytes]) -> None:
-        """Note which objects can be read, and where."""
-        reader = PackReader()
-        # Frame by frame, so that a damaged frame is not blamed on those before it.
-        with suppress(IntegrityError):
-            # An encrypted store refuses to load a frame that was changed.
-            stored = self._core.storage.load(pack.frames[-1:])
-            for number in chain_to(pack.frames[-1], stored):
-                (frame,) = reader.read([stored[number].data])
-                for position, obj in enumerate(frame.objects()):
-                    there[Place(number, position)] = index_key(object_id(*obj))
-
-    def below(self, oid: ObjectId) -> frozenset[bytes]:
-        """Return the damaged or missing objects that an object needs, itself included."""
-        stack = [oid]
-        children: dict[bytes, list[ObjectId]] = {}
-        while stack:
-            top = stack[-1]
-            key = index_key(top)
-            if key in self._needs:
-                stack.pop()
-            elif key not in children:
-                children[key] = self._children(top)
-                stack += [child for child in children[key] if index_key(child) not in self._needs]
-            else:
-                stack.pop()
-                own = frozenset([key]) if key in self._bad else frozenset()
-                self._needs[key] = own.union(*(self._needs.get(index_key(c), frozenset()) for c in children[key]))
-        return self._needs[index_key(oid)]
-
-    def _children(self, oid: ObjectId) -> list[ObjectId]:
-        key = index_key(oid)
-        if key not in self._stored:
-            self._bad.setdefault(key, "it is not in the store")
-        if key in self._bad:
-            return []
-        try:
-            kind, data = self._core.objects.fetch([oid])[oid]
-            return [child for rope in _ropes(kind, data) for child in self.named(rope)]
-        except IntegrityError as error:
-            self._bad[key] = str(error)
-            return []
-
-    def named(self, rope: bytes) -> list[ObjectId]:
-        """Return the objects that a rope names, and count them."""
-        found = []
-        for kind, oid in references(rope):
-            self.references += 1
-            key = index_key(oid)
-            if kind == ROPE:
-                found.append(oid)
-            else:
-                if key not in self._stored:
-                    self._bad.setdefault(key, "it is not in the store")
-                self._needs.setdefault(key, frozenset([key]) if key in self._bad else frozenset())
-                found.append(oid)
-        return found
-
-
 class _Records:
     """The records of one graph, or of its memories."""
 
-    def __init__(self, core: Core, objects: _Objects, label: str, memory: bool) -> None:
+    def __init__(self, core: Core, objects: Objects, label: str, memory: bool) -> None:
         self._core = core
         self._directory = Directory(core)
         self._objects = objects
@@ -226,6 +129,7 @@ class _Records:
         self._memory = memory
         self.problems: list[Problem] = []
         self.checkpoints = self.items = 0
+        self._threads: dict[int, ThreadRecord] = {}
 
     def check(self) -> None:
         """Check names, threads, tags, checkpoints and items, and count the last two."""
@@ -251,7 +155,7 @@ class _Records:
                 self._problem("directory", key.hex(), str(error))
             for found, raw in with_names:
                 try:
-                    self._thread(NameRecord.decode(found, raw))
+                    self._thread(NameRecord.decode(found, raw).name)
                 except IntegrityError as error:
                     self._problem("name", found.hex(), str(error))
         try:
@@ -263,55 +167,115 @@ class _Records:
         except IntegrityError as error:
             self._problem("operation", "", str(error))
 
-    def _thread(self, name: NameRecord) -> None:
+    def _thread(self, name: str) -> None:
         try:
-            self._directory.find(name.name)  # raises when a name and its threads disagree
-            if name.thread is None:
-                return
-            if self._memory:
-                MemoryReader(self._core, self._directory).read(name.name, [], [()])
-                return
-            thread, _ = self._directory.by_number(name.thread)
-            timeline = Timeline(self._core, thread)
+            self._core.consistently(partial(self._check_thread, name))
+        except IntegrityError as error:
+            self._problem("thread", name, str(error), name)
+
+    def _check_thread(self, name: str) -> None:
+        """Check the thread that has a name now; raise IntegrityError for what may be gone because it was removed."""
+        self._directory.find(name)  # raises when a name and its threads disagree
+        named, _ = self._directory.name_record(name)
+        if named is None or named.thread is None:
+            return
+        if self._memory:
+            MemoryReader(self._core, self._directory).read(name, [], [()])
+            return
+        read, _ = self._directory.by_number(named.thread)
+        # All that it sees, its bases included, as of one moment: rows are counted while others are added.
+        moment = MemoryStorage()
+        numbers = [segment.thread.number for segment in Timeline(self._core, read).segments]
+        _, found = self._core.storage.view([], [keys.thread_range(number) for number in numbers])
+        moment.publish(Batch(records=dict(chain.from_iterable(found))))
+        thread, _ = self._directory.by_number(named.thread, moment)
+        if thread.deleted:
+            return
+        timeline = Timeline(self._core, thread, moment)
+        try:
             for namespace in timeline.namespaces():
                 timeline.head(namespace)
                 timeline.prove(namespace)
             head = thread.root.head
             if head is not None and timeline.find("", head) is None:
-                self._problem("thread", name.name, "its head is missing", name.name)
-        except IntegrityError as error:
-            self._problem("thread", name.name, str(error), name.name)
+                self._problem("thread", name, "its head is missing", name)
+        except DamagedRecordError as error:
+            self._problem("thread", name, str(error), name)
 
     def _rows(self) -> None:
-        threads: dict[int, ThreadRecord] = {}
-        names: dict[int, str] = {}
-        for row in rows(self._core.storage):
+        for row in rows(self._core.storage, self._present()):
             try:
-                if not row.part:
-                    threads[row.thread] = ThreadRecord.decode(row.thread, row.value)
-                    names[row.thread] = threads[row.thread].name
-                    self._named(threads[row.thread])
-                if row.part == "i":
-                    self.items += 1
-                    self._item(ItemRecord.decode(row.key, row.value), names.get(row.thread, ""))
-                if row.part != "c":
-                    continue
-                events = decode_events(row.key, row.value)
+                self._row(row)
             except IntegrityError as error:
                 kind = "item" if row.part == "i" else "checkpoint"
-                self._problem(kind, row.key.hex(), str(error), self._owner(row, names))
-                continue
-            self.checkpoints += any(isinstance(event, Put) for event in events)
-            if row.thread in threads and is_ahead(threads[row.thread], events):
-                # Read again: it may have been written to since.
-                threads[row.thread], _ = self._directory.by_number(row.thread)
-                if is_ahead(threads[row.thread], events):
-                    self._problem("thread", names[row.thread], "its record is older than its checkpoints")
+                self._problem(kind, row.key.hex(), str(error), self._owner(row))
+        self._counter(max(self._threads, default=0))
+
+    def _present(self) -> Range:
+        """Return the range of what is there now: who begins threads faster than they are checked is not followed."""
+        start, end = keys.ALL_THREADS
+        last = self._core.storage.scan(start, end, limit=1, reverse=True)
+        return start, last[0][0] + b"\x00" if last else start
+
+    def _row(self, row: Row) -> None:
+        if not row.part:
+            self._threads[row.thread] = ThreadRecord.decode(row.thread, row.value)
+            self._named(self._threads[row.thread])
+        elif row.part == "i":
+            self.items += 1
+            item = ItemRecord.decode(row.key, row.value)
+            owner = f"{self._name(row.thread, '')} {'/'.join(item.namespace)} {item.key}"
+            self._note_needs(row, item, ItemRecord.decode, self._named_by_item, owner)
+        elif row.part == "c":
+            events = decode_events(row.key, row.value)
+            if not self._is_added_since(row, events):
+                self.checkpoints += any(isinstance(event, Put) for event in events)
+                self._note_needs(row, events, decode_events, self._roots, self._owner(row))
+
+    def _is_added_since(self, row: Row, events: list[Event]) -> bool:
+        """Whether the row of a checkpoint was added after its thread was looked at; reports a thread that is older."""
+        thread = self._threads.get(row.thread)
+        if thread is None or not is_ahead(thread, events):
+            return False
+        raw = self._core.storage.read([keys.thread_key(row.thread)])[0]
+        if raw is not None and is_ahead(ThreadRecord.decode(row.thread, raw), events):
+            self._problem("thread", thread.name, "its record is older than its checkpoints")
+            return False
+        return raw is None or all(event.sequence > thread.sequence for event in events)
+
+    def _note_needs(
+        self,
+        row: Row,
+        found: _Decoded,
+        decode: Callable[[bytes, bytes], _Decoded],
+        roots: Callable[[_Decoded], Iterable[ObjectId]],
+        owner: str,
+    ) -> None:
+        """Note which damaged or missing objects a row needs, unless it was changed or removed since it was read.
+
+        Where only this row tells that an object must be there, it is read again.
+        """
+        raw = row.value
+        while True:
+            failed: IntegrityError | None = None
             missing: frozenset[bytes] = frozenset()
-            for oid in self._roots(events):
-                missing |= self._objects.below(oid)
-            self._objects.note(self._label + self._owner(row, names), missing)
-        self._counter(max(threads, default=0))
+            try:
+                missing = missing.union(*map(self._objects.below, roots(found)))
+            except IntegrityError as error:
+                failed = error
+            if failed is None and not self._objects.in_doubt:
+                break
+            now = self._core.storage.read([row.key])[0]
+            if now == raw:
+                self._objects.settle()
+                break
+            self._objects.forget()
+            if now is None:
+                return
+            raw, found = now, decode(row.key, now)
+        if failed is not None:
+            raise failed
+        self._objects.note(self._label + owner, missing)
 
     def _counter(self, greatest: int) -> None:
         raw = self._core.storage.read([keys.COUNTERS])[0]
@@ -329,12 +293,9 @@ class _Records:
         if named is None or NameRecord.decode(name_key, named).thread != thread.number:
             self._problem("name", thread.name, "its record does not name the thread that has it", thread.name)
 
-    def _item(self, record: ItemRecord, memory: str) -> None:
-        missing: frozenset[bytes] = frozenset()
+    def _named_by_item(self, record: ItemRecord) -> Iterator[ObjectId]:
         for rope in ropes(record):
-            for oid in self._objects.named(rope):
-                missing |= self._objects.below(oid)
-        self._objects.note(f"{self._label}{memory} {'/'.join(record.namespace)} {record.key}", missing)
+            yield from self._objects.named(rope)
 
     def _roots(self, events: list[Event]) -> Iterator[ObjectId]:
         for event in events:
@@ -348,8 +309,11 @@ class _Records:
                 for write in event.writes:
                     yield from self._objects.named(write.rope)
 
-    @staticmethod
-    def _owner(row: Row, names: dict[int, str]) -> str:
+    def _name(self, number: int, unknown: str) -> str:
+        thread = self._threads.get(number)
+        return thread.name if thread is not None else unknown
+
+    def _owner(self, row: Row) -> str:
         number = row.thread
         id_ = ""
         if row.part == "c":
@@ -357,13 +321,4 @@ class _Records:
                 id_ = keys.checkpoint_id_of(row.key, number)
             except (IndexError, UnicodeDecodeError):  # a damaged key
                 id_ = row.key.hex()
-        return f"{names.get(number, f'thread number {number}')} {id_}".rstrip()
-
-
-def _ropes(kind: int, data: bytes) -> list[bytes]:
-    if kind == Kind.ROPE:
-        return [data]
-    if kind == Kind.COMMIT:
-        commit = decode_commit(data)
-        return [value.rope for value in (commit.header, commit.metadata, *commit.channels.values())]
-    return []
+        return f"{self._name(number, f'thread number {number}')} {id_}".rstrip()

@@ -71,8 +71,7 @@ class Collector:
         threads = 0
         for prefix in list(prefixes(self._store)):
             threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
-        marker = Marker(self._core)
-        marker.mark_all()
+        marker = self._core.consistently(self._marked)
         packs = self._settled_packs(dry_run)
         removed = rewritten = 0
         for step in _steps(list(self._to_rewrite(packs, marker))):
@@ -85,6 +84,12 @@ class Collector:
         after = self._store.usage()
         sizes = before.disk, after.disk, before.frames + before.records, after.frames + after.records
         return GcReport(threads, removed, rewritten, *sizes)
+
+    def _marked(self) -> Marker:
+        # A new one for each attempt: what one has marked that stumbled is marked without all that is below it.
+        marker = Marker(self._core)
+        marker.mark_all()
+        return marker
 
     def _settled_packs(self, dry_run: bool) -> Packs:
         """Return packs that nobody can append to or branch off from any more."""

@@ -259,7 +259,7 @@ class Repository(Reader):
 
     def stats(self) -> Stats:
         """Return how much the whole store holds and where it goes; reads every commit of every graph once."""
-        return collect_stats(self._core, self.format)
+        return self._core.consistently(lambda: collect_stats(self._core, self.format))
 
     def fsck(self, *, read_data: bool = True) -> FsckReport:
         """Check every record and object of the whole store; see `Checker.run`."""

@@ -81,7 +81,8 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     usage = core.storage.usage()
     marker = Marker(core)
     marker.mark_all()
-    dead = usage.objects - len(marker.live)
+    # What others have stored since the store was measured is live, and was not counted.
+    dead = max(usage.objects - len(marker.live), 0)
     metadata = counter.channels.pop(None, _NO_METADATA)
     return Stats(
         checkpoints=checkpoints,
