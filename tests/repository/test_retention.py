@@ -15,7 +15,8 @@ from lifetime_kit import FailingStorage, Opener, ids, put, typed
 
 from ckpt.errors import InvalidInputError
 from ckpt.repository import Repository
-from ckpt.repository.prune import _needed_by_deltas, keep_last
+from ckpt.repository.plan import _needed_by_deltas
+from ckpt.repository.prune import keep_last
 from ckpt.repository.retention import Retention
 from ckpt.storage.memory import MemoryStorage
 
