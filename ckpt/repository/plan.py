@@ -101,8 +101,8 @@ class Plan:
 
     def _parents(self, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the checkpoints above those of tasks, by namespace, in a number of round trips that stays the same."""
-        heads = ((each, self._timeline.head(each)) for each in tasks)
-        found = {each: self._timeline.find(each, head) for each, head in heads if head is not None}
+        # Of a task all say the same, and it may have no head after a rewind.
+        found = {each: next(self._timeline.newest_first(each, hidden=True), None) for each in tasks}
         puts = {each: row.put.commit for each, row in found.items() if row is not None and row.put is not None}
         commits = self._core.commits(puts.values())
         return dict(zip(puts, above(self._core, [commits[oid] for oid in puts.values()]), strict=True))
@@ -199,13 +199,12 @@ class Plan:
         records: dict[bytes, bytes | None] = {}
         sequence = thread.sequence + 1
         lines = {ns: self._timeline.own_line(ns) or Line(ns) for ns in self._heads}
-        hide = [keys.checkpoint_key(thread.number, *slot) for slot in self._hide]
-        drop = [keys.checkpoint_key(thread.number, *slot) for slot in self.droppable]
-        hiding = set(hide)
-        before = self._reading.read([*hide, *drop])
-        for (namespace, _), key, old in zip([*self._hide, *self.droppable], [*hide, *drop], before, strict=True):
+        slots, hidden = [*self._hide, *self.droppable], set(self._hide)
+        changing = [keys.checkpoint_key(thread.number, *slot) for slot in slots]
+        for slot, key, old in zip(slots, changing, self._reading.read(changing), strict=True):
+            namespace, _ = slot
             expected[key], records[key] = old, None
-            if key in hiding:
+            if slot in hidden:
                 events = decode_events(key, old) if old is not None else []
                 records[key] = encode_events(key, [*events, Hidden(sequence)])
             lines[namespace] = thread.counted(lines[namespace], key, old, records[key])
@@ -215,6 +214,8 @@ class Plan:
             # A head that stays is left as it is told: a fork that left before a rewind reads this line too.
             if head != self._timeline.head(namespace):
                 line = line._replace(head=head, moved=sequence, newest=self._newest(namespace, head))
+            elif (namespace, head) in hidden:
+                line = line._replace(newest=0)  # nor is it what undoing will leave of it
             if line == stood:
                 continue
             if not namespace:
