@@ -85,8 +85,8 @@ class Plan:
 
     def _prune_below(self, *, everything: bool) -> None:
         """Let go of the tasks that are over, and prune all other namespaces if asked for."""
+        self._moments = self._moments_of_roots()
         if everything:
-            self._moments = self._moments_of_roots()
             names = self._timeline.namespaces()[1:]
         else:
             lines = self._reading.rows(keys.lines_range(self._thread.number))
@@ -98,6 +98,8 @@ class Plan:
                 self._let_go(each)
             elif everything:
                 self._prune(each, unclaimed=True)
+            else:
+                self._heads_then(each)  # which a root checkpoint that goes may tell of
 
     def _parents(self, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the checkpoints above those of tasks, by namespace, in a number of round trips that stays the same."""
@@ -247,7 +249,7 @@ class Plan:
         return all(
             timeline.head_at(*moment) == head
             for moment, head in self._stood.items()
-            if head is None or head in self._staying[moment[1]]
+            if head is None or head in self._staying.get(moment[1], (head,))
         )
 
 
