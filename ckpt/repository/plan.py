@@ -89,6 +89,9 @@ class Plan:
         if everything:
             names = self._timeline.namespaces()[1:]
         else:
+            # A checkpoint may be the one that says that a subgraph's was made later than at an earlier moment.
+            gone = max((self._timeline.moment(each) or (0, 0) for _, each in self.droppable), default=(0, 0))
+            self._moments = [moment for moment in self._moments if (0, 0) < moment < gone]
             lines = self._reading.rows(keys.lines_range(self._thread.number))
             names = sorted(decode_line(*row).namespace for row in lines)
         tasks = [] if self._exactly else [each for each in names if is_of_a_task(each)]
@@ -99,7 +102,7 @@ class Plan:
             elif everything:
                 self._prune(each, unclaimed=True)
             else:
-                self._heads_then(each)  # which a root checkpoint that goes may tell of
+                self._heads_then(each)
 
     def _parents(self, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the checkpoints above those of tasks, by namespace, in a number of round trips that stays the same."""

@@ -188,7 +188,7 @@ def history(both: Twins, data: st.DataObject) -> None:
     assert both.pruned.fsck().problems == []
 
 
-_EXAMPLES = {"memory": 300, "encrypted memory": 10, "sqlite": 10, "postgres": 5, "redis": 8}
+_EXAMPLES = {"memory": 80, "encrypted memory": 10, "sqlite": 10, "postgres": 5, "redis": 8}
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "encrypted memory"])
