@@ -65,7 +65,7 @@ class Twins:
         self.put(self.whole, made, ours, namespace, self.same.get(above or "", above))
 
     def race(self, early: bool) -> None:
-        """A subgraph whose first checkpoint reaches the store before the root's under which it runs, or the one before."""
+        """A subgraph's checkpoint that reaches the store before the root's under which it runs; `early`: before two."""
         roots = [self.new_id() for _ in range(2 if early else 1)]
         self.sub_put("remembers", above=roots[-1])
         for each in roots:
