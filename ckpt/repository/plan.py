@@ -22,7 +22,7 @@ Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Collection[str]]
 """Given a namespace, its visible checkpoints newest first and its head, returns the ids to keep."""
 
 _AHEAD_MAX = 8192
-"""Up to how many checkpoints a thread's tasks are looked at along with the root's namespace: all are read at once."""
+"""Up to how many checkpoints of a thread its tasks are looked at with the root's namespace: all are read at once."""
 
 
 class Plan:
@@ -70,12 +70,13 @@ class Plan:
         """Return the ranges of the thread's records that the plan goes by."""
         number = self._thread.number
         lines, root, rows = keys.lines_range(number), *(keys.checkpoints_range(number, each) for each in ("", None))
-        if namespace:
-            return [lines, root, keys.checkpoints_range(number, namespace)]
-        if namespace is None or not self._thread.lines.count:
+        if namespace is None:
             return [lines, rows]
         few = self._thread.lines.count <= _AHEAD_MAX
-        counts = [decode_line(*row).census.count for row in self._core.storage.scan(*lines)] if few else []
+        if namespace:
+            return [root, keys.checkpoints_range(number, namespace), *([lines] if few else [])]
+        known = self._core.storage.scan(*lines) if few and self._thread.lines.count else []
+        counts = [decode_line(*row).census.count for row in known]
         few = few and self._thread.root.census.count + sum(counts) <= _AHEAD_MAX
         return [lines, rows] if few else [root]
 
@@ -220,7 +221,7 @@ class Plan:
             if head != self._timeline.head(namespace):
                 line = line._replace(head=head, moved=sequence, newest=self._newest(namespace, head))
             elif (namespace, head) in hidden:
-                line = line._replace(newest=0)  # nor is it what undoing will leave of it
+                line = line._replace(newest=sequence)
             if line == stood:
                 continue
             if not namespace:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from ckpt.history import keys
-from ckpt.history.checkpoints import Hidden, decode_events, encode_events
+from ckpt.history.checkpoints import Hidden, decode_events, encode_events, newest
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, ThreadRecord, decode_line, encode_line
 from ckpt.repository.core import Core
@@ -144,8 +144,10 @@ def count_checkpoints(
             changed.setdefault(keys.checkpoints_of(key, thread.number), []).append(key)
 
     def counted(line: Line) -> Line:
+        head = keys.checkpoint_key(thread.number, line.namespace, line.head) if line.head is not None else None
         for key in changed.get(keys.checkpoints_range(thread.number, line.namespace)[0], ()):
-            line = thread.counted(line, key, expected[key], records[key])
+            last = newest(key, records[key]) if key == head else None
+            line = thread.counted(line, key, expected[key], records[key], last)
         return line
 
     thread = thread._replace(root=counted(thread.root))

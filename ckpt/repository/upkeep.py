@@ -35,7 +35,7 @@ _REFRESH_PARTS = 20
 
 _SLACK = 16
 _PRUNE_MAX = 4096
-"""Up to how many checkpoints a namespace is pruned in passing: some 20 microseconds each."""
+"""Up to how many checkpoints a namespace is pruned in passing: some 40 microseconds each."""
 
 _UNDER_WAY = 4
 """How many checkpoints stay in passing: tasks of a step may still write to the checkpoint before the newest."""
