@@ -322,6 +322,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
                 lambda namespace, rows, head: [
                     found.checkpoint_id for found, commit in rows if self._run_id(commit) not in wanted
                 ],
+                exactly=True,
             )
 
     def _run_id(self, commit: Commit) -> str | None:

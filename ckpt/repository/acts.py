@@ -24,7 +24,8 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Keep, Pruner, PruneReport, keep_heads_and
+from ckpt.repository.plan import Keep
+from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
@@ -142,10 +143,9 @@ class Acts:
         return dict(loaded) if isinstance(loaded, dict) else {}
 
     def _moment(self, timeline: Timeline, checkpoint_id: str) -> tuple[int, int]:
-        for depth, segment in enumerate(timeline.segments):
-            put = timeline.put_in(segment, "", checkpoint_id)
-            if put is not None:
-                return depth, put.sequence
+        moment = timeline.moment(checkpoint_id)
+        if moment is not None:
+            return moment
         raise RevisionNotFoundError(f"thread {timeline.thread.name!r} has no checkpoint {checkpoint_id}")
 
     # -- tags -----------------------------------------------------------------------------------------

@@ -17,7 +17,8 @@ from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.listing import Listing
 from ckpt.repository.options import Options
-from ckpt.repository.prune import Keep, Pruner, PruneReport
+from ckpt.repository.plan import Keep
+from ckpt.repository.prune import Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
 from ckpt.repository.replays import is_ahead, is_head_as_told
 from ckpt.repository.scopes import GRAPH, within
@@ -258,9 +259,11 @@ class Engine:
         keys.check_text("the name of a thread", name)
         return self._admin.delete(name)
 
-    def prune_thread(self, name: str, keep: Keep) -> PruneReport:
+    def prune_thread(self, name: str, keep: Keep, *, exactly: bool = False) -> PruneReport:
         """Remove for good the checkpoints of a thread that `keep` does not name; see `Pruner.prune`."""
-        return self._pruner.prune(name, keep, protected=lambda thread: self._tags.protected(thread.number))
+        return self._pruner.prune(
+            name, keep, protected=lambda thread: self._tags.protected(thread.number), exactly=exactly
+        )
 
     def close(self) -> None:
         """Release the store. A second call does nothing."""

@@ -1,21 +1,37 @@
-"""What the metadata of a checkpoint says of where it came from."""
+"""What LangGraph says of where a checkpoint came from: in the metadata, and in the name of its namespace."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from ckpt.history.commits import Commit
 from ckpt.repository.core import Core
 from ckpt.values.inert import inert
 
 
-def root_parent(core: Core, commit: Commit) -> str | None:
-    """Return the root checkpoint under which a subgraph ran when it made this one; None when it does not say.
+def above(core: Core, commits: Sequence[Commit]) -> list[dict[str, str]]:
+    """Return the checkpoints, by namespace, in whose step a subgraph ran when it made each of these; {}: not said.
 
-    LangGraph notes it in the metadata, under `parents`: per namespace above, the checkpoint there.
+    They are in the metadata, under `parents`. Costs one round trip at most.
     """
-    (data,) = core.value_bytes([commit.metadata])
-    metadata = inert(commit.metadata.type, data)
+    loaded = core.value_bytes([commit.metadata for commit in commits])
+    return [_parents(inert(commit.metadata.type, data)) for commit, data in zip(commits, loaded, strict=True)]
+
+
+def _parents(metadata: object) -> dict[str, str]:
     parents = metadata.get("parents") if isinstance(metadata, Mapping) else None
-    above = parents.get("") if isinstance(parents, Mapping) else None
-    return above if isinstance(above, str) else None
+    found = parents.items() if isinstance(parents, Mapping) else ()
+    return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}
+
+
+def root_parent(core: Core, commit: Commit) -> str | None:
+    """Return the root checkpoint under which a subgraph ran when it made this one; None when it does not say."""
+    return above(core, [commit])[0].get("")
+
+
+def is_of_a_task(namespace: str) -> bool:
+    """Whether a namespace is that of one task's subgraph, and not of one that remembers from run to run.
+
+    The names of tasks have their ids behind a colon, which no node's name may have.
+    """
+    return ":" in namespace

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from ckpt.history import keys
+from ckpt.history.checkpoints import newest
 from ckpt.history.records import Line, ThreadRecord, decode_line
-from ckpt.history.seal import census, miscounted, missing
+from ckpt.history.seal import census, miscounted, missing, outdated
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 
@@ -54,6 +55,14 @@ class Proofs:
         line = decode_line(keys.line_key(thread.number, namespace), raw) if raw is not None else None
         self._lines[thread.number, namespace] = line
         return line
+
+    def head(self, thread: ThreadRecord, namespace: str, checkpoint_id: str, key: bytes, raw: bytes | None) -> None:
+        """Look whether the record that a thread has of its head, if this is its id, is as it was left."""
+        line = self.known_line(thread, namespace)
+        if raw is None or line is None or line.head != checkpoint_id or line.newest in (0, newest(key, raw)):
+            return
+        if self.is_current(thread):
+            raise outdated(f"thread {thread.name!r} or of its head")
 
     def lines(self, thread: ThreadRecord) -> None:
         """Count the lines of a thread."""

@@ -275,6 +275,7 @@ class Remover:
                         thread.name,
                         lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
                         log=self._refuse_restorable,
+                        exactly=True,
                     )
 
     def _refuse_restorable(self, facts: list[object]) -> Change:

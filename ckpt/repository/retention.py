@@ -11,7 +11,8 @@ from ckpt.durations import duration_text
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit
 from ckpt.repository.lifetimes import duration
-from ckpt.repository.prune import Keep, keep_last
+from ckpt.repository.plan import Keep
+from ckpt.repository.prune import keep_last
 from ckpt.repository.timeline import Found
 
 

@@ -21,7 +21,6 @@ from ckpt.history.checkpoints import (
     current_put,
     decode_events,
     is_hidden,
-    newest,
     pending_writes,
 )
 from ckpt.history.commits import Commit
@@ -34,6 +33,7 @@ from ckpt.repository.lineage import root_parent
 from ckpt.repository.proofs import Proofs
 from ckpt.repository.replays import behind, is_ahead, is_before, is_overtaken
 from ckpt.repository.spill import open_spills
+from ckpt.repository.tales import Entry, Tale
 from ckpt.storage.base import Reading
 
 _PAGE = 256
@@ -81,6 +81,8 @@ class Timeline:
         self.thread = thread
         self._segments: list[Segment] | None = None
         self._proofs = Proofs(core, self._reading)
+        self._tales: dict[tuple[int, str, int | None], Tale] = {}
+        self._began: dict[tuple[int, ObjectId], int] = {}
 
     @property
     def segments(self) -> list[Segment]:
@@ -129,16 +131,24 @@ class Timeline:
         if resets and resets[-1].at > (line.moved if line is not None else 0):
             if not depth:
                 self._check_record()  # no row of this namespace says that there was a rewind
-            return self._head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
+            return self.head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
         if line is not None and line.moved:
             return line.head
         base = thread.base
         if base is None:
             return None
-        below = self._head if base.bare is None else self._head_at
+        below = self._head if base.bare is None else self.head_at
         return below(depth + 1, namespace, base.moment)
 
-    def _head_at(self, depth: int, namespace: str, moment: int) -> str | None:
+    def moment(self, checkpoint_id: str) -> tuple[int, int] | None:
+        """Return when a root checkpoint was put, as `head_at` takes it: how far down, and the sequence number there."""
+        for depth, segment in enumerate(self.segments):
+            put = self.put_in(segment, "", checkpoint_id)
+            if put is not None:
+                return depth, put.sequence
+        return None
+
+    def head_at(self, depth: int, namespace: str, moment: int) -> str | None:
         """Return the head of a namespace as of the put of a root checkpoint: of what had begun before it.
 
         A subgraph may store its first checkpoint before the root's, under which it runs, has reached the store.
@@ -156,16 +166,22 @@ class Timeline:
         """Whether a checkpoint of a namespace was made by a run of the root's at this moment, or a later one."""
         if not namespace:
             return False
-        above = root_parent(self._core, self._core.commit(put.commit))
+        slot = depth, put.commit
+        if slot not in self._began:
+            self._began[slot] = self._began_with(*slot)
+        return self._began[slot] >= moment
+
+    def _began_with(self, depth: int, commit: ObjectId) -> int:
+        """Return when the root checkpoint was first put by whose run a checkpoint was made; 0 when nothing says it."""
+        above = root_parent(self._core, self._core.commit(commit))
         if above is None:
-            return False
+            return 0
         key = keys.checkpoint_key(self.segments[depth].thread.number, "", above)
         raw = self._reading.read([key])[0]
         if raw is None:
             self._proofs.around(self.segments[depth].thread, "", above)
-            return False
-        puts = [event for event in decode_events(key, raw) if isinstance(event, Put)]
-        return bool(puts) and puts[0].sequence >= moment
+            return 0
+        return next((event.sequence for event in decode_events(key, raw) if isinstance(event, Put)), 0)
 
     def head_moves(self, namespace: str = "") -> list[str]:
         """Return the heads that a namespace had one after another, the present one last."""
@@ -180,8 +196,24 @@ class Timeline:
 
         With `bare` those are left out that a run of the root checkpoint of that moment made, or a later one.
         """
+        slot = depth, namespace, moment if bare else None
+        if (tale := self._tales.get(slot)) is None:
+            tale = self._tales[slot] = self._begin_tale(*slot)
+        entries = tale.until(moment)
+        commits = self._core.commits({entry.what for entry in entries if not isinstance(entry.what, Reset)})
+        for entry in entries:
+            if isinstance(what := entry.what, Reset):
+                line = tale.line._replace(head=self.head_at(depth + what.depth, namespace, what.moment))
+            else:
+                parents = commits[what].parents
+                line = moved(tale.line, entry.checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
+            tale.tell(entry, line)
+        return tale.at(moment)
+
+    def _begin_tale(self, depth: int, namespace: str, bare: int | None) -> Tale:
+        """Return what is to be told of a namespace in one stretch, nothing of it told; see `_replay` for `bare`."""
         self._core.storage.check()
-        thread = self.segments[depth].thread
+        thread, until = self.segments[depth].thread, bare or self.segments[depth].moment
         head: str | None = None
         moves: list[str] = []
         if (base := thread.base) is not None:
@@ -189,28 +221,18 @@ class Timeline:
             if base.bare is not None and not namespace:
                 head = base.bare
                 moves.append(head)
-        told: list[tuple[int, str, ObjectId | Reset]] = []
+        told: list[Entry] = []
         rows = self._reading.scan(*keys.checkpoints_range(thread.number, namespace))
         self._proofs.rows(thread, namespace, rows)
         for key, raw in rows:
-            puts = [event for event in as_of(decode_events(key, raw), moment) if isinstance(event, Put)]
+            puts = [event for event in as_of(decode_events(key, raw), until) if isinstance(event, Put)]
             checkpoint_id = keys.checkpoint_id_of(key, thread.number)
-            if bare and moment is not None:
-                puts = [put for put in puts if not self._began_at(depth, namespace, put, moment)]
-            told += [(put.sequence, checkpoint_id, put.commit) for put in puts]
+            if bare is not None:
+                puts = [put for put in puts if not self._began_at(depth, namespace, put, bare)]
+            told += [Entry(put.sequence, checkpoint_id, put.commit) for put in puts]
         if namespace:
-            told += [(reset.at, "", reset) for reset in thread.resets if moment is None or reset.at <= moment]
-        commits = self._core.commits({what for _, _, what in told if not isinstance(what, Reset)})
-        line = Line(namespace, head=head, greatest=max(moves, default=""))
-        for _, checkpoint_id, what in sorted(told, key=lambda entry: entry[0]):
-            if isinstance(what, Reset):
-                line = line._replace(head=self._head_at(depth + what.depth, namespace, what.moment))
-            else:
-                parents = commits[what].parents
-                line = moved(line, checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
-            if line.head is not None and (not moves or moves[-1] != line.head):
-                moves.append(line.head)
-        return line.head, moves
+            told += [Entry(reset.at, "", reset) for reset in thread.resets]
+        return Tale(told, Line(namespace, head=head, greatest=max(moves, default="")), moves)
 
     def greatest(self, namespace: str) -> str:
         """Return the greatest id that this timeline sees in a namespace, or the empty string."""
@@ -243,7 +265,7 @@ class Timeline:
         for checkpoint_id, depth in zip(checkpoint_ids, depths, strict=True):
             own = list(islice(rows, depth))
             for segment, row in zip(self.segments, own, strict=False):
-                self._check_head(segment.thread, namespace, checkpoint_id, *row)
+                self._proofs.head(segment.thread, namespace, checkpoint_id, *row)
             parts = [self._events(segment, *row) for segment, row in zip(self.segments, own, strict=False)]
             joined = self._joined(namespace, checkpoint_id, parts)
             found.append(joined._replace(record=own[0][1]) if joined is not None else None)
@@ -256,16 +278,6 @@ class Timeline:
         if any(each is None for each in found):
             self.prove(namespace, absent)
         return found
-
-    def _check_head(
-        self, thread: ThreadRecord, namespace: str, checkpoint_id: str, key: bytes, raw: bytes | None
-    ) -> None:
-        """Raise DamagedRecordError if the record that a thread has of its head is not as it was left."""
-        line = self._proofs.known_line(thread, namespace)
-        if raw is None or line is None or line.head != checkpoint_id or line.newest in (0, newest(key, raw)):
-            return
-        if self._proofs.is_current(thread):
-            raise outdated(f"thread {thread.name!r} or of its head")
 
     def _depth(self, checkpoint_id: str) -> int:
         """Return how many of the stretches, from the newest on, can have rows under an id that this timeline sees."""

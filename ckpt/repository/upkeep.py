@@ -35,7 +35,7 @@ _REFRESH_PARTS = 20
 
 _SLACK = 16
 _PRUNE_MAX = 4096
-"""Up to how many checkpoints a namespace is pruned in passing: some 20 microseconds each."""
+"""Up to how many checkpoints a namespace is pruned in passing: some 40 microseconds each."""
 
 _UNDER_WAY = 4
 """How many checkpoints stay in passing: tasks of a step may still write to the checkpoint before the newest."""
@@ -120,7 +120,12 @@ class Upkeep:
             return False
         # Known from here on, also when pruning fails or is left to the collector.
         self._left.put(slot, count, 1)
-        return left is not None and (count <= _PRUNE_MAX or count <= 4 * left)
+        return (
+            left is not None
+            and (count <= _PRUNE_MAX or count <= 4 * left)
+            # What a subgraph is to keep goes by the root's checkpoints, which are read then.
+            and (not line.namespace or thread.root.census.count <= max(_PRUNE_MAX, 4 * least))
+        )
 
     def _prune_in_passing(self, thread: ThreadRecord, namespace: str) -> None:
         self._prune(thread.name, self._retention.at_least(_UNDER_WAY), namespace)

@@ -218,6 +218,30 @@ def subgraph(saver: Any, runs: list[str], persistence: bool | None) -> Any:
     return outer.compile(checkpointer=saver)
 
 
+class Asked(TypedDict):
+    question: str
+    answer: list[str]
+
+
+class Noting(TypedDict):
+    question: str
+    notes: Annotated[list[str], operator.add]
+    answer: list[str]
+
+
+def noting_graph(saver: Any, persistence: bool | None) -> Any:
+    """A subgraph that notes each question and answers with its notes: all of them if it remembers."""
+    inner = StateGraph(Noting)
+    inner.add_node("note", lambda state: {"notes": [state["question"]]})
+    inner.add_node("tell", lambda state: {"answer": state["notes"]})
+    inner.add_edge(START, "note")
+    inner.add_edge("note", "tell")
+    outer = StateGraph(Asked)
+    outer.add_node("agent", inner.compile(checkpointer=persistence))
+    outer.add_edge(START, "agent")
+    return outer.compile(checkpointer=saver)
+
+
 def extend(base: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
     """The delta reducer: lists one after another, in the order of the writes."""
     return [*base, *(each for write in writes for each in write)]

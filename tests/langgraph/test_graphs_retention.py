@@ -14,6 +14,7 @@ from graph_kit import (
     chat_graph,
     delta_graph,
     human,
+    noting_graph,
     parallel_graph,
     plain,
     question_ids,
@@ -124,6 +125,66 @@ def test_time_travel_to_a_tag(pruning: CkptSaver) -> None:
     assert graph.invoke(None, thread("again"))["log"] == ["first", *"abcdef"]
     settled(pruning)
     assert state(graph, pruning.config("tag:before-d"))["next"] == ("d",)
+
+
+def answers(graph: Any, *questions: str, name: str = "t") -> list[str]:
+    """Ask one after another, and return what the subgraph remembers at last."""
+    return [graph.invoke({"question": each}, thread(name)) for each in questions][-1]["answer"]
+
+
+@pytest.mark.parametrize("by", ["fork", "checkout", "checkout, pruned and forked before"])
+def test_a_subgraph_remembers_at_a_tag_what_it_did_there(pruning: CkptSaver, by: str) -> None:
+    graph, repository = noting_graph(pruning, True), pruning.repository
+    assert answers(graph, "one", "two") == ["one", "two"]
+    repository.tag("good", "t")
+    if "forked" in by:
+        repository.fork("t~3", "before")
+    answers(graph, "three", "secret four")
+    settled(pruning)
+    if by == "fork":
+        repository.fork("tag:good", "f")
+    else:
+        if "pruned" in by:
+            repository.prune(["t"], keep_last=1)
+        repository.checkout("tag:good", thread="t")
+    settled(pruning)
+    assert answers(graph, "five", name="f" if by == "fork" else "t") == ["one", "two", "five"]
+    assert repository.fsck().problems == []
+
+
+def test_every_checkpoint_that_stays_leads_to_what_subgraphs_remembered(pruning: CkptSaver) -> None:
+    saver = CkptSaver("memory://")
+    graph, whole = noting_graph(pruning, True), noting_graph(saver, True)
+    for question in "abcdefgh":
+        assert answers(graph, question) == answers(whole, question)
+        if question == "d":
+            settled(pruning)
+    for last in (False, True):
+        kept = len(list(graph.get_state_history(thread())))
+        for back in range(kept):
+            name = f"{back} {last}"
+            for each in (pruning, saver):
+                each.repository.fork(f"t~{back}", name)
+            assert answers(graph, "then", name=name) == answers(whole, "then", name=name)
+            pruning.delete_thread(name)
+        settled(pruning)
+    saver.close()
+
+
+def test_what_the_subgraphs_of_tasks_made_goes_with_the_steps_they_ran_in(pruning: CkptSaver) -> None:
+    graph = noting_graph(pruning, None)
+    counts = []
+    for number in range(30):
+        assert answers(graph, str(number)) == [str(number)]
+        counts.append(len(list(pruning.list(thread()))))
+    # Seven of each turn, of which the last few turns stay.
+    assert max(counts) <= 56
+    settled(pruning)
+    assert len(list(pruning.list(thread()))) <= 7
+    timeline = pruning.repository.timeline("t")
+    assert timeline is not None
+    assert len(timeline.namespaces()) <= 2
+    assert pruning.repository.fsck().problems == []
 
 
 def test_a_fork_of_a_pruned_thread_goes_on(pruning: CkptSaver) -> None:

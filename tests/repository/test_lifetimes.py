@@ -338,8 +338,11 @@ def test_how_long_a_fork_lives(opened: Opener, time: Clock) -> None:
     hour.commit("t", {"n": 1})
     bare.fork("t", "as its source")
     day.fork("t", "as its policy")
-    hour.expire("t", None)
+    hour.expire("t", "2h")
     bare.fork("t", "for ever")
+    day.fork("t", "as its policy again")
+    hour.expire("t", None)
+    bare.fork("t", "for ever as well")
     lifetimes = {info.name: info.expires for info in bare.threads()}
     now = datetime.fromtimestamp(NOW / 1000, UTC)
     assert lifetimes == {
@@ -347,6 +350,8 @@ def test_how_long_a_fork_lives(opened: Opener, time: Clock) -> None:
         "as its source": now + timedelta(hours=1),
         "as its policy": now + timedelta(days=1),
         "for ever": None,
+        "as its policy again": now + timedelta(days=1),
+        "for ever as well": None,
     }
 
 

@@ -161,6 +161,8 @@ class Machine(RuleBasedStateMachine):
         """The lines of each thread: its own last, before it those that it was forked from."""
         self.numbers = count(1)
         self.ghosts: dict[str, set[str]] = {}
+        self.unclaimed: dict[str, set[tuple[str, str]]] = {}
+        """Writes whose checkpoint others have passed, which may be let go with what is pruned."""
         self.durable = durable
         self.encryption_key = encryption_key
         self.place = ExitStack()
@@ -208,6 +210,7 @@ class Machine(RuleBasedStateMachine):
         if name not in self.threads:
             self.threads[name] = []
             self.lines[name] = (*lines, next(self.numbers))
+            self.unclaimed[name] = set().union(*self.unclaimed.values()) if lines else set()
         return self.threads[name]
 
     def gone(self, name: str, namespace: str, checkpoint_id: str) -> bool:
@@ -216,7 +219,16 @@ class Machine(RuleBasedStateMachine):
             isinstance(event, Pruned) and (namespace, checkpoint_id) in event.gone
             for event in self.threads.get(name, ())
         )
-        return pruned or checkpoint_id in self.ghosts.get(name, ())
+        unclaimed = (namespace, checkpoint_id) in self.unclaimed.get(name, ())
+        return pruned or unclaimed or checkpoint_id in self.ghosts.get(name, ())
+
+    def passes_by(self, name: str) -> None:
+        told = view(self.threads[name])
+        self.unclaimed[name] |= {
+            (namespace, each)
+            for namespace, each in told.wrote.keys() - told.puts.keys()
+            if each <= told.lines.get(namespace, Line()).greatest
+        }
 
     @rule(
         name=st.sampled_from(NAMES),
@@ -360,19 +372,27 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data(), count=st.integers(1, 3))
     def prunes(self, data: st.DataObject, count: int) -> None:
         name = data.draw(st.sampled_from(sorted(self.threads)))
-        told = view(self.threads[name])
-        gone = set()
+        events = self.threads[name]
+        told = view(events)
+        kept: set[tuple[str, str | None]] = set()
         for namespace, line in told.lines.items():
             ids = told.ids(namespace)
-            kept = [each for each in ids if each == line.head]
-            kept += [each for each in ids if each != line.head][: count - len(kept)]
-            gone |= {(namespace, each) for each in ids if each not in kept}
+            newest = [each for each in ids if each == line.head]
+            newest += [each for each in ids if each != line.head][: count - len(newest)]
+            kept |= {(namespace, each) for each in newest}
+        for root in [each for namespace, each in kept if not namespace and each is not None]:
+            then = view(events[: self.length_at(events, root)]).lines
+            kept |= {(namespace, line.head) for namespace, line in then.items() if namespace}
+        gone = told.puts.keys() - kept
         report = self.repository.prune_thread(name, keep_last(count))
         assert set(report.removed) == gone
-        self.threads[name].append(Pruned(frozenset(gone), self.lines[name][-1]))
+        events.append(Pruned(frozenset(gone), self.lines[name][-1]))
+        self.passes_by(name)
 
     @rule()
     def collects(self) -> None:
+        for name in self.threads:
+            self.passes_by(name)
         self.repository.gc(grace=timedelta(0))
 
     @precondition(lambda self: self.durable)

@@ -7,16 +7,19 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgpack
 import pytest
 from clock_kit import NOW, Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lifetime_kit import FailingStorage, Opener, ids, put, typed
+from lifetime_kit import FailingStorage, Opener, ids, put, records, typed
 
 from ckpt.errors import InvalidInputError
 from ckpt.repository import Repository
-from ckpt.repository.prune import _needed_by_deltas, keep_last
+from ckpt.repository.plan import _needed_by_deltas
+from ckpt.repository.prune import keep_last
 from ckpt.repository.retention import Retention
+from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 
@@ -263,6 +266,178 @@ def test_pruning_that_fails_fails_no_put(caplog: pytest.LogCaptureFixture) -> No
     storage.fails = lambda method, arguments: False
     run(repository, 200, first=101)
     assert len(ids(repository, "t")) <= 26
+
+
+def write(repository: Repository, checkpoint_id: str, namespace: str = "") -> None:
+    repository.put_writes("t", namespace, checkpoint_id, "task", "", [(0, "c", typed(f"late, to {checkpoint_id}"))])
+
+
+def writes(repository: Repository, checkpoint_id: str) -> list[str]:
+    stored = repository.read("t", "", checkpoint_id)
+    return [write.task_id for write in stored.writes] if stored is not None else []
+
+
+def test_late_writes_to_what_was_pruned_go_with_the_next_gc(opened: Opener) -> None:
+    repository = opened(retention={"keep_last": 2})
+    run(repository, 6)
+    run(repository, 6, namespace="sub")
+    repository.gc(grace=timedelta(0))
+    before = records(repository).keys()
+    for number in (1, 4, 5):
+        write(repository, named(number))
+        write(repository, named(number), "sub")
+    # One that comes before its checkpoint does, which is on its way.
+    write(repository, named(7))
+    assert len(records(repository)) == len(before) + 5
+    repository.gc(grace=timedelta(0))
+    assert len(records(repository)) == len(before) + 1
+    put(repository, "t", named(7), named(6))
+    assert [writes(repository, named(number)) for number in (5, 6, 7)] == [["task"], [], ["task"]]
+    repository.gc(grace=timedelta(0))
+    assert writes(repository, named(7)) == ["task"]
+    assert repository.fsck().problems == []
+
+
+def test_late_writes_to_what_was_pruned_by_hand_go_once_it_is_collected(opened: Opener) -> None:
+    repository = opened()
+    run(repository, 4)
+    repository.prune(["t"], keep_last=1)
+    repository.gc(grace=timedelta(0))
+    write(repository, named(2))
+    assert rows(repository) == 2
+    run(repository, 2, first=5)
+    repository.prune(["t"], keep_last=1)
+    repository.undo()
+    assert rows(repository) == 4
+    repository.prune(["t"], keep_last=1)
+    repository.gc(grace=timedelta(0))
+    assert rows(repository) == 1
+    assert repository.fsck().problems == []
+
+
+# -- tasks --------------------------------------------------------------------------------------------
+
+
+def step(repository: Repository, number: int, tasks: int = 2) -> None:
+    """A root checkpoint, and below it those of its tasks, of which the first has a task below itself."""
+    root = named(number)
+    put(repository, "t", root, named(number - 1) if number > 1 else None)
+    for task in range(tasks):
+        namespace = f"node:{number}.{task}"
+        put_below(repository, f"{root}a", None, namespace, {"": root})
+        put_below(repository, f"{root}b", f"{root}a", namespace, {"": root})
+        if not task:
+            put_below(repository, f"{root}c", None, f"{namespace}|deep:{number}", {"": root, namespace: f"{root}a"})
+
+
+def put_below(
+    repository: Repository, checkpoint_id: str, parent: str | None, namespace: str, parents: Mapping[str, str]
+) -> None:
+    metadata = Typed("msgpack", msgpack.packb({"parents": parents}))
+    repository.put(NewCheckpoint("t", namespace, checkpoint_id, parent, None, typed(""), metadata))
+
+
+def namespaces(repository: Repository) -> list[str]:
+    timeline = repository.timeline("t")
+    assert timeline is not None
+    return [each for each in timeline.namespaces()[1:] if ids(repository, "t", each)]
+
+
+def of_step(number: int) -> list[str]:
+    return [f"node:{number}.0", f"node:{number}.0|deep:{number}", f"node:{number}.1"]
+
+
+def test_a_task_goes_with_the_step_it_ran_in(opened: Opener) -> None:
+    repository = opened(retention={"keep_last": 2})
+    for number in range(1, 7):
+        step(repository, number)
+        if number == 3:
+            repository.tag("three", "t")
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == [*of_step(3), *of_step(5), *of_step(6)]
+    # Nothing is left of the others, not their names: as much as a thread has that never had them.
+    found = repository.timeline("t")
+    assert found is not None
+    assert found.namespaces()[1:] == namespaces(repository)
+    assert found.thread.lines.count == 9
+    repository.untag("three")
+    write(repository, "00003a", "node:3.0")
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == [*of_step(5), *of_step(6)]
+    assert len(records(repository)) == len({"name", "thread", "tags", "operations"}) + 2 + 6 + 10 + 1
+    assert repository.fsck().problems == []
+
+
+def test_a_task_of_a_pruned_step_stays_for_a_fork_and_for_undo(opened: Opener) -> None:
+    repository = opened()
+    for number in range(1, 4):
+        step(repository, number)
+    before = {each: ids(repository, "t", each) for each in namespaces(repository)}
+    assert len(before) == 9
+    repository.prune(["t"], keep_last=1)
+    assert namespaces(repository) == of_step(3)
+    assert repository.read("t", "node:1.0") is None
+    repository.undo()
+    assert {each: ids(repository, "t", each) for each in namespaces(repository)} == before
+    stored = repository.read("t", "node:1.0")
+    assert stored is not None
+    assert stored.checkpoint_id == "00001b"
+    repository.copy_thread("t", "fork")
+    repository.prune_thread("t", keep_last(1))
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == of_step(3)
+    assert ids(repository, "fork", "node:1.0") == ["00001b", "00001a"]
+    repository.delete_thread("fork")
+    repository.gc(grace=timedelta(0))
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == of_step(3)
+    assert repository.fsck().problems == []
+
+
+def test_a_task_whose_checkpoint_above_is_still_on_its_way_stays(opened: Opener) -> None:
+    repository = opened(retention="keep_latest")
+    step(repository, 1)
+    step(repository, 2)
+    # A graph that stores at its end alone: the subgraph's checkpoint is there before the one it ran under.
+    put_below(repository, "00003a", None, "node:3.0", {"": named(3)})
+    # And by a clock that is behind.
+    put_below(repository, "00001z", None, "node:0.0", {"": "00000"})
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == ["node:0.0", *of_step(2), "node:3.0"]
+    put(repository, "t", named(3), named(2))
+    repository.gc(grace=timedelta(0))
+    assert namespaces(repository) == ["node:3.0"]
+
+
+def test_tasks_go_in_passing_in_a_number_of_round_trips_that_does_not_grow(opened: Opener) -> None:
+    trips = []
+    for tasks in (1, 12):
+        repository = opened(retention="keep_latest")
+        repository.delete_thread("t")
+        for number in range(1, 24):
+            step(repository, number, tasks)
+        put(repository, "t", named(24), named(23))
+        thread = repository.timeline("t")
+        assert thread is not None
+        storage, calls = repository.storage, list[str]()
+        for method in ("read", "view", "scan", "publish", "locate", "load", "fetch"):
+            monitored(storage, method, calls)
+        repository._upkeep._prune_in_passing(thread.thread, "")
+        for method in ("read", "view", "scan", "publish", "locate", "load", "fetch"):
+            delattr(storage, method)
+        trips.append(len(calls))
+        assert len(namespaces(repository)) <= 3 * (tasks + 1)
+    assert trips[0] == trips[1] <= 25
+
+
+def monitored(storage: Any, method: str, calls: list[str]) -> None:
+    real = getattr(storage, method)
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        calls.append(method)
+        return real(*arguments, **named)
+
+    setattr(storage, method, call)
 
 
 # -- on request ---------------------------------------------------------------------------------------
