@@ -17,10 +17,14 @@ SEARCHED_AT_ONCE = 500
 CAREFUL = "CK002"
 """The SQLSTATE with which `ckpt_publish` gives up on writing what it compares at once; nothing is written then."""
 
-STARTED = "(date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
-"""When the server was started, in microseconds: a server that was started again may have lost what it was told last.
+INCARNATION = (
+    "((date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+    " # pg_catalog.pg_relation_filenode({frames})::bigint << 20)"
+)
+"""What is another number once the store may have gone back in time: SQL that is given the table of frames.
 
-That it has is not said: by `synchronous_commit = off`, by a standby that lagged behind, or by a backup put back.
+A server that was started anew may have lost what it was told last, with `synchronous_commit = off` or as a standby
+that lagged behind, and does not say so; tables into which a backup was put back have new files.
 """
 
 ISOLATION = "CK001"
@@ -127,12 +131,12 @@ _READING = """
 # the keys of records in order, so that rows are locked in the same order by everybody; for each what is expected,
 # and what is new; the data of each frame; and for each frame its keys, NULL where one came before in the batch, and
 # the first bytes that occur among them. In `layout`: how many records and frames there are, the expected epoch or -1,
-# when the server is expected to have been started, whether places are replaced, and whether no record is removed,
-# written without being compared, or just found absent; for each record whether it is compared (1) and written (2); for
-# each frame four numbers: the one before it, whether it is optional, how many keys and first bytes it has.
+# the expected incarnation, whether places are replaced, and whether no record is removed, written without being
+# compared, or just found absent; for each record whether it is compared (1) and written (2); for each frame four
+# numbers: the one before it, whether it is optional, how many keys and first bytes it has.
 #
 # The answer begins with a letter: `d` for done and the number of each frame, `c` for a conflict and an array of what
-# was found under each key, or `e` and the epoch that it is, and when the server was started.
+# was found under each key, or `e` and the epoch and the incarnation that it is.
 #
 # Where no record is any of that, as in each step of a thread, one statement compares and writes it. The first that
 # does not match leads back to the way that looks at all before it writes, as long as nothing is written; after that
@@ -231,11 +235,11 @@ _PUBLISH = """
         END IF;
         IF layout[3] <> -1 THEN
             SELECT value INTO epoch FROM meta WHERE name = 'epoch';
-            IF epoch <> layout[3] OR layout[4] <> {started} THEN
+            IF epoch <> layout[3] OR layout[4] <> {incarnation} THEN
                 IF written AND 3 = ANY (layout[7 : 6 + records]) THEN
                     RAISE EXCEPTION 'the epoch has changed' USING ERRCODE = '{careful}';
                 END IF;
-                RETURN 'e'::bytea || int8send(epoch) || int8send({started});
+                RETURN 'e'::bytea || int8send(epoch) || int8send({incarnation});
             END IF;
         END IF;
         FOR i IN 1 .. frames LOOP
@@ -303,7 +307,7 @@ _PUBLISH = """
     $ckpt$;
     CREATE FUNCTION {schema}.ckpt_publish_step(
         key_a bytea, old_a bytea, new_a bytea, key_b bytea, old_b bytea, new_b bytea,
-        epoch bigint, started bigint, behind bigint, packed bytea, own bytea[], listed bytea[]
+        epoch bigint, incarnation bigint, behind bigint, packed bytea, own bytea[], listed bytea[]
     ) RETURNS bytea
     LANGUAGE plpgsql VOLATILE {settings}
     AS $ckpt$
@@ -319,7 +323,7 @@ _PUBLISH = """
         IF NOT FOUND THEN
             RETURN ckpt_publish(
                 ARRAY[key_a, key_b, old_a, old_b, new_a, new_b] || array_remove(ARRAY[packed], NULL) || listed,
-                ARRAY[2, CASE WHEN packed IS NULL THEN 0 ELSE 1 END, epoch, started, 0, 0, 3, 3,
+                ARRAY[2, CASE WHEN packed IS NULL THEN 0 ELSE 1 END, epoch, incarnation, 0, 0, 3, 3,
                       behind, 0, cardinality(own), cardinality(listed) - cardinality(own)]
             );
         END IF;
@@ -331,7 +335,7 @@ _PUBLISH = """
         IF NOT FOUND THEN
             RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
         END IF;
-        PERFORM FROM meta WHERE name = 'epoch' AND value = epoch AND started = {started}
+        PERFORM FROM meta WHERE name = 'epoch' AND value = epoch AND incarnation = {incarnation}
             AND current_setting('transaction_isolation') = 'read committed';
         IF NOT FOUND THEN
             RAISE EXCEPTION 'the epoch has changed' USING ERRCODE = '{careful}';
@@ -356,7 +360,7 @@ def functions(schema: str) -> str:
         "lock": LOCK_CLASS,
         "isolation": ISOLATION,
         "careful": CAREFUL,
-        "started": STARTED,
+        "incarnation": INCARNATION.format(frames="'frame'::regclass"),
         "place_bits": PLACE_BITS,
         "part": SEARCHED_AT_ONCE,
     }

@@ -28,7 +28,7 @@ from ckpt.storage.base import (
 )
 from ckpt.storage.postgres_arrays import bigint_array, bytea_array, read_bytea_array
 from ckpt.storage.postgres_exchange import Connection, run, run_prepared
-from ckpt.storage.postgres_functions import LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE, STARTED
+from ckpt.storage.postgres_functions import INCARNATION, LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
 
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
@@ -53,8 +53,11 @@ class Session:
     # -- reading ------------------------------------------------------------------------------------
 
     def epoch(self) -> int:
-        ((epoch, started),) = self.run(f"SELECT value, {STARTED} FROM {{s}}.meta WHERE name = 'epoch'")
-        return with_incarnation(started, epoch)
+        incarnation = INCARNATION.format(frames="$1::regclass")
+        ((epoch, now),) = self.run(
+            f"SELECT value, {incarnation} FROM {{s}}.meta WHERE name = 'epoch'", (self.table("frame"),)
+        )
+        return with_incarnation(now, epoch)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:
@@ -179,12 +182,12 @@ class Session:
             flags = [_COMPARED * (key in expected) | _WRITTEN * (key in records) for key in keys]
             at_once = at_once and records.keys() <= expected.keys()
             at_once = at_once and all(key in records for key, value in expected.items() if value is None)
-        started, epoch = (0, -1) if batch.epoch is None else without_incarnation(batch.epoch)
+        incarnation, epoch = (0, -1) if batch.epoch is None else without_incarnation(batch.epoch)
         if at_once and not replace and flags == _STEP and epoch >= 0 and _is_step(batch.frames):
-            answer = self._publish_step(keys, batch, epoch, started)
+            answer = self._publish_step(keys, batch, epoch, incarnation)
         else:
             parts: list[bytes | None] = [*keys, *map(expected.get, keys), *map(records.get, keys)]
-            layout = [len(keys), len(batch.frames), epoch, started, replace, at_once, *flags]
+            layout = [len(keys), len(batch.frames), epoch, incarnation, replace, at_once, *flags]
             if batch.frames:
                 _list_frames(batch.frames, parts, layout)
             answer = run_prepared(
@@ -201,7 +204,7 @@ class Session:
             raise EpochChangedError(with_incarnation(numbers[1], numbers[0]))
         return numbers
 
-    def _publish_step(self, keys: Sequence[bytes], batch: Batch, epoch: int, started: int) -> bytes:
+    def _publish_step(self, keys: Sequence[bytes], batch: Batch, epoch: int, incarnation: int) -> bytes:
         """Send what nearly all batches are in the form that costs the server least; answered as by `ckpt_publish`."""
         parts: list[bytes | None] = [None]
         layout = [0, 0, 0, 0]
@@ -217,7 +220,7 @@ class Session:
             "ckpt_publish_step",
             f"SELECT {self._schema}.ckpt_publish_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             (
-                *(a, expected[a], records[a], b, expected[b], records[b], epoch, started),
+                *(a, expected[a], records[a], b, expected[b], records[b], epoch, incarnation),
                 *(behind, packed, bytea_array(listed[:count]), bytea_array(listed)),
             ),
         )

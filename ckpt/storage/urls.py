@@ -16,7 +16,8 @@ from ckpt.storage.sqlite import SqliteStorage
 from ckpt.storage.sqlite_file import Options
 
 _FORMS = (
-    "write memory://, sqlite:///relative/path, sqlite:////absolute/path, postgresql://…, redis://…, or a plain path"
+    "write memory://, sqlite:///relative/path, sqlite:////absolute/path, postgresql://…, redis://…, unix://… for a"
+    " Redis behind a socket, or a plain path"
 )
 _OPEN_ALREADY = (
     "hand over a connection, pool or client of yours as Repository(PostgresStorage(connection)) or"

@@ -190,3 +190,25 @@ def test_redis_comes_back_with_its_last_snapshot() -> None:
             assert server.start()
 
         require_whole(server.url, live_through(server.url, client.save, go_back))
+
+
+def test_a_backup_is_put_back_into_the_tables_of_an_open_store(connection: Connection, postgres_url: str) -> None:
+    schema = schema_of(postgres_url)
+    tables = ("meta", "record", "frame")
+
+    def run(*statements: str) -> None:
+        with connection.transaction():
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def back_up() -> None:
+        run(*(f"CREATE TEMP TABLE kept_{table} AS TABLE {schema}.{table}" for table in tables))
+
+    def put_back() -> None:
+        run(
+            f"TRUNCATE {', '.join(f'{schema}.{table}' for table in tables)} RESTART IDENTITY",
+            *(f"INSERT INTO {schema}.{table} OVERRIDING SYSTEM VALUE TABLE kept_{table}" for table in tables),
+            f"SELECT setval(pg_get_serial_sequence('{schema}.frame', 'number'), (SELECT max(number) FROM kept_frame))",
+        )
+
+    require_whole(postgres_url, live_through(postgres_url, back_up, put_back))
