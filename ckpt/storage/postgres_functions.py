@@ -19,7 +19,7 @@ CAREFUL = "CK002"
 
 INCARNATION = (
     "((date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
-    " # (pg_catalog.pg_relation_filenode({frames})::bigint << 20))"
+    " # (coalesce(pg_catalog.pg_relation_filenode({frames}), 0)::bigint << 20))"
 )
 """What is another number once the store may have gone back in time: SQL that is given the table of frames.
 
