@@ -133,13 +133,21 @@ def version_fields(version: Version) -> list[object]:
 def version_of(fields: Sequence[Any]) -> Version:
     """Undo `version_fields`."""
     moment, age, lifetime, type_, rope, vectors = fields
-    ttl, until = (lifetime, 0) if type(lifetime) is int else shaped(lifetime, (int, int), _ITEM)
+    ttl, until = lifetime_of(lifetime)
     return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors, until)
 
 
 def lifetime_field(version: Version) -> int | list[int]:
     """Return how long a version lives, and until when it did if that is kept, as plain data."""
     return [version.ttl, version.until] if version.until else version.ttl
+
+
+def lifetime_of(field: object) -> tuple[int, int]:
+    """Undo `lifetime_field`, or raise DamagedRecordError."""
+    if type(field) is int:
+        return field, 0
+    ttl, until = shaped(field, (int, int), _ITEM)
+    return ttl, until
 
 
 def _split(fields: list[Any], shape: tuple[Any, ...]) -> list[list[Any]]:

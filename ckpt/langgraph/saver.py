@@ -34,7 +34,6 @@ from ckpt.langgraph.metadata import Reading, dump_metadata, dump_value, load_met
 from ckpt.langgraph.shared import (
     LifeCycle,
     Shared,
-    above,
     config_of,
     named_id,
     next_version,
@@ -45,6 +44,7 @@ from ckpt.langgraph.shared import (
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.arguments import check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
+from ckpt.repository.lineage import parents_in
 from ckpt.repository.prune import keep_last
 from ckpt.repository.writer import Channel, NewCheckpoint
 
@@ -152,7 +152,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
                     for name, value in values.items()
                 },
                 expect_head=self._expect_head,
-                above=above(metadata),
+                above=parents_in(metadata),
             )
         )
         self._shared.versions.put(stored.commit.header.rope, dict(versions), 1)

@@ -192,13 +192,6 @@ def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableCon
     return {"configurable": {"thread_id": thread_id, "checkpoint_ns": namespace, "checkpoint_id": checkpoint_id}}
 
 
-def above(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return the checkpoints, by namespace, in whose step LangGraph says that a subgraph runs."""
-    parents = metadata.get("parents")
-    found = parents.items() if isinstance(parents, Mapping) else ()
-    return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}
-
-
 def warn_encrypted() -> None:
     """Say once per process that encrypted values cannot be shared."""
     if not _warned:

@@ -55,16 +55,7 @@ class Cache(Generic[_K, _V]):
 
     def put(self, key: _K, value: _V, size: int) -> None:
         """Keep a value that takes about `size` bytes."""
-        with self._lock:
-            self._put(key, value, size)
-
-    def _put(self, key: _K, value: _V, size: int) -> None:
-        entries = self._entries
-        if key in entries:
-            self._size -= entries.pop(key)[1]
-        entries[key] = (value, size)
-        self._size += size
-        self._evict()
+        self.put_many(((key, value, size),))
 
     def put_many(self, entries: Iterable[tuple[_K, _V, int]]) -> None:
         """Keep values, each with its size in bytes."""
@@ -75,11 +66,8 @@ class Cache(Generic[_K, _V]):
                     self._size -= kept.pop(key)[1]
                 kept[key] = (value, size)
                 self._size += size
-            self._evict()
-
-    def _evict(self) -> None:
-        while self._size > self._size_max and self._entries:
-            self._size -= self._entries.popitem(last=False)[1][1]
+            while self._size > self._size_max and kept:
+                self._size -= kept.popitem(last=False)[1][1]
 
     def drop(self, key: _K) -> None:
         """Forget one key."""

@@ -154,9 +154,7 @@ class ObjectStore:
     @staticmethod
     def _places(storage: FrameReading, ids: Collection[ObjectId]) -> dict[bytes, Place]:
         places = storage.locate([index_key(oid) for oid in ids])
-        absent = [oid for oid in ids if index_key(oid) not in places]
-        if absent:
-            raise _missing(absent)
+        _require(ids, places)
         return places
 
     def _fetch_ahead(self, ids: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
@@ -165,9 +163,7 @@ class ObjectStore:
         with self._read_lock:
             ends = set(self._readers)
         places, stored = self._storage.fetch([index_key(oid) for oid in ids], ends)
-        absent = [oid for oid in ids if index_key(oid) not in places]
-        if absent:
-            raise _missing(absent)
+        _require(ids, places)
         wanted = {oid: places[index_key(oid)] for oid in ids}
         try:
             opened = self._opened(self._storage, stored, ends - {place.frame for place in wanted.values()})
@@ -328,10 +324,12 @@ class ObjectStore:
             self._frames.clear()
 
 
-def _missing(ids: Collection[ObjectId]) -> ObjectMissingError:
-    names = [oid.hex() for oid in ids]
-    return ObjectMissingError(
-        f"{len(names)} object(s) are missing from the store: {', '.join(name[:16] for name in names[:5])}",
-        ids=names,
-        hints=["see what is affected with: ckpt fsck", "restore a backup"],
-    )
+def _require(ids: Collection[ObjectId], places: Mapping[bytes, Place]) -> None:
+    """Raise ObjectMissingError, naming those that have no place, unless all objects have one."""
+    names = [oid.hex() for oid in ids if index_key(oid) not in places]
+    if names:
+        raise ObjectMissingError(
+            f"{len(names)} object(s) are missing from the store: {', '.join(name[:16] for name in names[:5])}",
+            ids=names,
+            hints=["see what is affected with: ckpt fsck", "restore a backup"],
+        )

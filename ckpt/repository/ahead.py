@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import TypeVar
 
 from ckpt.storage.base import Range, Reading, View
@@ -18,21 +19,20 @@ class Ahead(LendingReads):
     What lies in them is told from memory; all else is asked of the store, and may be of a later moment.
     """
 
-    def __init__(self, reading: Reading, ranges: Sequence[Range]) -> None:
+    def __init__(self, reading: Reading, ranges: Sequence[Range], rows: Mapping[bytes, bytes | None]) -> None:
         self._reading = reading
         self._ranges = ranges
-        self._rows: dict[bytes, bytes | None] = {}
-        for rows in reading.view([], ranges).ranges:
-            self._rows.update(rows)
-        self._keys = sorted(self._rows)
+        self._rows = rows
+        self._keys = sorted(key for key, value in rows.items() if value is not None)
+
+    @staticmethod
+    def of(reading: Reading, ranges: Sequence[Range]) -> Ahead:
+        """Read some ranges, in one round trip."""
+        return Ahead(reading, ranges, dict(chain.from_iterable(reading.view([], ranges).ranges)))
 
     def after(self, records: Mapping[bytes, bytes | None]) -> Ahead:
         """Return what is read once these records were written; those outside of the ranges by `read` alone."""
-        changed = Ahead(self._reading, ())
-        changed._ranges = self._ranges
-        changed._rows = {**self._rows, **records}
-        changed._keys = sorted(key for key, value in changed._rows.items() if value is not None)
-        return changed
+        return Ahead(self._reading, self._ranges, {**self._rows, **records})
 
     def _lend(self, call: Callable[[Reading], _T]) -> _T:
         return call(self._reading)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from typing import TypeVar
 
 from ckpt.errors import DamagedRecordError, IntegrityError
@@ -24,6 +23,7 @@ from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord, Tally, ThreadRecord
 from ckpt.history.seal import unseal
 from ckpt.objects.ids import ObjectId
+from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.fsck_objects import Objects
@@ -36,8 +36,7 @@ from ckpt.repository.spill import open_spills
 from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import ropes
-from ckpt.storage.base import Batch, Range
-from ckpt.storage.memory import MemoryStorage
+from ckpt.storage.base import Range
 
 _Decoded = TypeVar("_Decoded")
 
@@ -184,10 +183,8 @@ class _Records:
             return
         read, _ = self._directory.by_number(named.thread)
         # All that it sees, its bases included, as of one moment: rows are counted while others are added.
-        moment = MemoryStorage()
-        numbers = [segment.thread.number for segment in Timeline(self._core, read).segments]
-        _, found = self._core.storage.view([], [keys.thread_range(number) for number in numbers])
-        moment.publish(Batch(records=dict(chain.from_iterable(found))))
+        segments = Timeline(self._core, read).segments
+        moment = Ahead.of(self._core.storage, [keys.thread_range(segment.thread.number) for segment in segments])
         thread, _ = self._directory.by_number(named.thread, moment)
         if thread.deleted:
             return

@@ -15,10 +15,11 @@ def above(core: Core, commits: Sequence[Commit]) -> list[dict[str, str]]:
     They are in the metadata, under `parents`. Costs one round trip at most.
     """
     loaded = core.value_bytes([commit.metadata for commit in commits])
-    return [_parents(inert(commit.metadata.type, data)) for commit, data in zip(commits, loaded, strict=True)]
+    return [parents_in(inert(commit.metadata.type, data)) for commit, data in zip(commits, loaded, strict=True)]
 
 
-def _parents(metadata: object) -> dict[str, str]:
+def parents_in(metadata: object) -> dict[str, str]:
+    """Return the checkpoints, by namespace, in whose step a subgraph runs, as the metadata of one of its own says."""
     parents = metadata.get("parents") if isinstance(metadata, Mapping) else None
     found = parents.items() if isinstance(parents, Mapping) else ()
     return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}

@@ -45,7 +45,7 @@ class Plan:
         self._protected = protected
         self._hide_all = hide or thread.forks > 0
         self._exactly = exactly
-        self._reading = Ahead(core.storage, self._ranges(namespace))
+        self._reading = Ahead.of(core.storage, self._ranges(namespace))
         self._timeline = Timeline(core, thread, self._reading)
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []

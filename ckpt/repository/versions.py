@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 
 import msgpack
 
-from ckpt.errors import DamagedObjectError
+from ckpt.errors import DamagedObjectError, DamagedRecordError
 from ckpt.history.commits import StoredValue
-from ckpt.history.items import ItemRecord, Older, Version, lifetime_field
+from ckpt.history.items import ItemRecord, Older, Version, lifetime_field, lifetime_of
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.values.rope import INLINE, ROPE, Emit, Item, Load, decode_items, encode_items, inline
 
@@ -87,10 +87,10 @@ def _head(item: Item) -> tuple[int, int, tuple[int, int], str | None, int, int]:
     if min(fields[4:]) < 0:
         raise _damaged()
     moment, age, lifetime, type_, values, vectors = fields
-    ttl, until, *more = lifetime if isinstance(lifetime, list) and len(lifetime) > 1 else (lifetime, 0)
-    if not isinstance(ttl, int) or not isinstance(until, int) or more:
-        raise _damaged()
-    return moment, age, (ttl, until), type_, values, vectors
+    try:
+        return moment, age, lifetime_of(lifetime), type_, values, vectors
+    except DamagedRecordError as error:
+        raise _damaged() from error
 
 
 _HEAD = (int, int, int | list, str | None, int, int)

@@ -6,7 +6,8 @@ What a statement means is the matter of `ckpt.storage.postgres_sql`, which conne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
@@ -39,8 +40,8 @@ class Owned(psycopg.Connection[Any]):
 
     Through a pooler it may not: see `look_whether_direct`.
     """
-    prepared: frozenset[str] = frozenset()
-    """The statements prepared in that session."""
+    prepared: Mapping[str, bytes] = MappingProxyType({})
+    """The statements prepared in that session, with their names there."""
 
     # psycopg's would warn. This one is in C: what a handler of signals raises in a finalizer in Python reaches nobody.
     __del__: Any = bool
@@ -126,11 +127,12 @@ def _exchanged_prepared(connection: Owned, name: str, statement: str, parameters
     if pgconn.transaction_status != TransactionStatus.IDLE:
         return None
     sent = [_encoded(connection, each) for each in parameters]
-    # Named by what it is: should a session ever be shared unawares, there is nothing that could be mistaken for it.
-    full_name = f"{name} {blake3(statement.encode()).hexdigest(16)}".encode()
-    if statement in connection.prepared:
+    full_name = connection.prepared.get(statement)
+    if full_name is not None:
         _send_prepared(connection, full_name, sent)
         return _checked(connection, connection.wait(execute(pgconn))[-1])
+    # Named by what it is: should a session ever be shared unawares, there is nothing that could be mistaken for it.
+    full_name = f"{name} {blake3(statement.encode()).hexdigest(16)}".encode()
     pgconn.enter_pipeline_mode()
     pgconn.send_prepare(full_name, statement.encode(), [kind for kind, _ in sent])
     _send_prepared(connection, full_name, sent)
@@ -140,7 +142,7 @@ def _exchanged_prepared(connection: Owned, name: str, statement: str, parameters
     connection.wait(fetch_many(pgconn))
     pgconn.exit_pipeline_mode()
     _checked(connection, prepared)
-    connection.prepared |= {statement}
+    connection.prepared = {**connection.prepared, statement: full_name}
     return _checked(connection, result)
 
 

@@ -150,7 +150,7 @@ def test_a_name_that_is_taken_is_left_alone(wire: Wire, storage: PostgresStorage
     storage.publish(Batch(records={b"a": b"1"}))
     with storage._source.lend() as connection:
         assert isinstance(connection, Owned) and connection.direct
-        connection.prepared = frozenset()
+        connection.prepared = {}
     storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
     assert storage.read([b"a"]) == [b"2"]
     with storage._source.lend() as connection:
