@@ -234,8 +234,7 @@ class _SealedReading:
             expected={**expected, HEADER_KEY: ring.raw},
             records={key: _sealed_record(ring, key, value) for key, value in records.items()},
             frames=[
-                replace(
-                    frame,
+                frame._replace(
                     data=ring.seal_frame(frame.previous, frame.data),
                     keys=tuple(self._disguise.index_keys(frame.keys)),
                 )

@@ -127,9 +127,9 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
         check_mapping("new_versions", new_versions)
         versions: ChannelVersions = _mapping_in(checkpoint, "channel_versions")
 
-        def unchanged(name: str) -> Callable[[Commit], bool]:
+        def unchanged(name: str) -> Callable[[Commit], bool] | None:
             if name in new_versions or name not in versions:
-                return lambda parent: False
+                return None
             return lambda parent: self._versions(parent.header).get(name) == versions[name]
 
         timestamp: object = checkpoint.get("ts")

@@ -52,7 +52,7 @@ class _OpenPack:
         self.laid = []
         frames: list[Frame] = []
         for part in _split(objects):
-            raw = encode_frame(obj for _, obj in part)
+            raw = encode_frame([obj for _, obj in part])
             block = self.stream.append(raw)
             frames.append(Frame(CHAINED if frames else self.last_frame, block, _keys(part)))
             self.laid.append((raw, block))
@@ -139,23 +139,25 @@ class OpenPacks:
 def apart(objects: Sequence[Named]) -> list[Frame]:
     """Return frames that the store leaves out when all that is in them is stored already."""
     return [
-        Frame(0, PackStream().append(encode_frame(obj for _, obj in part)), _keys(part), optional=True)
+        Frame(0, PackStream().append(encode_frame([obj for _, obj in part])), _keys(part), optional=True)
         for part in _split(objects)
     ]
 
 
-def _split(objects: Sequence[Named]) -> Iterable[list[Named]]:
+def _split(objects: Sequence[Named]) -> list[Sequence[Named]]:
+    if len(objects) == 1:
+        return [objects]
+    parts: list[Sequence[Named]] = []
     part: list[Named] = []
     size = 0
     for named in objects:
         part.append(named)
         size += len(named[1].data)
         if size >= FRAME_SIZE_MAX or len(part) >= FRAME_OBJECTS_MAX:
-            yield part
+            parts.append(part)
             part, size = [], 0
-    if part:
-        yield part
+    return [*parts, part] if part else parts
 
 
 def _keys(part: Iterable[Named]) -> tuple[bytes, ...]:
-    return tuple(index_key(oid) for oid, _ in part)
+    return tuple([index_key(oid) for oid, _ in part])

@@ -21,7 +21,7 @@ from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
-from ckpt.objects.open_packs import OpenPacks, apart
+from ckpt.objects.open_packs import Named, OpenPacks, apart
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.storage.base import Fetched, Frame, Place, StoredFrame
 
@@ -278,7 +278,7 @@ class ObjectStore:
         frames: list[Frame] = []
         if asked and not self._storage.remote:
             aside = self._present(asked)
-        elif draft.size(asked) >= _APART_MIN:
+        elif asked and draft.size(asked) >= _APART_MIN:
             self._take_in()
             seen, _ = self._ahead.get_many(asked)
             if draft.size(seen) >= _APART_MIN:
@@ -286,10 +286,12 @@ class ObjectStore:
             sent = [(oid, draft.objects[oid]) for oid in asked if oid not in aside]
             aside.update(asked)
             frames = apart(sent)
-        rest = [oid for oid in unknown if oid not in aside]
-        content = [(oid, draft.objects[oid]) for oid in rest if oid not in draft.tops]
-        tops = [(oid, draft.objects[oid]) for oid in rest if oid in draft.tops]
-        if self._storage.remote and content and draft.size(oid for oid, _ in content) < _TOGETHER_MAX:
+        content: list[Named] = []
+        tops: list[Named] = []
+        for oid in unknown:
+            if oid not in aside:
+                (tops if oid in draft.tops else content).append((oid, draft.objects[oid]))
+        if content and tops and self._storage.remote and sum(len(each.data) for _, each in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
         return frames + self._packs.append(line, content, tops)
 
@@ -303,8 +305,8 @@ class ObjectStore:
 
     def stored(self, line: object, draft: Draft, numbers: list[int]) -> None:
         """Say that the frames of a draft are in the store under these numbers."""
-        self._known.put_many((oid, True, 1) for oid in draft.objects)
-        self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items())
+        self._known.put_many([(oid, True, 1) for oid in draft.objects])
+        self._objects.put_many([(oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items()])
         if numbers:
             self._packs.stored(line, numbers)
 

@@ -15,12 +15,21 @@ from ckpt.history.keys import check_text
 
 _T = TypeVar("_T")
 
+_TEXT_ONLY = {str}
+
 
 def check_mapping(what: str, given: object) -> None:
     """Raise InvalidInputError unless it is a mapping."""
     # For a dict, which it mostly is, asking the abstract class would cost a multiple.
     if type(given) is not dict and not isinstance(given, Mapping):
         raise InvalidInputError(f"{what} is a {type(given).__name__}, not a mapping", hints=["give a dict"])
+
+
+def check_texts(given: Mapping[str, object]) -> None:
+    """Raise InvalidInputError unless all are strings, each given with what it is."""
+    if {*map(type, given.values())} != _TEXT_ONLY:
+        for what, each in given.items():
+            check_text(what, each)
 
 
 def check_names(what: str, given: Mapping[Any, object], known: Collection[str]) -> None:

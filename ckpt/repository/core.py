@@ -77,8 +77,9 @@ class Core:
 
     def locked(self, *names: str) -> AbstractContextManager[object]:
         """Keep other threads of this process from writing to these threads. Others are kept out by the store."""
-        slots = sorted({hash(name) % _LOCKS for name in names})
-        return self._locks[slots[0]] if len(slots) == 1 else self._all_locked(slots)
+        if len(names) == 1:
+            return self._locks[hash(names[0]) % _LOCKS]
+        return self._all_locked(sorted({hash(name) % _LOCKS for name in names}))
 
     @contextmanager
     def _all_locked(self, slots: Iterable[int]) -> Iterator[None]:

@@ -12,7 +12,7 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, PendingWrite, Put, Spill, pending_writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
-from ckpt.repository.arguments import check_place
+from ckpt.repository.arguments import check_place, check_texts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.listing import Listing
@@ -87,10 +87,16 @@ class Engine:
         """
         if not isinstance(new, NewCheckpoint):
             raise InvalidInputError(f"a {type(new).__name__} is no NewCheckpoint")
-        keys.check_text("the name of a thread", new.thread)
-        keys.check_text("the namespace of a checkpoint", new.namespace)
-        keys.check_text("the id of a checkpoint", new.checkpoint_id, "" if new.parent_id is None else new.parent_id)
-        keys.check_text("the timestamp of a checkpoint", "" if new.timestamp is None else new.timestamp)
+        parent_id, timestamp = new.parent_id, new.timestamp
+        check_texts(
+            {
+                "the name of a thread": new.thread,
+                "the namespace of a checkpoint": new.namespace,
+                "the id of a checkpoint": new.checkpoint_id,
+                "the id of a parent": "" if parent_id is None else parent_id,
+                "the timestamp of a checkpoint": "" if timestamp is None else timestamp,
+            }
+        )
         keys.check_text("the name of a channel", *new.channels)
         for small in (new.header, new.metadata):
             _check_typed(small)
@@ -111,13 +117,17 @@ class Engine:
 
         Raises InvalidInputError, with nothing written, for a name, an id, a path or a type tag that is no str.
         """
-        keys.check_text("the name of a thread", thread)
-        keys.check_text("the namespace of a checkpoint", namespace)
-        keys.check_text("the id of a checkpoint", checkpoint_id)
-        keys.check_text("the id of a task", task_id)
-        keys.check_text("the path of a task", task_path)
-        for _, channel, typed in writes:
-            keys.check_text("the name of a channel", channel)
+        check_texts(
+            {
+                "the name of a thread": thread,
+                "the namespace of a checkpoint": namespace,
+                "the id of a checkpoint": checkpoint_id,
+                "the id of a task": task_id,
+                "the path of a task": task_path,
+            }
+        )
+        keys.check_text("the name of a channel", *[channel for _, channel, _ in writes])
+        for _, _, typed in writes:
             _check_typed(typed)
         self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
 

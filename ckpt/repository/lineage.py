@@ -20,9 +20,10 @@ def above(core: Core, commits: Sequence[Commit]) -> list[dict[str, str]]:
 
 def parents_in(metadata: object) -> dict[str, str]:
     """Return the checkpoints, by namespace, in whose step a subgraph runs, as the metadata of one of its own says."""
-    parents = metadata.get("parents") if isinstance(metadata, Mapping) else None
-    found = parents.items() if isinstance(parents, Mapping) else ()
-    return {namespace: each for namespace, each in found if isinstance(namespace, str) and isinstance(each, str)}
+    parents = metadata.get("parents") if type(metadata) is dict or isinstance(metadata, Mapping) else None
+    if not parents or not isinstance(parents, Mapping):
+        return {}
+    return {name: each for name, each in parents.items() if isinstance(name, str) and isinstance(each, str)}
 
 
 def root_parent(core: Core, commit: Commit) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ from ckpt.repository.spill import SPILL_ABOVE, spill
 from ckpt.repository.timeline import Timeline, moved
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 from ckpt.values.cut import INLINE_MAX, MSGPACK_TYPES, Cut, Cutter
-from ckpt.values.rope import encode_items, inline, rope_length
+from ckpt.values.rope import inline_rope, rope_length
 
 _MEMO_SIZE = 32 << 20
 _HEADER_INLINE_MAX = 4096
@@ -44,16 +44,15 @@ class Typed(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Channel:
+class Channel(NamedTuple):
     """A channel to be stored. `typed` serializes it, and is not called when the parent's value can be kept."""
 
     typed: Callable[[], Typed]
-    unchanged: Callable[[Commit], bool] = lambda parent: False
+    unchanged: Callable[[Commit], bool] | None = None
+    """Whether the parent's value can be kept; None: it cannot."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewCheckpoint:
+class NewCheckpoint(NamedTuple):
     """A checkpoint to be stored."""
 
     thread: str
@@ -63,7 +62,7 @@ class NewCheckpoint:
     timestamp: str | None
     header: Typed | StoredValue
     metadata: Typed | StoredValue
-    channels: Mapping[str, Channel | StoredValue] = field(default_factory=dict)
+    channels: Mapping[str, Channel | StoredValue] = MappingProxyType({})
     """A `StoredValue` is taken over as it is; `check` must then make sure that it is still stored."""
     expect_head: bool = False
     """Refuse with HeadMovedError when the parent is not the head."""
@@ -71,11 +70,11 @@ class NewCheckpoint:
     """With `expect_head`, the head to be expected when it is not the parent."""
     reset: tuple[int, int] | None = None
     """For a rewind: depth and moment at which other namespaces continue (see `Reset`)."""
-    check: Callable[[], None] = lambda: None
+    check: Callable[[], None] | None = None
     """Called once per attempt, after the epoch was read."""
-    above: Mapping[str, str] = field(default_factory=dict)
+    above: Mapping[str, str] = MappingProxyType({})
     """For a subgraph: the checkpoints, by their namespace, in whose step it runs."""
-    log: Callable[[], Change] = lambda: Change({}, {})
+    log: Callable[[], Change] | None = None
     """What else to write in the same transaction."""
 
 
@@ -130,7 +129,8 @@ class Writer:
         made: list[tuple[ObjectId, Commit]] = []
 
         def prepare(attempt: _Attempt) -> None:
-            new.check()
+            if new.check is not None:
+                new.check()
             parents = self._parents(attempt, new.namespace, new.parent_id)
             head = attempt.timeline.head(new.namespace)
             if new.expect_head and head != (new.expected_head or new.parent_id):
@@ -150,9 +150,10 @@ class Writer:
             if new.reset is not None:
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
                 attempt.thread = attempt.thread._replace(resets=(*attempt.thread.resets, reset))
-            entry = new.log()
-            attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
-            attempt.batch.records = {**attempt.batch.records, **entry.records}
+            if new.log is not None:
+                entry = new.log()
+                attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
+                attempt.batch.records = {**attempt.batch.records, **entry.records}
             self._core.remember_commit(oid, commit, len(data))
             made[:] = [(oid, commit)]
 
@@ -172,7 +173,9 @@ class Writer:
 
         Decided write by write: an index >= 0 keeps the value it has, below 0 the new one replaces it.
         """
-        self._check_size({channel: len(typed.data) for _, channel, typed in writes})
+        sizes = {channel: len(typed.data) for _, channel, typed in writes}
+        if (total := sum(sizes.values())) > (limit := self._core.max_checkpoint_size):
+            raise _too_large(sizes, total, limit)
 
         def prepare(attempt: _Attempt) -> None:
             cutter = Cutter(attempt.draft.add, attempt.draft.add_top)
@@ -322,7 +325,7 @@ class Writer:
         draft = attempt.draft
         # Packs go by name: it is what the lock is held on, while the number of a new thread is not ours yet.
         attempt.batch.frames = self._core.objects.lay_down(attempt.thread.name, draft, new)
-        return sum(len(frame.data) for frame in attempt.batch.frames)
+        return sum([len(frame.data) for frame in attempt.batch.frames])
 
     def _remember(self, name: str, attempt: _Attempt) -> None:
         thread, namespace = attempt.thread, attempt.line.namespace
@@ -381,11 +384,16 @@ class Writer:
         cutter = Cutter(attempt.draft.add, attempt.draft.add_top)
         channels: dict[str, StoredValue] = {}
         sizes: dict[str, int] = {}
-        total = 0
+        total, limit = 0, self._core.max_checkpoint_size
         for name, channel in new.channels.items():
             if isinstance(channel, StoredValue):
                 channels[name] = channel
-            elif parent is not None and name in parent.channels and channel.unchanged(parent):
+            elif (
+                parent is not None
+                and channel.unchanged is not None
+                and name in parent.channels
+                and channel.unchanged(parent)
+            ):
                 channels[name] = parent.channels[name]
                 sizes[name] = rope_length(channels[name].rope)
                 total += sizes[name]
@@ -393,9 +401,11 @@ class Writer:
                 type_, data = channel.typed()
                 sizes[name] = len(data)
                 total += sizes[name]
-                self._check_size(sizes, total)
+                if total > limit:
+                    break
                 channels[name] = self._value(attempt, cutter, new.namespace, name, type_, data)
-        self._check_size(sizes, total)
+        if total > limit:
+            raise _too_large(sizes, total, limit)
         return Commit(
             new.namespace,
             new.checkpoint_id,
@@ -418,12 +428,10 @@ class Writer:
         self._core.remember_value(rope, data)
         return StoredValue(type_, rope)
 
-    def _check_size(self, sizes: Mapping[str, int], total: int | None = None) -> None:
-        total = sum(sizes.values()) if total is None else total
-        limit = self._core.max_checkpoint_size
-        if total > limit:
-            largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
-            raise StateTooLargeError(size=total, limit=limit, channels=dict(largest))
+
+def _too_large(sizes: Mapping[str, int], total: int, limit: int) -> StateTooLargeError:
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:3]
+    return StateTooLargeError(size=total, limit=limit, channels=dict(largest))
 
 
 def _small(cutter: Cutter, value: Typed | StoredValue) -> StoredValue:
@@ -434,5 +442,5 @@ def _small(cutter: Cutter, value: Typed | StoredValue) -> StoredValue:
     if isinstance(value, StoredValue):
         return value
     if len(value.data) <= _HEADER_INLINE_MAX:
-        return StoredValue(value.type, encode_items([inline(value.data, 1)]))
+        return StoredValue(value.type, inline_rope(value.data))
     return StoredValue(value.type, cutter.cut(value.type, value.data)[0])

@@ -67,8 +67,7 @@ class View(NamedTuple):
     ranges: list[list[tuple[bytes, bytes]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame to be written. `keys` are the index keys of its objects, in order.
 
     An `optional` frame is left out by `publish` when all of its keys are in the index already. It begins a pack

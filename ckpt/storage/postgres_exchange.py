@@ -6,9 +6,8 @@ What a statement means is the matter of `ckpt.storage.postgres_sql`, which conne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Sequence, Set
+from typing import Any, NamedTuple
 
 import psycopg
 from blake3 import blake3
@@ -25,9 +24,6 @@ Connection = psycopg.Connection[Any]
 
 _AS_INFERRED, _TEXT = 0, 25
 
-_Sent = list[tuple[int, bytes | None]]
-"""The types of parameters, and the bytes that they are sent as."""
-
 
 class Owned(psycopg.Connection[Any]):
     """A connection of a store's own: in autocommit mode, never in pipeline mode, used by one call at a time.
@@ -40,8 +36,8 @@ class Owned(psycopg.Connection[Any]):
 
     Through a pooler it may not: see `look_whether_direct`.
     """
-    prepared: Mapping[str, bytes] = MappingProxyType({})
-    """The statements prepared in that session, with their names there."""
+    prepared: Set[bytes] = frozenset()
+    """The names of the statements that are prepared in that session."""
 
     # psycopg's would warn. This one is in C: what a handler of signals raises in a finalizer in Python reaches nobody.
     __del__: Any = bool
@@ -70,8 +66,27 @@ def run(connection: Connection, statement: str, parameters: Sequence[object] = (
     return reader.load_rows(0, result.ntuples, tuple)
 
 
-def run_prepared(connection: Connection, name: str, statement: str, parameters: Sequence[object]) -> bytes:
-    """Do as `run` does for a statement that returns a single byte string, and is run by most calls of a store.
+class Prepared(NamedTuple):
+    """A statement that returns a single byte string and is run by most calls of a store."""
+
+    name: bytes
+    statement: bytes
+    types: tuple[int, ...]
+    formats: tuple[Format, ...]
+
+    @classmethod
+    def of(cls, name: str, statement: str, types: Sequence[int]) -> Prepared:
+        """Name a statement by what it is as well: should a session ever be shared unawares, nothing is mistaken for it.
+
+        `types` are those of its parameters.
+        """
+        encoded = statement.encode()
+        full_name = f"{name} {blake3(encoded).hexdigest(16)}".encode()
+        return cls(full_name, encoded, tuple(types), (Format.BINARY,) * len(types))
+
+
+def run_prepared(connection: Connection, prepared: Prepared, values: Sequence[bytes | None]) -> bytes:
+    """Run a statement with the values of its parameters as the server receives them, and return its byte string.
 
     It is prepared, which saves the server a fifth of its time and costs no trip, on a connection that leads to it
     directly and is in no transaction. One that was taken from the server's session meanwhile is prepared no more.
@@ -79,11 +94,12 @@ def run_prepared(connection: Connection, name: str, statement: str, parameters: 
     result: PGresult | None = None
     if isinstance(connection, Owned) and connection.direct:
         try:
-            result = _exchanged_prepared(connection, name, statement, parameters)
+            result = _exchanged_prepared(connection, prepared, values)
         except (InvalidSqlStatementName, DuplicatePreparedStatement):
             connection.direct = False
     if result is None:
-        result = _exchanged(connection, statement, parameters)
+        received = [AsReceived(value) if value is not None else None for value in values]
+        result = _exchanged(connection, prepared.statement.decode(), received)
     value = result.get_value(0, 0)
     assert value is not None
     return value
@@ -118,7 +134,7 @@ def _exchanged(connection: Connection, statement: str, parameters: Sequence[obje
     return _checked(connection, connection.wait(execute(pgconn))[-1])
 
 
-def _exchanged_prepared(connection: Owned, name: str, statement: str, parameters: Sequence[object]) -> PGresult | None:
+def _exchanged_prepared(connection: Owned, prepared: Prepared, values: Sequence[bytes | None]) -> PGresult | None:
     """Run a statement that is prepared, or is being prepared in the same trip; None in a transaction, with nothing run.
 
     There an error would end what others have begun.
@@ -126,34 +142,25 @@ def _exchanged_prepared(connection: Owned, name: str, statement: str, parameters
     pgconn = connection.pgconn
     if pgconn.transaction_status != TransactionStatus.IDLE:
         return None
-    sent = [_encoded(connection, each) for each in parameters]
-    full_name = connection.prepared.get(statement)
-    if full_name is not None:
-        _send_prepared(connection, full_name, sent)
+    name, statement, types, formats = prepared
+    if name in connection.prepared:
+        pgconn.send_query_prepared(name, values, param_formats=formats, result_format=Format.BINARY)
         return _checked(connection, connection.wait(execute(pgconn))[-1])
-    # Named by what it is: should a session ever be shared unawares, there is nothing that could be mistaken for it.
-    full_name = f"{name} {blake3(statement.encode()).hexdigest(16)}".encode()
     pgconn.enter_pipeline_mode()
-    pgconn.send_prepare(full_name, statement.encode(), [kind for kind, _ in sent])
-    _send_prepared(connection, full_name, sent)
+    pgconn.send_prepare(name, statement, types)
+    pgconn.send_query_prepared(name, values, param_formats=formats, result_format=Format.BINARY)
     pgconn.pipeline_sync()
-    prepared = connection.wait(execute(pgconn))[-1]
+    made = connection.wait(execute(pgconn))[-1]
     result = connection.wait(fetch_many(pgconn))[-1]
     connection.wait(fetch_many(pgconn))
     pgconn.exit_pipeline_mode()
-    _checked(connection, prepared)
-    connection.prepared = {**connection.prepared, statement: full_name}
+    _checked(connection, made)
+    connection.prepared = {*connection.prepared, name}
     return _checked(connection, result)
 
 
-def _send_prepared(connection: Owned, name: bytes, sent: _Sent) -> None:
-    connection.pgconn.send_query_prepared(
-        name, [value for _, value in sent], param_formats=[Format.BINARY] * len(sent), result_format=Format.BINARY
-    )
-
-
 def _checked(connection: Connection, result: PGresult) -> PGresult:
-    if result.status not in (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK):
+    if result.status != ExecStatus.TUPLES_OK and result.status != ExecStatus.COMMAND_OK:
         raise error_from_result(result, connection.info.encoding)
     return result
 

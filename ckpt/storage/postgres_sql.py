@@ -6,7 +6,9 @@ may run on another connection.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -26,14 +28,23 @@ from ckpt.storage.base import (
     with_incarnation,
     without_incarnation,
 )
-from ckpt.storage.postgres_arrays import bigint_array, bytea_array, read_bytea_array
-from ckpt.storage.postgres_exchange import Connection, run, run_prepared
+from ckpt.storage.postgres_arrays import (
+    BIGINT,
+    BYTEA,
+    BigintArray,
+    ByteaArray,
+    bigint_array,
+    bytea_array,
+    read_bytea_array,
+)
+from ckpt.storage.postgres_exchange import Connection, Prepared, run, run_prepared
 from ckpt.storage.postgres_functions import INCARNATION, LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
 
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
 _COMPARED, _WRITTEN = 1, 2
-_STEP = [_COMPARED | _WRITTEN] * 2
+_INT8 = struct.Struct(">q").pack
+_NO_FRAME = Frame(0, b"", ())
 
 _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(($1::bigint << 32) | $2::regclass::oid::bigint)"
 
@@ -170,32 +181,28 @@ class Session:
         Without `careful`, which is faster, it may raise an error with the SQLSTATE `CAREFUL`: nothing is written then,
         and the batch has to be sent carefully.
         """
-        self._forget()
-        self._changed = self._changed or bool(batch.records or batch.frames)
-        expected, records = batch.expected, batch.records
-        at_once = not careful and None not in records.values()
-        if expected.keys() == records.keys():
+        if self._forgotten:
+            self._forget()
+        expected, records, frames = batch.expected, batch.records, batch.frames
+        self._changed = self._changed or bool(records or frames)
+        if not (replace or careful) and _is_step(batch):
             keys = sorted(records)
-            flags = [_COMPARED | _WRITTEN] * len(keys)
+            answer = self._publish_step(keys, batch)
         else:
-            keys = sorted(expected.keys() | records.keys())
-            flags = [_COMPARED * (key in expected) | _WRITTEN * (key in records) for key in keys]
-            at_once = at_once and records.keys() <= expected.keys()
-            at_once = at_once and all(key in records for key, value in expected.items() if value is None)
-        incarnation, epoch = (0, -1) if batch.epoch is None else without_incarnation(batch.epoch)
-        if at_once and not replace and flags == _STEP and epoch >= 0 and _is_step(batch.frames):
-            answer = self._publish_step(keys, batch, epoch, incarnation)
-        else:
+            at_once = not careful and None not in records.values()
+            if expected.keys() == records.keys():
+                keys = sorted(records)
+                flags = [_COMPARED | _WRITTEN] * len(keys)
+            else:
+                keys = sorted(expected.keys() | records.keys())
+                flags = [_COMPARED * (key in expected) | _WRITTEN * (key in records) for key in keys]
+                at_once = at_once and records.keys() <= expected.keys()
+                at_once = at_once and all(key in records for key, value in expected.items() if value is None)
+            incarnation, epoch = (0, -1) if batch.epoch is None else without_incarnation(batch.epoch)
             parts: list[bytes | None] = [*keys, *map(expected.get, keys), *map(records.get, keys)]
-            layout = [len(keys), len(batch.frames), epoch, incarnation, replace, at_once, *flags]
-            if batch.frames:
-                _list_frames(batch.frames, parts, layout)
-            answer = run_prepared(
-                self.connection,
-                "ckpt_publish",
-                f"SELECT {self._schema}.ckpt_publish($1, $2)",
-                (bytea_array(parts), bigint_array(layout)),
-            )
+            layout = [len(keys), len(frames), epoch, incarnation, replace, at_once, *flags]
+            _list_frames(frames, parts, layout)
+            answer = run_prepared(self.connection, _publish(self._schema), (bytea_array(parts), bigint_array(layout)))
         if answer[:1] == b"c":
             found = zip(keys, read_bytea_array(answer[1:]), strict=True)
             raise RecordChangedError({key: value for key, value in found if key in expected})
@@ -204,24 +211,21 @@ class Session:
             raise EpochChangedError(with_incarnation(numbers[1], numbers[0]))
         return numbers
 
-    def _publish_step(self, keys: Sequence[bytes], batch: Batch, epoch: int, incarnation: int) -> bytes:
+    def _publish_step(self, keys: Sequence[bytes], batch: Batch) -> bytes:
         """Send what nearly all batches are in the form that costs the server least; answered as by `ckpt_publish`."""
-        parts: list[bytes | None] = [None]
-        layout = [0, 0, 0, 0]
-        if batch.frames:
-            parts, layout = [], []
-            _list_frames(batch.frames, parts, layout)
-        behind, _, count, _ = layout
-        packed, *listed = parts
+        assert batch.epoch is not None
+        incarnation, epoch = without_incarnation(batch.epoch)
+        previous, packed, own, _ = batch.frames[0] if batch.frames else _NO_FRAME
+        starts = sorted({key[:1] for key in own})
         a, b = keys
         expected, records = batch.expected, batch.records
         return run_prepared(
             self.connection,
-            "ckpt_publish_step",
-            f"SELECT {self._schema}.ckpt_publish_step($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            _publish_step(self._schema),
             (
-                *(a, expected[a], records[a], b, expected[b], records[b], epoch, incarnation),
-                *(behind, packed, bytea_array(listed[:count]), bytea_array(listed)),
+                *(a, expected[a], records[a], b, expected[b], records[b]),
+                *(_INT8(epoch), _INT8(incarnation), _INT8(previous), packed or None),
+                *(bytea_array(own), bytea_array([*own, *starts])),
             ),
         )
 
@@ -298,8 +302,29 @@ def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
 
 
-def _is_step(frames: Sequence[Frame]) -> bool:
-    return not frames or (len(frames) == 1 and not frames[0].optional and frames[0].previous != CHAINED)
+def _is_step(batch: Batch) -> bool:
+    """Whether a batch is what `ckpt_publish_step` takes: two records compared and written, and a frame or none."""
+    records, frames = batch.records, batch.frames
+    if len(records) != 2 or records.keys() != batch.expected.keys() or None in records.values() or batch.epoch is None:
+        return False
+    if not frames:
+        return True
+    frame = frames[0]
+    return (
+        len(frames) == 1 and not frame.optional and frame.previous != CHAINED and len({*frame.keys}) == len(frame.keys)
+    )
+
+
+@lru_cache
+def _publish(schema: str) -> Prepared:
+    return Prepared.of("ckpt_publish", f"SELECT {schema}.ckpt_publish($1, $2)", (ByteaArray.oid, BigintArray.oid))
+
+
+@lru_cache
+def _publish_step(schema: str) -> Prepared:
+    types = (*[BYTEA] * 6, *[BIGINT] * 3, BYTEA, *[ByteaArray.oid] * 2)
+    places = ", ".join(f"${at}" for at in range(1, len(types) + 1))
+    return Prepared.of("ckpt_publish_step", f"SELECT {schema}.ckpt_publish_step({places})", types)
 
 
 def _list_frames(frames: Sequence[Frame], parts: list[bytes | None], layout: list[int]) -> None:

@@ -18,7 +18,7 @@ from zlib import crc32
 import msgpack
 
 from ckpt.objects.ids import Kind
-from ckpt.values.rope import BLOB, ROPE, Emit, Item, Levels, encode_items, fold, inline
+from ckpt.values.rope import BLOB, ROPE, Emit, Item, Levels, encode_items, fold, inline, inline_rope
 
 INLINE_MAX = 128
 """Below this many bytes a piece is not worth an object of its own."""
@@ -122,7 +122,7 @@ class Cutter:
         the list of pieces.
         """
         if len(data) < INLINE_MAX:
-            return encode_items([inline(data, 1)]), None
+            return inline_rope(data), None
         if type_ not in MSGPACK_TYPES:
             return self._finish(
                 len(data), self._chunks(data, 0) if len(data) > CHUNK_MAX else [self._blob(data, 1)]

@@ -50,6 +50,16 @@ def inline(data: bytes, count: int) -> Item:
     return Item(INLINE, len(data), count, data)
 
 
+def inline_rope(data: bytes) -> bytes:
+    """Return the encoding of a rope that is one whole value, which it holds itself."""
+    length = len(data)
+    if length < 0x20:
+        return bytes((length << 2, 1)) + data
+    if length < 0x1000:
+        return bytes((length << 2 & 0x7F | 0x80, length >> 5, 1)) + data
+    return encode_items([Item(INLINE, length, 1, data)])
+
+
 def encode_items(items: Iterable[Item]) -> bytes:
     """Return the encoding of a rope."""
     out = bytearray()

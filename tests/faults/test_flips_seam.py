@@ -65,7 +65,7 @@ class Content:
 
     def with_frame(self, at: int, **changes: object) -> Content:
         frames = list(self.frames)
-        frames[at] = replace(frames[at], **changes)  # type: ignore[arg-type]
+        frames[at] = frames[at]._replace(**changes)
         return replace(self, frames=tuple(frames))
 
 
