@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgpack
 
 from ckpt.errors import DamagedObjectError
+from ckpt.history.packing import packed
 
 
 class StoredValue(NamedTuple):
@@ -41,19 +42,12 @@ class Commit(NamedTuple):
 
 def encode_commit(commit: Commit) -> bytes:
     """Return the canonical bytes of a commit."""
-    data: bytes = msgpack.packb(
-        [
-            commit.namespace,
-            commit.checkpoint_id,
-            commit.timestamp,
-            [list(parent) for parent in commit.parents],
-            *commit.header,
-            *commit.metadata,
-            [part for name, value in commit.channels.items() for part in (name, *value)],
-        ],
-        unicode_errors="surrogatepass",
-    )
-    return data
+    namespace, checkpoint_id, timestamp, parents, header, metadata, channels = commit
+    flat: list[object] = []
+    for name, value in channels.items():
+        flat += (name, *value)
+    # Tuples are packed as lists are.
+    return packed([namespace, checkpoint_id, timestamp, parents, *header, *metadata, flat])
 
 
 def decode_commit(data: bytes) -> Commit:

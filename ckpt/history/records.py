@@ -38,6 +38,19 @@ class Line(NamedTuple):
         """Return the line as plain data."""
         return [self.namespace, self.head, self.greatest, self.moved, *self.census, *self.low, self.newest]
 
+    def moved_to(self, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
+        """Return the line after a checkpoint was put: the head moves to a child of the head, and to the greatest id.
+
+        `greatest` must be known unless the checkpoint is such a child.
+        """
+        namespace, head, greatest, moved, counted, low, newest = self
+        child = head is None or (parent is not None and parent == head)
+        if greatest is not None:
+            greatest = max(greatest, checkpoint_id)
+        if head != checkpoint_id and (child or checkpoint_id == greatest):
+            head, moved, newest = checkpoint_id, sequence, sequence
+        return Line(namespace, head, greatest, moved, counted, low, newest)
+
     @staticmethod
     def of(fields: object) -> Line:
         """Undo `fields`, or raise DamagedRecordError."""
@@ -103,13 +116,9 @@ class ThreadRecord(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the record's bytes."""
-        base = list(self.base) if self.base is not None else None
-        resets = [[reset.at, reset.moment, reset.depth] for reset in self.resets]
-        fields = [self.name, self.sequence, self.greatest, self.root.fields(), *self.lines]
-        lifetime = list(self.lifetime) if self.lifetime is not None else None
-        return seal(
-            keys.thread_key(self.number), [*fields, base, self.forks, self.deleted, resets, lifetime, self.salt]
-        )
+        number, name, sequence, greatest, root, lines, *rest = self
+        # Tuples are packed as lists are.
+        return seal(keys.thread_key(number), [name, sequence, greatest, root.fields(), *lines, *rest])
 
     @staticmethod
     def decode(number: int, record: bytes) -> ThreadRecord:
@@ -164,10 +173,15 @@ class ThreadRecord(NamedTuple):
         """Return the record after that of a line was written over another (None: there was none)."""
         return self._replace(lines=self.lines.replaced(self.salt, key, before, after))
 
-    def advanced(self, line: Line, greatest: str) -> ThreadRecord:
+    def advanced(self, line: Line, greatest: str, lifetime: Lifetime | None) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""
-        root = line if not line.namespace else self.root
-        return self._replace(sequence=self.sequence + 1, root=root, greatest=max(self.greatest, greatest))
+        number, name, sequence, before, root, lines, base, forks, deleted, resets, _, salt = self
+        if not line.namespace:
+            root = line
+        greatest = max(before, greatest)
+        return ThreadRecord(
+            number, name, sequence + 1, greatest, root, lines, base, forks, deleted, resets, lifetime, salt
+        )
 
 
 def encode_line(thread: int, line: Line) -> bytes:

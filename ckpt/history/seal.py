@@ -21,6 +21,7 @@ import msgpack
 from blake3 import blake3
 
 from ckpt.errors import DamagedRecordError
+from ckpt.history.packing import packed
 
 _SEAL_SIZE = 8
 _SALT_SIZE = 8
@@ -81,7 +82,7 @@ def new_salt() -> bytes:
 
 def seal(key: bytes, fields: object) -> bytes:
     """Return a record: the fields as msgpack, and the checksum."""
-    body: bytes = msgpack.packb(fields, unicode_errors="surrogatepass")
+    body = packed(fields)
     return body + blake3(key + body).digest(_SEAL_SIZE)
 
 

@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from ckpt.errors import CkptError, InvalidInputError, UnstorableValueError
 from ckpt.history.commits import StoredValue
 from ckpt.repository.arguments import check_mapping
-from ckpt.repository.writer import Typed
+from ckpt.repository.incoming import Typed
 from ckpt.values.kinds import TAG
 from ckpt.values.serializer import Serializer
 

@@ -44,9 +44,9 @@ from ckpt.langgraph.shared import (
 from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.arguments import check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
+from ckpt.repository.incoming import Channel, NewCheckpoint
 from ckpt.repository.lineage import parents_in
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import Channel, NewCheckpoint
 
 if TYPE_CHECKING:
     from ckpt.encryption import EncryptionKey

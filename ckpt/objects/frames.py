@@ -32,11 +32,14 @@ _LENGTHS = tuple(struct.Struct(f"<{count}I") for count in range(16))
 def encode_frame(objects: Iterable[StoredObject]) -> bytes:
     """Return the raw, uncompressed bytes of a frame."""
     kinds, data = bytearray(), []
-    for obj in objects:
-        kinds.append(obj.kind)
-        data.append(obj.data)
-    lengths = struct.pack(f"<{len(data)}I", *map(len, data))
-    return b"".join((encode_varint(len(data)), kinds, lengths, *data))
+    for kind, part in objects:
+        kinds.append(kind)
+        data.append(part)
+    return b"".join((encode_varint(len(data)), kinds, _lengths(len(data)).pack(*map(len, data)), *data))
+
+
+def _lengths(count: int) -> struct.Struct:
+    return _LENGTHS[count] if count < len(_LENGTHS) else struct.Struct(f"<{count}I")
 
 
 class Frame:
@@ -56,8 +59,7 @@ class Frame:
             raise _damaged()
         self._raw = raw
         self._kinds = raw[kinds:lengths]
-        table = _LENGTHS[count] if count < len(_LENGTHS) else struct.Struct(f"<{count}I")
-        self._lengths: tuple[int, ...] = table.unpack_from(raw, lengths)
+        self._lengths: tuple[int, ...] = _lengths(count).unpack_from(raw, lengths)
         self._starts: list[int] | None = None
         size = sum(self._lengths)
         self.end: int = start + size

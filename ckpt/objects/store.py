@@ -303,10 +303,13 @@ class ObjectStore:
         known.put_many((oid, True, 1) for oid in present)
         return present
 
+    def remember(self, draft: Draft) -> None:
+        """Spare the next reader loading the objects of a draft, stored or not: they are asked for by what they are."""
+        self._objects.put_many([(oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items()])
+
     def stored(self, line: object, draft: Draft, numbers: list[int]) -> None:
         """Say that the frames of a draft are in the store under these numbers."""
         self._known.put_many([(oid, True, 1) for oid in draft.objects])
-        self._objects.put_many([(oid, obj.data, len(obj.data) + 100) for oid, obj in draft.objects.items()])
         if numbers:
             self._packs.stored(line, numbers)
 

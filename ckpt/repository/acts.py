@@ -22,6 +22,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import is_tag_name
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
+from ckpt.repository.incoming import Channel, NewCheckpoint, Stored, Typed
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.plan import Keep
@@ -29,7 +30,7 @@ from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Timeline
-from ckpt.repository.writer import Channel, NewCheckpoint, Stored, Typed, Writer
+from ckpt.repository.writer import Writer
 from ckpt.storage.base import Batch
 from ckpt.values.serializer import Serializer
 

@@ -15,6 +15,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.repository.arguments import check_place, check_texts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
 from ckpt.repository.listing import Listing
 from ckpt.repository.options import Options
 from ckpt.repository.plan import Keep
@@ -26,7 +27,7 @@ from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.repository.upkeep import Upkeep
-from ckpt.repository.writer import NewCheckpoint, Stored, Typed, Writer
+from ckpt.repository.writer import Writer
 from ckpt.storage.base import Storage
 from ckpt.values.serializer import Serializer
 

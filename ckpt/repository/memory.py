@@ -22,12 +22,12 @@ from ckpt.objects.cache import Cache
 from ckpt.repository.arguments import several
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.incoming import Typed
 from ckpt.repository.memory_forget import Forgetter
 from ckpt.repository.memory_reader import Address, Entry, MemoryReader
 from ckpt.repository.memory_vectors import Ranked, keep, rank
 from ckpt.repository.memory_writer import MemoryWriter, NewVersion, now
 from ckpt.repository.threads import ThreadAdmin
-from ckpt.repository.writer import Typed
 from ckpt.storage.base import Batch
 from ckpt.values.rope import rope_length
 from ckpt.values.serializer import Serializer

@@ -24,9 +24,9 @@ from ckpt.history.seal import Census, missing
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.incoming import Typed
 from ckpt.repository.memory_reader import Address, Entry, Look, MemoryReader
 from ckpt.repository.versions import put_away
-from ckpt.repository.writer import Typed
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 from ckpt.values.cut import Cutter
 
@@ -94,6 +94,7 @@ class MemoryWriter:
                     raise
                 else:
                     self._core.objects.stored(line, draft, numbers)
+                    self._core.objects.remember(draft)
                     return result
         raise ConflictError(f"memory {name!r} is changed by other writers all the time", hints=["try again later"])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ckpt.repository.writer import Typed
+from ckpt.repository.incoming import Typed
 from ckpt.values.serializer import Serializer
 
 _PLAIN = (type(None), bool, int, float, str, bytes)

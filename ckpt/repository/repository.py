@@ -23,6 +23,7 @@ from ckpt.repository.arguments import check_count, check_mapping, checked_limit,
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
+from ckpt.repository.incoming import Channel, NewCheckpoint, Stored, Typed
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.lifetimes import duration, expiry
 from ckpt.repository.operations import Operation, OperationLog
@@ -32,7 +33,6 @@ from ckpt.repository.reader import Reader
 from ckpt.repository.retention import Retention
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
-from ckpt.repository.writer import Channel, NewCheckpoint, Stored, Typed
 from ckpt.storage.base import Storage
 from ckpt.values.kinds import TAG, Opaque
 

@@ -206,7 +206,7 @@ class Timeline:
                 line = tale.line._replace(head=self.head_at(depth + what.depth, namespace, what.moment))
             else:
                 parents = commits[what].parents
-                line = moved(tale.line, entry.checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
+                line = tale.line.moved_to(entry.checkpoint_id, parents[0].checkpoint_id if parents else None, 0)
             tale.tell(entry, line)
         return tale.at(moment)
 
@@ -436,15 +436,3 @@ class Timeline:
     def writes(self, found: Found) -> list[PendingWrite]:
         """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
         return pending_writes(found.events)
-
-
-def moved(line: Line, checkpoint_id: str, parent: str | None, sequence: int) -> Line:
-    """Return a line after a checkpoint was put: the head moves to a child of the head, and to the greatest id.
-
-    The line's `greatest` must be known unless the checkpoint is such a child.
-    """
-    child = line.head is None or (parent is not None and parent == line.head)
-    greatest = max(line.greatest, checkpoint_id) if line.greatest is not None else None
-    if line.head == checkpoint_id or not (child or checkpoint_id == greatest):
-        return line._replace(greatest=greatest)
-    return line._replace(head=checkpoint_id, greatest=greatest, moved=sequence, newest=sequence)

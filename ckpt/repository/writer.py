@@ -11,8 +11,8 @@ import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
 
 from ckpt.errors import ConflictError, HeadMovedError, IntegrityError, StateTooLargeError, ThreadDeletedError
 from ckpt.history import clock, keys
@@ -23,11 +23,12 @@ from ckpt.objects.cache import Cache
 from ckpt.objects.ids import Kind, ObjectId
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
-from ckpt.repository.directory import Change, Directory, Place
+from ckpt.repository.directory import Directory, Place
+from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
 from ckpt.repository.recent import Checkpoint, Recent, Seen
 from ckpt.repository.replays import check_head
 from ckpt.repository.spill import SPILL_ABOVE, spill
-from ckpt.repository.timeline import Timeline, moved
+from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 from ckpt.values.cut import INLINE_MAX, MSGPACK_TYPES, Cut, Cutter
 from ckpt.values.rope import inline_rope, rope_length
@@ -35,57 +36,6 @@ from ckpt.values.rope import inline_rope, rope_length
 _MEMO_SIZE = 32 << 20
 _HEADER_INLINE_MAX = 4096
 _ATTEMPTS = 1000
-
-
-class Typed(NamedTuple):
-    """A value as a serializer gave it."""
-
-    type: str
-    data: bytes
-
-
-class Channel(NamedTuple):
-    """A channel to be stored. `typed` serializes it, and is not called when the parent's value can be kept."""
-
-    typed: Callable[[], Typed]
-    unchanged: Callable[[Commit], bool] | None = None
-    """Whether the parent's value can be kept; None: it cannot."""
-
-
-class NewCheckpoint(NamedTuple):
-    """A checkpoint to be stored."""
-
-    thread: str
-    namespace: str
-    checkpoint_id: str
-    parent_id: str | None
-    timestamp: str | None
-    header: Typed | StoredValue
-    metadata: Typed | StoredValue
-    channels: Mapping[str, Channel | StoredValue] = MappingProxyType({})
-    """A `StoredValue` is taken over as it is; `check` must then make sure that it is still stored."""
-    expect_head: bool = False
-    """Refuse with HeadMovedError when the parent is not the head."""
-    expected_head: str | None = None
-    """With `expect_head`, the head to be expected when it is not the parent."""
-    reset: tuple[int, int] | None = None
-    """For a rewind: depth and moment at which other namespaces continue (see `Reset`)."""
-    check: Callable[[], None] | None = None
-    """Called once per attempt, after the epoch was read."""
-    above: Mapping[str, str] = MappingProxyType({})
-    """For a subgraph: the checkpoints, by their namespace, in whose step it runs."""
-    log: Callable[[], Change] | None = None
-    """What else to write in the same transaction."""
-
-
-class Stored(NamedTuple):
-    """What was stored: the commit's id, the commit, whether it is the head; what thread and namespace are now."""
-
-    oid: ObjectId
-    commit: Commit
-    is_head: bool
-    thread: ThreadRecord
-    line: Line
 
 
 @dataclass(slots=True)
@@ -106,6 +56,9 @@ class _Attempt:
     line_record: bytes = b""
     thread_record: bytes = b""
     """What the records of checkpoint, line and thread become."""
+    made: tuple[ObjectId, Commit, int] | None = None
+    """The commit that is put, and how long it is."""
+    remembered: bool = False
 
 
 class Writer:
@@ -126,7 +79,6 @@ class Writer:
         Putting an id again replaces what it holds and keeps its pending writes. Raises StateTooLargeError,
         ThreadDeletedError, HeadMovedError if asked for; nothing is written then.
         """
-        made: list[tuple[ObjectId, Commit]] = []
 
         def prepare(attempt: _Attempt) -> None:
             if new.check is not None:
@@ -146,7 +98,7 @@ class Writer:
             line = attempt.line if head == attempt.line.head else attempt.line._replace(head=head, newest=0)
             if line.greatest is None and new.parent_id != head:
                 line = line._replace(greatest=attempt.timeline.greatest(new.namespace))
-            attempt.line = moved(line, new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
+            attempt.line = line.moved_to(new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
             if new.reset is not None:
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
                 attempt.thread = attempt.thread._replace(resets=(*attempt.thread.resets, reset))
@@ -154,11 +106,11 @@ class Writer:
                 entry = new.log()
                 attempt.batch.expected = {**attempt.batch.expected, **entry.expected}
                 attempt.batch.records = {**attempt.batch.records, **entry.records}
-            self._core.remember_commit(oid, commit, len(data))
-            made[:] = [(oid, commit)]
+            attempt.made = oid, commit, len(data)
 
         attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare, new.above)
-        return Stored(*made[0], attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
+        assert attempt.made is not None
+        return Stored(*attempt.made[:2], attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
 
     def put_writes(
         self,
@@ -209,6 +161,7 @@ class Writer:
                     attempt = self._begin(name, namespace, checkpoint_id, named, above, epoch)
                     prepare(attempt)
                     self._finish(attempt, checkpoint_id)
+                    attempt.batch.meanwhile = partial(self._remember, name, attempt)
                     numbers = self._core.storage.publish(attempt.batch)
                 except RecordChangedError as lost:
                     self._core.objects.abandon(name)
@@ -233,7 +186,10 @@ class Writer:
                     raise
                 else:
                     self._core.objects.stored(name, attempt.draft, numbers)
-                    self._remember(name, attempt)
+                    if not attempt.remembered:
+                        self._remember(name, attempt)
+                    for slot, memo in attempt.memos.items():
+                        self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
                     return attempt
         raise ConflictError(f"thread {name!r} is changed by other writers all the time", hints=["try again later"])
 
@@ -312,10 +268,9 @@ class Writer:
             records[line_key] = attempt.line_record = encode_line(thread.number, line)
             thread = thread.recounted(line_key, batch.expected[line_key], attempt.line_record)
         attempt.line = line
-        thread = thread.advanced(line, checkpoint_id)
         lifetime = self._core.lifetimes.renewed(thread.lifetime, clock.now_ms())
-        attempt.thread = thread._replace(lifetime=lifetime) if lifetime != thread.lifetime else thread
-        records[keys.thread_key(thread.number)] = attempt.thread_record = attempt.thread.encode()
+        attempt.thread = thread = thread.advanced(line, checkpoint_id, lifetime)
+        records[keys.thread_key(thread.number)] = attempt.thread_record = thread.encode()
         batch.records = records
 
     def _lay_down(self, attempt: _Attempt, new: Collection[ObjectId] = ()) -> int:
@@ -328,13 +283,16 @@ class Writer:
         return sum([len(frame.data) for frame in attempt.batch.frames])
 
     def _remember(self, name: str, attempt: _Attempt) -> None:
+        """Spare the next call asking for what this one writes; nothing of it is believed, should it not be applied."""
+        attempt.remembered = True
+        self._core.objects.remember(attempt.draft)
+        if attempt.made is not None:
+            self._core.remember_commit(*attempt.made)
         thread, namespace = attempt.thread, attempt.line.namespace
         self._recent.saw(name, Seen(thread, attempt.thread_record))
         self._recent.saw_checkpoint(attempt.key, attempt.record, attempt.events)
         if namespace:
             self._recent.saw_line(keys.line_key(thread.number, namespace), attempt.line_record)
-        for slot, memo in attempt.memos.items():
-            self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
 
     def _refuse_unless_known(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> None:
         """Refuse writes to a checkpoint of a deleted thread whose name is in use again."""

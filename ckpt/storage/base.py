@@ -18,7 +18,7 @@ Each promise below is a test of `ckpt.testing.StorageContract`, but for those of
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -85,13 +85,16 @@ class Batch:
     """What one `publish` writes, all or nothing.
 
     `expected` maps keys of records to the value they must have now (None: there is no such record).
-    `records` maps keys to their new value (None: remove it). `epoch` is checked when it is not None.
+    `records` maps keys to their new value (None: remove it). `epoch` is checked when it is not None. `meanwhile` is
+    what can be done while a server is at it: a storage that waits for one calls it, once for each time it asks, or not
+    at all. It must not rely on the batch being applied.
     """
 
     expected: Mapping[bytes, bytes | None] = field(default_factory=dict)
     records: Mapping[bytes, bytes | None] = field(default_factory=dict)
     frames: Sequence[Frame] = ()
     epoch: int | None = None
+    meanwhile: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,12 @@ A server that was started anew may have lost what it was told last, with `synchr
 that lagged behind, and does not say so; tables into which a backup was put back have new files.
 """
 
+_CURRENT = (
+    "EXISTS (SELECT FROM meta WHERE meta.name = 'epoch' AND meta.value = epoch AND incarnation = {incarnation}"
+    " AND current_setting('transaction_isolation') = 'read committed')"
+)
+"""Whether the epoch that `ckpt_publish_step` is given is the present one, where it sees what others have committed."""
+
 ISOLATION = "CK001"
 """The SQLSTATE with which `ckpt_publish` refuses an isolation level that hides what others have committed."""
 
@@ -145,7 +151,7 @@ _READING = """
 #
 # Nearly every batch is a step of a thread: two records that are compared and written, and a frame or none.
 # `ckpt_publish_step` is the same for those, with a parameter for each part: what a short function costs is what it
-# evaluates, and this is half as much. Where the first record has changed it leaves all to `ckpt_publish`.
+# evaluates, and this is half as much. Where the first record or the epoch has changed it leaves all to `ckpt_publish`.
 #
 # A record that is only compared is locked so that others can compare it too: all who write to an encrypted store
 # compare its header.
@@ -316,9 +322,9 @@ _PUBLISH = """
     BEGIN
         PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
         IF old_a IS NULL THEN
-            INSERT INTO record (key, value) VALUES (key_a, new_a) ON CONFLICT (key) DO NOTHING;
+            INSERT INTO record (key, value) SELECT key_a, new_a WHERE {current} ON CONFLICT (key) DO NOTHING;
         ELSE
-            UPDATE record SET value = new_a WHERE key = key_a AND value = old_a;
+            UPDATE record SET value = new_a WHERE key = key_a AND value = old_a AND {current};
         END IF;
         IF NOT FOUND THEN
             RETURN ckpt_publish(
@@ -335,11 +341,6 @@ _PUBLISH = """
         IF NOT FOUND THEN
             RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
         END IF;
-        PERFORM FROM meta WHERE name = 'epoch' AND value = epoch AND incarnation = {incarnation}
-            AND current_setting('transaction_isolation') = 'read committed';
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'the epoch has changed' USING ERRCODE = '{careful}';
-        END IF;
         IF packed IS NULL THEN
             RETURN 'd'::bytea;
         END IF;
@@ -355,12 +356,14 @@ _PUBLISH = """
 
 def functions(schema: str) -> str:
     """Return the statements that create all functions in a schema, which is quoted already."""
+    incarnation = INCARNATION.format(frames="'frame'::regclass")
     filled: dict[str, object] = {
         "schema": schema,
         "lock": LOCK_CLASS,
         "isolation": ISOLATION,
         "careful": CAREFUL,
-        "incarnation": INCARNATION.format(frames="'frame'::regclass"),
+        "incarnation": incarnation,
+        "current": _CURRENT.format(incarnation=incarnation),
         "place_bits": PLACE_BITS,
         "part": SEARCHED_AT_ONCE,
     }

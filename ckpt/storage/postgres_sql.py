@@ -227,6 +227,7 @@ class Session:
                 *(_INT8(epoch), _INT8(incarnation), _INT8(previous), packed or None),
                 *(bytea_array(own), bytea_array([*own, *starts])),
             ),
+            batch.meanwhile,
         )
 
     def read_committed(self) -> None:

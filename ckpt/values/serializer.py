@@ -136,7 +136,7 @@ class _Writer:
 
     def pack(self, value: object, depth: int) -> bytes:
         if type(value) in NATIVE:
-            if type(value) not in SCALARS and self._survey(value, depth):
+            if type(value) not in SCALARS and not (depth == 0 and _is_flat(value)) and self._survey(value, depth):
                 value = self._rebuild(value, depth)
         else:
             value = self._extension(value, depth)
@@ -216,6 +216,14 @@ class _Writer:
             hint = f"define it at the top of a module, or use Serializer(types=[{cls.__name__}])"
             raise Refusal(f"the class {name} cannot be found again under this name", hint)
         return layout
+
+
+def _is_flat(value: object) -> bool:
+    """Whether a value is a dict of plain names and scalars but for what is empty, as metadata mostly is."""
+    if type(value) is not dict or not SCALARS.issuperset(map(type, value)):
+        return False
+    others = [each for each in value.values() if type(each) not in SCALARS]
+    return all(type(each) in NATIVE and not each for each in others)
 
 
 class _Reader:

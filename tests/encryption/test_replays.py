@@ -17,8 +17,8 @@ from ckpt.encryption.storage import ALL_RECORDS
 from ckpt.errors import IntegrityError, NotFoundError
 from ckpt.repository import Repository
 from ckpt.repository.engine import StoredCheckpoint
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.base import Batch
 from ckpt.storage.memory import MemoryStorage
 

@@ -9,7 +9,7 @@ import msgpack
 from ckpt.history.commits import StoredValue
 from ckpt.repository import Repository
 from ckpt.repository.engine import StoredCheckpoint
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 
 Answer = object
 Question = tuple[str, Callable[[Repository], Answer]]

@@ -12,9 +12,9 @@ import reader
 from counts import miscounted
 
 from ckpt.repository import Repository
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.memory import Memory, Put
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.base import RECORD_KEY_MAX
 from ckpt.storage.memory import MemoryStorage
 

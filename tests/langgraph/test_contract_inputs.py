@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import StoredValue
 from ckpt.langgraph import CkptSaver
-from ckpt.repository.writer import NewCheckpoint, Typed
+from ckpt.repository.incoming import NewCheckpoint, Typed
 
 NO_TEXT = [None, 0, 1, 1.5, True, b"x", ("a",), ...]
 """All of them hashable, so that they can stand as the name of a channel."""

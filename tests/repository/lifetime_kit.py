@@ -11,7 +11,7 @@ from ckpt.errors import StoreUnavailableError
 from ckpt.objects.ids import index_key, object_id
 from ckpt.objects.packs import unpack
 from ckpt.repository import Repository
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 
 Opener = Callable[..., Repository]
 

@@ -13,7 +13,7 @@ import pytest
 import ckpt
 from ckpt.errors import AlreadyExistsError, CkptError, InvalidInputError
 from ckpt.repository import Repository
-from ckpt.repository.writer import NewCheckpoint, Typed
+from ckpt.repository.incoming import NewCheckpoint, Typed
 
 THING = SimpleNamespace()
 NO_TEXT: list[Any] = [0, 1.5, True, b"x", [], ["a"], {}, ("a",), THING, object]

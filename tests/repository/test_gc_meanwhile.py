@@ -13,10 +13,10 @@ from ckpt.errors import ConflictError
 from ckpt.history.commits import Commit
 from ckpt.langgraph.history import delta_history
 from ckpt.repository.core import Core
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.prune import keep_last
 from ckpt.repository.repository import Repository
 from ckpt.repository.timeline import Found
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 
 TEXT = "a line of some length that is worth an object of its own, and then some more of it " * 8 + "{}"
 

@@ -14,9 +14,9 @@ from ckpt.objects.frames import encode_frame
 from ckpt.objects.ids import ObjectId, index_key, object_id
 from ckpt.objects.packs import PackStream, unpack
 from ckpt.repository import gc
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.mark import Packs
 from ckpt.repository.repository import Repository
-from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.base import Batch, Frame
 
 NOTHING = Typed("msgpack", b"\x80")

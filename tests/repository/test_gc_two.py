@@ -14,8 +14,8 @@ import pytest
 from ckpt.errors import ConflictError, DamagedRecordError, ThreadDeletedError
 from ckpt.history import keys
 from ckpt.repository import remove
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.repository import Repository
-from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.base import Batch, Exclusive
 from ckpt.storage.memory import MemoryStorage
 

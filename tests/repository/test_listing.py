@@ -15,8 +15,8 @@ from ckpt.errors import IntegrityError
 from ckpt.history.commits import StoredValue
 from ckpt.langgraph import CkptSaver
 from ckpt.repository import Repository
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.prune import Keep
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 
 COUNT = 120
 TEXT = "a text that is long enough to be an object of its own, and to lie in a pack with others " * 4

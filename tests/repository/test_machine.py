@@ -30,8 +30,8 @@ from stores import BACKENDS, SHARED, new_store
 from ckpt.errors import AlreadyExistsError, HeadMovedError, ThreadDeletedError
 from ckpt.history.commits import StoredValue
 from ckpt.repository import Repository, open_repository
+from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import Channel, NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 NAMES = ("a", "b", "c", "d")

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.repository import Repository
-from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 NOTHING = Typed("msgpack", b"\x80")

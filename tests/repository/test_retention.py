@@ -16,10 +16,10 @@ from lifetime_kit import FailingStorage, Opener, ids, put, records, typed
 
 from ckpt.errors import InvalidInputError
 from ckpt.repository import Repository
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.plan import _needed_by_deltas
 from ckpt.repository.prune import keep_last
 from ckpt.repository.retention import Retention
-from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 

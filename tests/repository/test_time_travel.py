@@ -18,8 +18,8 @@ from lifetime_kit import ids, opener
 from stores import BACKENDS, new_store
 
 from ckpt.repository import Repository
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.prune import keep_last
-from ckpt.repository.writer import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 POLICIES: list[Any] = ["keep_latest", {"keep_last": 2}, {"keep_last": 3}]
