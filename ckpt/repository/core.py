@@ -135,7 +135,7 @@ class Core:
 
     def commit(self, oid: ObjectId) -> Commit:
         """Return one decoded commit."""
-        return self.commits([oid])[oid]
+        return self._commits.get(oid) or self.commits([oid])[oid]
 
     def remember_commit(self, oid: ObjectId, commit: Commit, size: int) -> None:
         """Spare the next reader loading a commit just stored."""

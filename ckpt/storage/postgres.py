@@ -168,18 +168,21 @@ class PostgresStorage(LendingReads):
             return self._closed_error()
         return postgres_connect.translate(error, self._url, self._secrets)
 
-    def _once(self, call: Callable[[Session], _T]) -> _T:
-        """Lend a session for one call. Raises Lost when its connection dies, unless that was in a transaction."""
+    def _once(self, call: Callable[[Session, bool], _T], lost: bool) -> _T:
+        """Lend a session for one call, which is told whether an answer was lost before.
+
+        Raises Lost when its connection dies, unless that was in a transaction.
+        """
         with self._source.lend() as connection:
             if connection.pgconn.transaction_status == TransactionStatus.INTRANS:
                 self._inside = True
                 with connection.transaction():
-                    return call(Session(connection, self._schema))
+                    return call(Session(connection, self._schema), lost)
             if self._inside:
                 self._inside = False
                 self._doubts += 1
             try:
-                return call(Session(connection, self._schema))
+                return call(Session(connection, self._schema), lost)
             except psycopg.Error as error:
                 if postgres_connect.is_lost(error, connection):
                     raise Lost from error
@@ -214,7 +217,7 @@ class PostgresStorage(LendingReads):
                 ) from lost.__cause__
 
     def _lend(self, call: Callable[[Session], _T]) -> _T:
-        return self._again(lambda lost: self._once(call))
+        return self._again(partial(self._once, lambda session, lost: call(session)))
 
     def epoch(self) -> int:
         if self._first_epoch:
@@ -239,7 +242,7 @@ class PostgresStorage(LendingReads):
         self._check_writable()
         newest, careful = self._newest, False
 
-        def write(lost: bool, session: Session) -> list[int]:
+        def write(session: Session, lost: bool) -> list[int]:
             nonlocal careful
             if lost and (numbers := self._settled(session, batch, newest)) is not None:
                 return numbers
@@ -258,7 +261,7 @@ class PostgresStorage(LendingReads):
             return numbers
 
         try:
-            numbers = self._again(lambda lost: self._once(partial(write, lost)))
+            numbers = self._again(partial(self._once, write))
         except EpochChangedError as changed:
             self._newest = 0
             raise EpochChangedError(self._doubts << _DOUBT_SHIFT | changed.epoch) from None

@@ -80,21 +80,6 @@ class _AtHand:
         self.connection = connection
         self.born = time.monotonic()
 
-    def connected(self, connect: Callable[[], Connection]) -> Connection:
-        """Return the connection, made anew where there is none that can be used."""
-        if self.connection is None or self.connection.pgconn.status == ConnStatus.BAD:
-            self.connection, self.born = connect(), time.monotonic()
-        return self.connection
-
-    def settle(self) -> None:
-        """Close what is not as it was lent, or is old."""
-        connection = self.connection
-        if connection is not None and (
-            connection.pgconn.transaction_status != TransactionStatus.IDLE
-            or time.monotonic() > self.born + _AGE_SECONDS
-        ):
-            connection.close()
-
 
 class _Lease:
     """What a caller holds on to while it has a connection of the pool, or waits for one."""
@@ -167,14 +152,24 @@ class OwnPool:
         """Return the connection at hand. Raises Lost when there is none and none can be made."""
         if self._closed:
             raise psycopg_pool.PoolClosed("the pool is closed")
+        connection = hand.connection
+        if connection is not None and connection.pgconn.status != ConnStatus.BAD:
+            return connection
         try:
-            return hand.connected(self._connect)
+            hand.connection = connection = self._connect()
         except psycopg.OperationalError as error:
             raise Lost from error
+        hand.born = time.monotonic()
+        return connection
 
     def put_back(self, hand: _AtHand) -> None:
-        """Have a connection at hand again. Doing it twice is doing it once."""
-        hand.settle()
+        """Have a connection at hand again, closed if it is not as it was lent, or is old. May be done twice."""
+        connection = hand.connection
+        if connection is not None and (
+            connection.pgconn.transaction_status != TransactionStatus.IDLE
+            or time.monotonic() > hand.born + _AGE_SECONDS
+        ):
+            connection.close()
         if not self._free:
             self._free.append(hand)
         if self._closed:

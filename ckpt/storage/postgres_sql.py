@@ -43,7 +43,7 @@ from ckpt.storage.postgres_functions import INCARNATION, LOCK_CLASS, PLACE_BITS,
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
 _COMPARED, _WRITTEN = 1, 2
-_INT8 = struct.Struct(">q").pack
+_INT8 = struct.Struct(">q")
 _NO_FRAME = Frame(0, b"", ())
 
 _LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(($1::bigint << 32) | $2::regclass::oid::bigint)"
@@ -206,7 +206,7 @@ class Session:
         if answer[:1] == b"c":
             found = zip(keys, read_bytea_array(answer[1:]), strict=True)
             raise RecordChangedError({key: value for key, value in found if key in expected})
-        numbers = [int.from_bytes(answer[at : at + 8], "big") for at in range(1, len(answer), 8)]
+        numbers = [number for (number,) in _INT8.iter_unpack(answer[1:])]
         if answer[:1] == b"e":
             raise EpochChangedError(with_incarnation(numbers[1], numbers[0]))
         return numbers
@@ -224,7 +224,7 @@ class Session:
             _publish_step(self._schema),
             (
                 *(a, expected[a], records[a], b, expected[b], records[b]),
-                *(_INT8(epoch), _INT8(incarnation), _INT8(previous), packed or None),
+                *(_INT8.pack(epoch), _INT8.pack(incarnation), _INT8.pack(previous), packed or None),
                 *(bytea_array(own), bytea_array([*own, *starts])),
             ),
             batch.meanwhile,

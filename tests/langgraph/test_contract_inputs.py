@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,7 +62,7 @@ def test_the_engine_refuses_the_same_from_any_framework(saver: CkptSaver, odd: A
     changes += [{name: Typed(odd, b"1")} for name in ("header", "metadata")]
     for change in [*changes, {"channels": {odd: StoredValue("json", b"")}}]:
         with pytest.raises(InvalidInputError, match="not a str"):
-            engine.put(replace(new, **change))
+            engine.put(new._replace(**change))
     unharmed(saver)
 
 

@@ -619,6 +619,6 @@ def test_what_another_process_did_to_the_head_counts_and_not_what_is_remembered(
     two.put(following[2])
     one.put(following[3])
     with pytest.raises(HeadMovedError, match="is 03, not 02"):
-        two.put(replace(following[3], checkpoint_id="04"))
+        two.put(following[3]._replace(checkpoint_id="04"))
     two.put(following[4])
     assert head(one, "a") == "04"
