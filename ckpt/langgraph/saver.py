@@ -428,7 +428,8 @@ def _mapping_in(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     if found is None:
         return {}
     check_mapping(key, found)
-    return cast(dict[str, Any], found)
+    mapping: dict[str, Any] = found
+    return mapping
 
 
 def _pairs(writes: Iterable[Any]) -> Sequence[tuple[str, Any]]:

@@ -8,7 +8,7 @@ frames that this process wrote, so that a thread of a few checkpoints finds a di
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
 
 from ckpt.objects.forking import renewed_in_child
@@ -25,7 +25,7 @@ SEED_SIZE_MIN, SEED_SIZE_MAX = 512, 32 << 10
 
 FRAME_SIZE_MAX = 16 << 20
 _PACKS_MAX = 24
-"""Packs that can be appended to; each takes up to two megabytes."""
+"""Packs that can be appended to; each takes more than a megabyte."""
 
 _CONTENT, _TOPS = 0, 1
 _SIZES = (CONTENT_SIZE, TOPS_SIZE)
@@ -45,8 +45,8 @@ class _OpenPack:
         self.settled = True
         """Whether all that the stream has compressed is known to be stored."""
 
-    def append(self, objects: Sequence[Named]) -> list[Frame]:
-        """Return the frames of one transaction."""
+    def append(self, objects: Sequence[Named], new: Collection[ObjectId]) -> list[Frame]:
+        """Return the frames of one transaction; the objects in `new` are nowhere else."""
         # An interrupt may strike anywhere between here and the end of `stored`: the flag is all that tells of it.
         self.settled = False
         self.laid = []
@@ -54,7 +54,8 @@ class _OpenPack:
         for part in _split(objects):
             raw = encode_frame([obj for _, obj in part])
             block = self.stream.append(raw)
-            frames.append(Frame(CHAINED if frames else self.last_frame, block, _keys(part)))
+            fresh = all(oid in new for oid, _ in part)
+            frames.append(Frame(CHAINED if frames else self.last_frame, block, _keys(part), fresh=fresh))
             self.laid.append((raw, block))
         return frames
 
@@ -85,15 +86,17 @@ class OpenPacks:
         self._seeds = [None, None]
         self._lock = Lock()
 
-    def append(self, line: object, content: Sequence[Named], tops: Sequence[Named]) -> list[Frame]:
+    def append(
+        self, line: object, content: Sequence[Named], tops: Sequence[Named], new: Collection[ObjectId] = ()
+    ) -> list[Frame]:
         """Lay objects down behind the packs of `line`; the frames are good for one publish.
 
-        Call `stored` when it succeeded and `abandon` when it did not.
+        Those in `new` are nowhere else. Call `stored` when it succeeded and `abandon` when it did not.
         """
         frames: list[Frame] = []
         for series, part in ((_CONTENT, content), (_TOPS, tops)):
             if part:
-                frames += self._pack(line, series).append(part)
+                frames += self._pack(line, series).append(part, new)
         return frames
 
     def stored(self, line: object, numbers: Sequence[int]) -> None:

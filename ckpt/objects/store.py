@@ -293,7 +293,7 @@ class ObjectStore:
                 (tops if oid in draft.tops else content).append((oid, draft.objects[oid]))
         if content and tops and self._storage.remote and sum(len(each.data) for _, each in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
-        return frames + self._packs.append(line, content, tops)
+        return frames + self._packs.append(line, content, tops, new)
 
     def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         known = self._known

@@ -110,7 +110,8 @@ class Writer:
 
         attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare, new.above)
         assert attempt.made is not None
-        return Stored(*attempt.made[:2], attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
+        oid, commit, _ = attempt.made
+        return Stored(oid, commit, attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
 
     def put_writes(
         self,

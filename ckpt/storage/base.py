@@ -71,13 +71,15 @@ class Frame(NamedTuple):
     """A frame to be written. `keys` are the index keys of its objects, in order.
 
     An `optional` frame is left out by `publish` when all of its keys are in the index already. It begins a pack
-    (`previous` is 0), and no frame of the same batch is chained to it.
+    (`previous` is 0), and no frame of the same batch is chained to it. Of a `fresh` one nothing is in the index, as
+    far as can be known: a storage need not look before it adds its keys. Should one be there, it gets this place.
     """
 
     previous: int
     data: bytes
     keys: tuple[bytes, ...]
     optional: bool = False
+    fresh: bool = False
 
 
 @dataclass(slots=True)
@@ -273,7 +275,7 @@ class Storage(Reading, Protocol):
 
         All conditions are checked before anything is written: RecordChangedError when an expected value
         differs, EpochChangedError when the epoch does. A record removed raises the epoch. An object whose key
-        is in the index already keeps its place.
+        is in the index already keeps its place, unless its frame is `fresh`.
         """
 
     def exclusive(self) -> AbstractContextManager[Exclusive]:

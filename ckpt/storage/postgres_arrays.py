@@ -34,10 +34,13 @@ class BigintArray(bytes):
     oid = 1016
 
 
+_NO_BYTEA = ByteaArray(_EMPTY.pack(0, 0, BYTEA))
+
+
 def bytea_array(values: Collection[bytes | None]) -> ByteaArray:
     """Return an array of byte strings and nulls."""
     if not values:
-        return ByteaArray(_EMPTY.pack(0, 0, BYTEA))
+        return _NO_BYTEA
     parts = [_HEAD.pack(1, 1, BYTEA, len(values), 1)]
     for value in values:
         if value is None:

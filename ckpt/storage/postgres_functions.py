@@ -151,7 +151,8 @@ _READING = """
 #
 # Nearly every batch is a step of a thread: two records that are compared and written, and a frame or none.
 # `ckpt_publish_step` is the same for those, with a parameter for each part: what a short function costs is what it
-# evaluates, and this is half as much. Where the first record or the epoch has changed it leaves all to `ckpt_publish`.
+# evaluates, and this is half as much. Of the keys that are listed it looks for its `own`: none when all are new. Where
+# the first record or the epoch has changed it leaves all to `ckpt_publish`.
 #
 # A record that is only compared is locked so that others can compare it too: all who write to an encrypted store
 # compare its header.
@@ -344,8 +345,10 @@ _PUBLISH = """
         IF packed IS NULL THEN
             RETURN 'd'::bytea;
         END IF;
-        IF cardinality(own) > {part} OR EXISTS (SELECT FROM frame WHERE keys && own) THEN
-            listed := ckpt_free(own, ckpt_taken(own));
+        IF cardinality(own) > 0 THEN
+            IF cardinality(own) > {part} OR EXISTS (SELECT FROM frame WHERE keys && own) THEN
+                listed := ckpt_free(own, ckpt_taken(own));
+            END IF;
         END IF;
         INSERT INTO frame (previous, data, keys) VALUES (behind, packed, listed) RETURNING number INTO number_now;
         RETURN 'd'::bytea || int8send(number_now);

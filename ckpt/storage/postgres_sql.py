@@ -215,8 +215,8 @@ class Session:
         """Send what nearly all batches are in the form that costs the server least; answered as by `ckpt_publish`."""
         assert batch.epoch is not None
         incarnation, epoch = without_incarnation(batch.epoch)
-        previous, packed, own, _ = batch.frames[0] if batch.frames else _NO_FRAME
-        starts = sorted({key[:1] for key in own})
+        previous, packed, listed, _, fresh = batch.frames[0] if batch.frames else _NO_FRAME
+        starts = sorted({key[:1] for key in listed})
         a, b = keys
         expected, records = batch.expected, batch.records
         return run_prepared(
@@ -225,7 +225,7 @@ class Session:
             (
                 *(a, expected[a], records[a], b, expected[b], records[b]),
                 *(_INT8.pack(epoch), _INT8.pack(incarnation), _INT8.pack(previous), packed or None),
-                *(bytea_array(own), bytea_array([*own, *starts])),
+                *(bytea_array(() if fresh else listed), bytea_array([*listed, *starts])),
             ),
             batch.meanwhile,
         )

@@ -96,6 +96,11 @@ class Serializer:
         if type(value) is Opaque and value.kind == "document":
             return value.name, value.raw
         try:
+            if _is_flat(value):
+                return TAG, msgpack.packb(value)
+        except (UnicodeEncodeError, OverflowError):
+            pass  # what the packer refuses takes the long way
+        try:
             try:
                 return TAG, _Writer(self._types, None).pack(value, 0)
             except UnicodeEncodeError:  # lone surrogates; the handler for them costs all other text a copy
@@ -136,7 +141,7 @@ class _Writer:
 
     def pack(self, value: object, depth: int) -> bytes:
         if type(value) in NATIVE:
-            if type(value) not in SCALARS and not (depth == 0 and _is_flat(value)) and self._survey(value, depth):
+            if type(value) not in SCALARS and self._survey(value, depth):
                 value = self._rebuild(value, depth)
         else:
             value = self._extension(value, depth)
