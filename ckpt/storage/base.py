@@ -72,7 +72,7 @@ class Frame(NamedTuple):
 
     An `optional` frame is left out by `publish` when all of its keys are in the index already. It begins a pack
     (`previous` is 0), and no frame of the same batch is chained to it. Of a `fresh` one nothing is in the index, as
-    far as can be known: a storage need not look before it adds its keys. Should one be there, it gets this place.
+    far as can be known: a storage need not look before it adds its keys. Should one be there, it may get this place.
     """
 
     previous: int
@@ -275,7 +275,7 @@ class Storage(Reading, Protocol):
 
         All conditions are checked before anything is written: RecordChangedError when an expected value
         differs, EpochChangedError when the epoch does. A record removed raises the epoch. An object whose key
-        is in the index already keeps its place, unless its frame is `fresh`.
+        is in the index already keeps its place, but for what `Frame` says of `fresh` ones.
         """
 
     def exclusive(self) -> AbstractContextManager[Exclusive]:

@@ -203,6 +203,30 @@ class StorageContract(SharingContract):
             fresh: Place(third, 1),
         }
 
+    def test_what_is_called_fresh_and_is_not_has_one_of_its_places(self, storage: Storage) -> None:
+        one, two = object_key(1), object_key(2)
+        steps: list[int] = []
+        for number in range(2):
+            records = {b"a%d" % number: b"1", b"b%d" % number: b"1"}
+            fresh = Frame(0, b"f%d" % number, (one, two), fresh=True)
+            steps += storage.publish(Batch(dict.fromkeys(records), records, [fresh], storage.epoch()))
+        places = storage.locate([one, two])
+        assert {place.frame for place in places.values()} <= set(steps)
+        assert [place.position for place in places.values()] == [0, 1]
+        assert storage.scan_index(b"", 9) == sorted(places.items())
+        assert storage.fetch([one], ()).places == {one: places[one]}
+        with storage.exclusive() as session:
+            session.forget([one])
+        assert storage.locate([one, two]) == {two: places[two]}
+
+    def test_what_is_done_meanwhile_is_not_told_how_it_ends(self, storage: Storage) -> None:
+        calls: list[str] = []
+        storage.publish(Batch({}, {b"a": b"1"}, meanwhile=lambda: calls.append("applied")))
+        with pytest.raises(RecordChangedError):
+            storage.publish(Batch({b"a": b"2"}, {b"a": b"3"}, meanwhile=lambda: calls.append("refused")))
+        assert storage.read([b"a"]) == [b"1"]
+        assert set(calls) <= {"applied", "refused"}
+
     def test_an_optional_frame_is_left_out_when_nothing_in_it_is_new(self, storage: Storage) -> None:
         one, two, three, four = (object_key(number) for number in range(1, 5))
         storage.publish(Batch(frames=[Frame(0, b"old", (one, two))]))

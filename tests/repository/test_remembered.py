@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from lifetime_kit import Opener
 
 from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.repository import Repository
@@ -22,6 +23,22 @@ def turn(repository: Repository, number: int) -> None:
         head = repository.read("t", namespace)
         parent = head.checkpoint_id if head is not None else None
         repository.put(NewCheckpoint("t", namespace, f"{number}{place}", parent, None, NOTHING, NOTHING))
+
+
+def test_two_who_store_the_same_checkpoint_store_one(opened: Opener) -> None:
+    """As two servers do to which a client sent the same request: the second knows nothing of the first's commit."""
+    with opened() as one, opened() as two:
+        for repository in (one, two, one):
+            for number in range(TURNS):
+                parent = f"{number - 1}" if number else None
+                repository.put(NewCheckpoint("t", "", f"{number}", parent, "then", NOTHING, NOTHING))
+        found = [each.read("t", "", "2") for each in (one, two)]
+        assert found[0] == found[1] is not None
+        assert two.fsck().problems == one.fsck().problems == []
+        one.gc(grace="0s")
+        assert two.read("t", "", "2") == found[0]
+        assert [info.checkpoint_id for info in two.thread("t").log()] == ["3", "2", "1", "0"]
+        assert two.fsck().problems == []
 
 
 def keep_one(repository: Repository) -> None:

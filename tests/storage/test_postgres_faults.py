@@ -157,6 +157,35 @@ def test_a_name_that_is_taken_is_left_alone(wire: Wire, storage: PostgresStorage
         assert isinstance(connection, Owned) and not connection.direct
 
 
+def test_what_can_be_done_meanwhile_is_done_before_the_answer(postgres_dsn: str, postgres_url: str) -> None:
+    before, after = {b"a": b"1", b"b": b"1"}, {b"a": b"2", b"b": b"2"}
+    with closing(PostgresStorage(postgres_url)) as storage, psycopg.connect(postgres_dsn) as other:
+        storage.publish(Batch(dict.fromkeys(before), before, epoch=storage.epoch()))
+        other.execute(f"SELECT FROM {schema_of(postgres_url)}.record FOR UPDATE")
+        called = threading.Event()
+        batch = Batch(before, after, epoch=storage.epoch(), meanwhile=called.set)
+        thread = threading.Thread(target=storage.publish, args=(batch,))
+        thread.start()
+        assert called.wait(20)
+        thread.join(0.2)
+        assert thread.is_alive()
+        other.rollback()
+        thread.join(20)
+        assert storage.read([b"a", b"b"]) == [b"2", b"2"]
+
+
+def test_what_fails_meanwhile_leaves_nothing_behind(storage: PostgresStorage) -> None:
+    before, after = {b"a": b"1", b"b": b"1"}, {b"a": b"2", b"b": b"2"}
+    storage.publish(Batch(dict.fromkeys(before), before, epoch=storage.epoch()))
+    with pytest.raises(ZeroDivisionError):
+        storage.publish(Batch(before, after, epoch=storage.epoch(), meanwhile=lambda: 1 // 0 and None))
+    # Whether it was applied is open, as after any interrupt; not so whether it was applied in part.
+    now = storage.read([b"a", b"b"])
+    assert now in ([b"1", b"1"], [b"2", b"2"])
+    storage.publish(Batch({b"a": now[0]}, {b"a": b"3"}))
+    assert storage.read([b"a", b"b"]) == [b"3", now[1]]
+
+
 def test_each_statement_may_run_on_another_connection(postgres_dsn: str, postgres_url: str) -> None:
     """What a pooler in transaction mode does: the pool hands out a connection that was never seen before."""
     with (
