@@ -138,7 +138,7 @@ def test_many_threads_share_few_connections(pool: OwnPool, connecting: Connectin
     at_once(16, use)
     assert connecting.count <= 3
     # Nobody was forgotten until he looked again by himself, a second later.
-    assert time.monotonic() - begin < 16
+    assert time.monotonic() - begin < 30
 
 
 def test_the_one_at_hand_is_replaced_when_it_is_old(pool: OwnPool, monkeypatch: pytest.MonkeyPatch) -> None:

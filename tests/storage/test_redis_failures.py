@@ -181,7 +181,7 @@ def test_a_server_that_is_down_is_said_to_be() -> None:
         with pytest.raises(StoreUnavailableError, match="cannot be reached"):
             RedisStorage(server.url)
         # Who opens is told at once, which a command line begins with.
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         storage.close()
 
 
@@ -256,7 +256,7 @@ def test_connections_that_never_become_free_are_said_to_be_in_use(
                 begun = time.monotonic()
                 with pytest.raises(StoreUnavailableError, match="all connections were in use") as caught:
                     call()
-                assert 0.25 < time.monotonic() - begun < 2
+                assert 0.25 < time.monotonic() - begun < 10
                 # Nothing was sent, and the server is not what is wrong.
                 assert caught.value.hints == ("raise max_connections",)
         assert storage.read([b"a"]) == [None]
