@@ -272,10 +272,10 @@ class PostgresStorage(LendingReads):
         """Return a batch as the database takes it; raise EpochChangedError if it is from before the last doubt."""
         if batch.epoch is None:
             return batch
-        doubts, epoch = batch.epoch >> _DOUBT_SHIFT, batch.epoch & ((1 << _DOUBT_SHIFT) - 1)
+        doubts = batch.epoch >> _DOUBT_SHIFT
         if doubts != self._doubts:
             raise EpochChangedError(session.epoch())
-        return replace(batch, epoch=epoch) if doubts else batch
+        return replace(batch, epoch=batch.epoch & ((1 << _DOUBT_SHIFT) - 1)) if doubts else batch
 
     def _settled(self, session: Session, batch: Batch, newest: int) -> list[int] | None:
         with session.connection.transaction():
