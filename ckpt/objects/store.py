@@ -228,7 +228,9 @@ class ObjectStore:
         with self._read_lock:
             # A frame that left the cache while its pack's reader stands behind it must be read from the start.
             ends = set(self._readers).difference(wanted)
-        return found | self._opened(storage, storage.load(wanted, ends), ends)
+        opened = self._opened(storage, storage.load(wanted, ends), ends)
+        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
+        return found | opened
 
     def _opened(
         self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int]
@@ -252,10 +254,9 @@ class ObjectStore:
         return opened
 
     def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
-        """Read the frames of a chain, which follow `before` (0: begin a pack), and keep them in the cache."""
+        """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or PackReader()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
-        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
         self._readers[chain[-1]] = reader
         while len(self._readers) > _READERS_MAX:
             self._readers.popitem(last=False)
