@@ -306,8 +306,14 @@ class EncryptedStorage(_SealedReading):
         wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
 
         def read() -> Fetched:
-            places, frames = self._storage.fetch(wanted, known)
-            return Fetched({wanted[key]: place for key, place in places.items()}, self._frames(frames))
+            places, frames, listed = self._storage.fetch(wanted, known)
+            named = [key for keys in listed.values() for key in keys if key is not None]
+            original = dict(zip(named, self._disguise.original_index_keys(named), strict=True))
+            return Fetched(
+                {wanted[key]: place for key, place in places.items()},
+                self._frames(frames),
+                {number: [key and original[key] for key in keys] for number, keys in listed.items()},
+            )
 
         return self._opened(read)
 

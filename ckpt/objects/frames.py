@@ -72,10 +72,22 @@ class Frame:
         return len(self._kinds)
 
     def __getitem__(self, position: int) -> StoredObject:
+        return StoredObject(self._kinds[position], self._data(position))
+
+    def _data(self, position: int) -> bytes:
+        if not position:
+            return self._raw[self._start : self._start + self._lengths[0]]
         starts = self._starts
         if starts is None:
             starts = self._starts = list(accumulate(self._lengths, initial=self._start))
-        return StoredObject(self._kinds[position], self._raw[starts[position] : starts[position + 1]])
+        return self._raw[starts[position] : starts[position + 1]]
+
+    def verified(self, position: int, oid: ObjectId) -> bytes | None:
+        """Return the bytes of an object, or None unless there is one and this is its id."""
+        if position >= len(self._kinds):
+            return None
+        data = self._data(position)
+        return data if object_id(self._kinds[position], data) == oid else None
 
     def objects(self) -> list[StoredObject]:
         """Return all objects, in order."""

@@ -30,6 +30,9 @@ _UNFOLDING = 15
 _SLICE_MIN = 8 << 10
 """No n bytes of zstd unfold to more than n << 15: a block of 128 KB takes four."""
 
+_PART_SIZE = 16 << 10
+"""What is unfolded in one piece: small enough for memory that is used again. The usual 128 KB are new each time."""
+
 
 class PackStream:
     """The compressing side of one open pack."""
@@ -100,7 +103,7 @@ class PackReader:
     """The decompressing side of one pack, which can be continued where it stopped."""
 
     def __init__(self) -> None:
-        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(write_size=_PART_SIZE)
 
     def read(self, blocks: Sequence[bytes]) -> list[Frame]:
         """Return the frames that follow those read before, or raise DamagedObjectError."""

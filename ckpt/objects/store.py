@@ -5,7 +5,7 @@ a transaction needs into a `Draft`, finds out what is stored already, and lays t
 is bounded by the sizes given below.
 
 From a store behind a network whole frames are taken in at once: what lies beside an object mostly belongs to the
-same state, and would be asked for in the next round trip. It is hashed when something is asked for that may be there.
+same state, and would be asked for in the next round trip.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from threading import Lock
 from typing import Protocol
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
+from ckpt.objects.beside import Beside
 from ckpt.objects.cache import Cache
 from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
@@ -93,13 +94,13 @@ class ObjectStore:
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._ahead: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
-        self._beside: list[RawFrame] = []
+        self._beside = Beside()
         self._packs = OpenPacks()
         renewed_in_child(self)
 
     def in_child(self) -> None:
         """Forget in a forked process which packs were read how far."""
-        self._readers, self._beside = OrderedDict(), []
+        self._readers, self._beside = OrderedDict(), Beside()
         self._read_lock = Lock()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -111,10 +112,9 @@ class ObjectStore:
         their id says.
         """
         found, wanted = self._objects.get_many(ids)
-        if wanted and self._beside:
-            self._take_in()
-            more, wanted = self._objects.get_many(wanted)
-            found |= more
+        if wanted and (taken := self._keep(self._beside.take(wanted))):
+            found.update((oid, taken[oid]) for oid in wanted if oid in taken)
+            wanted = [oid for oid in wanted if oid not in taken]
         if wanted:
             fetched = self._fetch_ahead(wanted) if self._storage.remote else self.fetch(wanted)
             self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items())
@@ -162,7 +162,7 @@ class ObjectStore:
         known, beside = self._known, self._beside
         with self._read_lock:
             ends = set(self._readers)
-        places, stored = self._storage.fetch([index_key(oid) for oid in ids], ends)
+        places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
         _require(ids, places)
         wanted = {oid: places[index_key(oid)] for oid in ids}
         try:
@@ -170,26 +170,25 @@ class ObjectStore:
         except DamagedObjectError:
             opened = {}
         found, damaged = self._read(wanted, opened)
+        # Into the object as it was before asking: after a `forget` meanwhile, nobody looks there.
+        beside.add(opened, keys, without=found)
         # What is not where it should be is looked for once more, and named if it is damaged.
         found |= self.fetch(damaged) if damaged else {}
         known.put_many((oid, True, 1) for oid in ids)
-        # Into the list as it was before asking: after a `forget` meanwhile, nobody looks there.
-        beside += opened.values()
-        if sum(frame.size for frame in beside) > _BESIDE_MAX:
+        if beside.size > _BESIDE_MAX:
             self._take_in()
         return found
 
     def _take_in(self) -> None:
-        """Hash what lay beside what was asked for, so that it is found by its id."""
-        ahead = self._ahead
-        with self._read_lock:
-            beside, self._beside = self._beside, []
-        found: dict[ObjectId, bytes] = {}
-        for frame in beside:
-            found.update(frame.hashed())
-        self._objects.put_many((oid, data, len(data) + 100) for oid, data in found.items())
-        # That the index names them is likely and not certain: a collector may have let them go.
-        ahead.put_many((oid, True, 1) for oid in found)
+        """Hash all that lay beside what was asked for, so that it is found by its id."""
+        self._keep(self._beside.take_all())
+
+    def _keep(self, taken: dict[ObjectId, bytes]) -> dict[ObjectId, bytes]:
+        """Keep what lay beside what was asked for, and return it."""
+        # That the index names it is likely and not certain: a collector may have let it go.
+        self._ahead.put_many((oid, True, 1) for oid in taken)
+        self._objects.put_many((oid, data, len(data) + 100) for oid, data in taken.items())
+        return taken
 
     @staticmethod
     def _read(
@@ -229,7 +228,9 @@ class ObjectStore:
         with self._read_lock:
             # A frame that left the cache while its pack's reader stands behind it must be read from the start.
             ends = set(self._readers).difference(wanted)
-        return found | self._opened(storage, storage.load(wanted, ends), ends)
+        opened = self._opened(storage, storage.load(wanted, ends), ends)
+        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
+        return found | opened
 
     def _opened(
         self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int]
@@ -253,10 +254,9 @@ class ObjectStore:
         return opened
 
     def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
-        """Read the frames of a chain, which follow `before` (0: begin a pack), and keep them in the cache."""
+        """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or PackReader()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
-        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
         self._readers[chain[-1]] = reader
         while len(self._readers) > _READERS_MAX:
             self._readers.popitem(last=False)
@@ -320,7 +320,7 @@ class ObjectStore:
     def forget(self) -> None:
         """Drop all that is believed about the store: something was removed from it."""
         self._packs.clear()
-        self._known, self._ahead, self._beside = Cache(_KNOWN_MAX), Cache(_KNOWN_MAX), []
+        self._known, self._ahead, self._beside = Cache(_KNOWN_MAX), Cache(_KNOWN_MAX), Beside()
         self._forget_frames()
 
     def _forget_frames(self) -> None:

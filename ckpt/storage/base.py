@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ckpt.errors import ConflictError
@@ -50,10 +51,15 @@ class StoredFrame(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """Where objects lie, and the frames that hold them with those before."""
+    """Where objects lie, and the frames that hold them with those before.
+
+    `keys` says of a frame which objects it holds, in their order, by the keys of the index; None for one whose place is
+    another. It may leave frames out: a storage tells what it has at hand.
+    """
 
     places: dict[bytes, Place]
     frames: dict[int, StoredFrame]
+    keys: Mapping[int, Sequence[bytes | None]] = MappingProxyType({})
 
 
 Range = tuple[bytes, bytes]

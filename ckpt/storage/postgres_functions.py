@@ -70,8 +70,7 @@ _READING = """
                 SELECT frame.previous FROM frame WHERE frame.number = chain.number AND frame.previous <> ALL (known)
             ) FROM chain
         )
-        SELECT frame.number, frame.previous, frame.data,
-               CASE WHEN frame.number IN (SELECT found.number FROM found) THEN frame.keys END
+        SELECT frame.number, frame.previous, frame.data, frame.keys
         FROM frame WHERE frame.number = ANY (ARRAY(SELECT chain.number FROM chain))
     $ckpt$;
     CREATE FUNCTION {schema}.ckpt_locate(wanted bytea[]) RETURNS TABLE (key bytea, place bigint)

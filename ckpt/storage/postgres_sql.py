@@ -124,27 +124,33 @@ class Session:
         rows = self.run(
             "SELECT number, previous, data, keys FROM {s}.ckpt_fetch($1, $2)", (bytea_array(keys), bigint_array(known))
         )
+        listed = {number: _own(own) for number, _, _, own in rows}
         wanted = set(keys)
         # The greatest number counts, so it comes last.
         places = {
             key: Place(number, position)
-            for number, _, _, listed in sorted(rows, key=itemgetter(0))
-            for position, key in enumerate(listed or ())
+            for number, own in sorted(listed.items())
+            if not wanted.isdisjoint(own)
+            for position, key in enumerate(own)
             if key in wanted
         }
-        return Fetched(places, {number: StoredFrame(previous, data) for number, previous, data, _ in rows})
+        return Fetched(places, {number: StoredFrame(previous, data) for number, previous, data, _ in rows}, listed)
 
     def _fetch_many(self, keys: Collection[bytes], known: Collection[int]) -> Fetched:
         rows = self.run(
             "WITH found AS MATERIALIZED (SELECT key, place FROM {s}.ckpt_locate($1::bytea[]))"
-            " SELECT key, place, NULL::bigint, NULL::bytea FROM found"
-            " UNION ALL SELECT NULL, number, previous, data FROM {s}.frame WHERE number = ANY (("
+            " SELECT key, place, NULL::bigint, NULL::bytea, NULL::bytea[] FROM found"
+            " UNION ALL SELECT NULL, number, previous, data, keys FROM {s}.frame WHERE number = ANY (("
             f"SELECT {{s}}.ckpt_chain(ARRAY(SELECT place >> {PLACE_BITS} FROM found), $2::bigint[]))::bigint[])",
             (bytea_array(keys), bigint_array(known)),
         )
-        places = {key: _place(place) for key, place, _, _ in rows if key is not None}
-        frames = {number: StoredFrame(previous, data) for key, number, previous, data in rows if key is None}
-        return Fetched(places, frames)
+        places = {key: _place(place) for key, place, *_ in rows if key is not None}
+        frames = [(number, previous, data, own) for key, number, previous, data, own in rows if key is None]
+        return Fetched(
+            places,
+            {number: StoredFrame(previous, data) for number, previous, data, _ in frames},
+            {number: _own(own) for number, _, _, own in frames},
+        )
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         self._forget()
@@ -301,6 +307,13 @@ class Session:
 
 def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
+
+
+def _own(listed: list[bytes | None]) -> list[bytes | None]:
+    """Return the keys of a frame's objects without the first bytes that are listed behind them."""
+    while listed and (last := listed[-1]) is not None and len(last) == 1:
+        listed.pop()
+    return listed
 
 
 def _is_step(batch: Batch) -> bool:

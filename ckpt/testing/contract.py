@@ -169,18 +169,26 @@ class StorageContract(SharingContract):
         )
         (lone,) = storage.publish(Batch(frames=[Frame(0, b"lone", (keys[4],))]))
         first, second = StoredFrame(0, b"one"), StoredFrame(one, b"two")
-        assert other.fetch([]) == ({}, {}) == other.fetch([keys[5]])
+        held = {one: keys[:2], two: keys[2:3], three: keys[3:4], lone: keys[4:5]}
+
+        def fetched(wanted: list[bytes], known: Sequence[int] = ()) -> tuple[object, object]:
+            places, frames, told = other.fetch(wanted, known)
+            assert told == {number: held[number] for number in told}
+            assert told.keys() <= frames.keys()
+            return places, frames
+
+        assert fetched([]) == ({}, {}) == fetched([keys[5]])
         places = {keys[2]: Place(two, 0), keys[4]: Place(lone, 0)}
-        assert other.fetch([keys[4], keys[2], keys[5]]) == (
+        assert fetched([keys[4], keys[2], keys[5]]) == (
             places,
             {one: first, two: second, lone: StoredFrame(0, b"lone")},
         )
-        assert other.fetch([keys[3]], [one, lone]) == (
+        assert fetched([keys[3]], [one, lone]) == (
             {keys[3]: Place(three, 0)},
             {two: second, three: StoredFrame(two, b"three")},
         )
         # What was asked for comes even if it is known.
-        assert other.fetch([keys[1]], [one]) == ({keys[1]: Place(one, 1)}, {one: first})
+        assert fetched([keys[1]], [one]) == ({keys[1]: Place(one, 1)}, {one: first})
 
     def test_a_frame_may_hold_as_many_objects_as_promised(self, storage: Storage) -> None:
         keys = tuple(object_key(number) for number in range(FRAME_OBJECTS_MAX))

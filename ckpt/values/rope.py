@@ -101,8 +101,8 @@ def decode_items(rope: bytes) -> list[Item]:
 
 # Group ends are chosen by the pieces' own ids, one byte per level, so that a change moves only the ends
 # near it and the same run of pieces forms the same group wherever it occurs.
-_GROUP_MASK = 7
-_GROUP_MAX = 64
+_GROUP_MASK = 15
+_GROUP_MAX = 128
 _FOLD_ABOVE = 12
 
 

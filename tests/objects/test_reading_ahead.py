@@ -19,9 +19,17 @@ from ckpt.testing.fixtures import at_once
 class Remote(MemoryStorage):
     """A store in memory that says it is behind a network, and writes down what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, telling: bool = False) -> None:
         super().__init__()
         self.calls: list[tuple[str, int]] = []
+        self.telling = telling
+        """Whether it says which objects there are in the frames that are fetched."""
+        self.held: dict[int, tuple[bytes, ...]] = {}
+
+    def publish(self, batch: Batch) -> list[int]:
+        numbers = super().publish(batch)
+        self.held.update(zip(numbers, (frame.keys for frame in batch.frames), strict=True))
+        return numbers
 
     @property
     def remote(self) -> bool:
@@ -37,7 +45,13 @@ class Remote(MemoryStorage):
 
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
         self.calls.append(("fetch", len(keys)))
-        return super().fetch(keys, known)
+        found = super().fetch(keys, known)
+        return found._replace(keys={number: self.held[number] for number in found.frames}) if self.telling else found
+
+
+@pytest.fixture(params=[False, True], ids=["silent", "telling"])
+def storage(request: pytest.FixtureRequest) -> Remote:
+    return Remote(telling=request.param)
 
 
 def blob(name: str, size: int = 100) -> bytes:
@@ -55,8 +69,7 @@ def store(storage: Remote, line: str, *transactions: list[bytes]) -> list[Object
     return ids
 
 
-def test_what_lies_beside_and_before_is_not_asked_for_again() -> None:
-    storage = Remote()
+def test_what_lies_beside_and_before_is_not_asked_for_again(storage: Remote) -> None:
     one, two, three = store(storage, "t", [blob("one"), blob("two")], [blob("three")])
     (other,) = store(storage, "u", [blob("other")])
     reader = ObjectStore(storage)
@@ -67,8 +80,8 @@ def test_what_lies_beside_and_before_is_not_asked_for_again() -> None:
     assert storage.calls == [("fetch", 1), ("fetch", 1)]
 
 
-def test_reading_goes_on_where_it_stopped() -> None:
-    storage, writer = Remote(), "t"
+def test_reading_goes_on_where_it_stopped(storage: Remote) -> None:
+    writer = "t"
     objects = ObjectStore(storage)
     reader = ObjectStore(storage)
     loaded: list[int] = []
@@ -76,14 +89,12 @@ def test_reading_goes_on_where_it_stopped() -> None:
         draft = Draft()
         oid = draft.add(Kind.BLOB, blob(f"turn {turn}"))
         objects.stored(writer, draft, storage.publish(Batch(frames=objects.lay_down(writer, draft, [oid]))))
-        _, frames = storage.fetch([index_key(oid)], set(reader._readers))
-        loaded.append(len(frames))
+        loaded.append(len(storage.fetch([index_key(oid)], set(reader._readers)).frames))
         assert reader.load([oid]) == {oid: blob(f"turn {turn}")}
     assert loaded == [1] * 20
 
 
-def test_damage_beside_what_is_wanted_is_found_when_it_is_wanted() -> None:
-    storage = Remote()
+def test_damage_beside_what_is_wanted_is_found_when_it_is_wanted(storage: Remote) -> None:
     good, bad = StoredObject(Kind.BLOB, b"good"), StoredObject(Kind.BLOB, b"bad")
     ids = [object_id(*good), object_id(Kind.BLOB, b"what it should be")]
     data = PackStream().append(encode_frame([good, bad]))
@@ -97,8 +108,27 @@ def test_damage_beside_what_is_wanted_is_found_when_it_is_wanted() -> None:
     assert reader.load(ids[:1]) == {ids[0]: b"good"}
 
 
-def test_what_was_only_seen_beside_is_not_taken_to_be_stored() -> None:
-    storage = Remote()
+def test_what_is_not_where_it_was_told_to_be_is_found_all_the_same() -> None:
+    storage = Remote(telling=True)
+    one, two, three = store(storage, "t", [blob("one"), blob("two"), blob("three")])
+    ((number, keys),) = storage.held.items()
+    # As after a collector has moved objects and the number was given to another frame.
+    storage.held[number] = (keys[0], keys[2], keys[1], *keys)
+    reader = ObjectStore(storage)
+    assert reader.load([one]) == {one: blob("one")}
+    assert reader.load([three, two]) == {two: blob("two"), three: blob("three")}
+
+
+def test_more_than_is_kept_unhashed_is_not_asked_for_again(storage: Remote) -> None:
+    sizes = range(1_000_000, 6_000_000, 1_000_000)
+    ids = store(storage, "t", [blob(str(size), size) for size in sizes])
+    reader = ObjectStore(storage)
+    for oid, size in zip(ids, sizes, strict=True):
+        assert reader.load([oid]) == {oid: blob(str(size), size)}
+    assert storage.calls == [("fetch", 1)]
+
+
+def test_what_was_only_seen_beside_is_not_taken_to_be_stored(storage: Remote) -> None:
     kept, gone = store(storage, "t", [blob("kept", 20_000), blob("gone", 20_000)])
     # As a collector leaves it that was stopped: the frame serves as dictionary for another pack.
     with storage.exclusive() as session:
@@ -113,8 +143,7 @@ def test_what_was_only_seen_beside_is_not_taken_to_be_stored() -> None:
     assert storage.calls == [("locate", 1)]
 
 
-def test_what_was_seen_beside_and_is_stored_is_not_sent_again() -> None:
-    storage = Remote()
+def test_what_was_seen_beside_and_is_stored_is_not_sent_again(storage: Remote) -> None:
     store(storage, "t", [blob("one", 20_000), blob("two", 20_000)])
     objects = ObjectStore(storage)
     objects.load([object_id(Kind.BLOB, blob("one", 20_000))])
@@ -129,8 +158,7 @@ def test_what_was_seen_beside_and_is_stored_is_not_sent_again() -> None:
         objects.abandon("t")
 
 
-def test_threads_that_read_the_same_packs_at_once_all_get_them() -> None:
-    storage = Remote()
+def test_threads_that_read_the_same_packs_at_once_all_get_them(storage: Remote) -> None:
     ids: list[ObjectId] = []
     for pack in range(6):
         ids += store(storage, f"t{pack}", *[[blob(f"{pack} {turn}", 3000)] for turn in range(10)])

@@ -371,8 +371,13 @@ def test_what_is_fetched_is_what_is_located_and_loaded(postgres_url: str, count:
             session.write(Batch(frames=[Frame(last, b"again", (key(3), key(703), key(3)))]))
         asked = [key(number * 37 % 1500) for number in range(count)] + [key(9999)]
         known = [last - 2]
-        places, frames = storage.fetch(asked, known)
+        places, frames, held = storage.fetch(asked, known)
         assert places == storage.locate(asked)
+        assert held.keys() == frames.keys()
+        for number, keys_there in held.items():
+            start = frames[number].data
+            first = range(int(start), int(start) + 50) if start.isdigit() else ()
+            assert keys_there == ([key(3), key(703), None] if start == b"again" else [key(each) for each in first])
         assert len(places) == count
         assert frames == storage.load({place.frame for place in places.values()}, known)
         assert {frame.data for frame in frames.values()}.isdisjoint({b"lone"})
