@@ -25,8 +25,16 @@ class StoredObject(NamedTuple):
 
 _KINDS = bytes(Kind)
 _LENGTH_SIZE = 4
-_LENGTHS = tuple(struct.Struct(f"<{count}I") for count in range(16))
-"""How the lengths of a few objects are read: a first read of a state opens a thousand frames."""
+
+
+class _Lengths(dict[int, struct.Struct]):
+    """How the lengths of so many objects are written; that of a few is at hand, as a first read opens a thousand."""
+
+    def __missing__(self, count: int) -> struct.Struct:
+        return struct.Struct(f"<{count}I")
+
+
+_LENGTHS = _Lengths((count, struct.Struct(f"<{count}I")) for count in range(16))
 
 
 def encode_frame(objects: Iterable[StoredObject]) -> bytes:
@@ -35,11 +43,7 @@ def encode_frame(objects: Iterable[StoredObject]) -> bytes:
     for kind, part in objects:
         kinds.append(kind)
         data.append(part)
-    return b"".join((encode_varint(len(data)), kinds, _lengths(len(data)).pack(*map(len, data)), *data))
-
-
-def _lengths(count: int) -> struct.Struct:
-    return _LENGTHS[count] if count < len(_LENGTHS) else struct.Struct(f"<{count}I")
+    return b"".join((encode_varint(len(data)), kinds, _LENGTHS[len(data)].pack(*map(len, data)), *data))
 
 
 class Frame:
@@ -59,7 +63,7 @@ class Frame:
             raise _damaged()
         self._raw = raw
         self._kinds = raw[kinds:lengths]
-        self._lengths: tuple[int, ...] = _lengths(count).unpack_from(raw, lengths)
+        self._lengths: tuple[int, ...] = _LENGTHS[count].unpack_from(raw, lengths)
         self._starts: list[int] | None = None
         size = sum(self._lengths)
         self.end: int = start + size
