@@ -12,12 +12,15 @@ from threading import Lock
 from ckpt.objects.frames import Frame
 from ckpt.objects.ids import ObjectId, index_key, object_id
 
+_Added = tuple[Mapping[int, Frame], Mapping[int, Sequence[bytes | None]], Iterable[ObjectId]]
+
 
 class Beside:
     """Objects in frames that were opened for others. Safe for many threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._added: list[_Added] = []
         self._listed: dict[bytes, tuple[Frame, int]] = {}
         self._unlisted: list[Frame] = []
         self._size = 0
@@ -32,9 +35,14 @@ class Beside:
     ) -> None:
         """Take in what is in some frames, by number, but for objects taken out already; `keys` is as in `Fetched`."""
         with self._lock:
-            listed = self._listed
+            # Sorted when somebody asks: who reads nothing but a commit never does.
+            self._added.append((frames, keys, without))
+            self._size += sum([frame.size for frame in frames.values()])
+
+    def _sort(self) -> None:
+        listed = self._listed
+        for frames, keys, without in self._added:
             for number, frame in frames.items():
-                self._size += frame.size
                 names = keys.get(number)
                 if names is None:
                     self._unlisted.append(frame)
@@ -44,10 +52,12 @@ class Beside:
                             listed[key] = frame, position
             for oid in without:
                 listed.pop(index_key(oid), None)
+        self._added = []
 
     def take(self, ids: Collection[ObjectId]) -> dict[ObjectId, bytes]:
         """Take out those of these objects that are here, verified, and whatever else had to be hashed to find them."""
         with self._lock:
+            self._sort()
             listed = self._listed
             places = [(oid, listed.pop(key)) for oid in ids if (key := index_key(oid)) in listed]
             unlisted: list[Frame] = []
@@ -65,6 +75,7 @@ class Beside:
     def take_all(self) -> dict[ObjectId, bytes]:
         """Take out all that is left, by its ids."""
         with self._lock:
+            self._sort()
             listed, self._listed = self._listed, {}
             unlisted, self._unlisted = self._unlisted, []
             self._size = 0

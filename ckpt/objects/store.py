@@ -171,7 +171,7 @@ class ObjectStore:
             opened = {}
         found, damaged = self._read(wanted, opened)
         # Into the object as it was before asking: after a `forget` meanwhile, nobody looks there.
-        beside.add(opened, keys, without=found)
+        beside.add(opened, keys, without=list(found))
         # What is not where it should be is looked for once more, and named if it is damaged.
         found |= self.fetch(damaged) if damaged else {}
         known.put_many((oid, True, 1) for oid in ids)
