@@ -27,6 +27,18 @@ A server that was started anew may have lost what it was told last, with `synchr
 that lagged behind, and does not say so; tables into which a backup was put back have new files.
 """
 
+MARKS = "pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()), pg_catalog.pg_relation_filenode({frames})"
+"""What `INCARNATION` is made of, for `incarnation_of`: each operator in the first statement of a session costs."""
+
+_Y2K = 946_684_800_000_000
+"""Microseconds from 1970 to 2000, from which PostgreSQL counts."""
+
+
+def incarnation_of(started: bytes, file: int | None) -> int:
+    """Return what `INCARNATION` is, given the `MARKS`."""
+    return (int.from_bytes(started, "big", signed=True) + _Y2K) ^ (file or 0) << 20
+
+
 _CURRENT = (
     "EXISTS (SELECT FROM meta WHERE meta.name = 'epoch' AND meta.value = epoch AND incarnation = {incarnation}"
     " AND current_setting('transaction_isolation') = 'read committed')"

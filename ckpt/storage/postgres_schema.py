@@ -17,7 +17,7 @@ from ckpt.addresses import how_to_create
 from ckpt.errors import FormatTooNewError, InvalidInputError, NotAStoreError, StoreNotFoundError
 from ckpt.storage.base import with_incarnation
 from ckpt.storage.postgres_exchange import Connection, Owned, look_whether_direct, run, run_script
-from ckpt.storage.postgres_functions import INCARNATION, functions
+from ckpt.storage.postgres_functions import MARKS, functions, incarnation_of
 from ckpt.storage.postgres_sql import EMBEDDING, Session
 
 FORMAT = 1
@@ -44,7 +44,7 @@ _META = ["name text", "value bigint"]
 # Read whole, as a table of two rows is; a third shows that it is somebody else's, or of a later format.
 _KNOWN = """
     SELECT name, value, (SELECT number FROM {schema}.frame ORDER BY number DESC LIMIT 1),
-           (SELECT value FROM {schema}.record WHERE key = $1::bytea), {incarnation}, pg_catalog.pg_backend_pid()
+           (SELECT value FROM {schema}.record WHERE key = $1::bytea), {marks}, pg_catalog.pg_backend_pid()
     FROM {schema}.meta LIMIT 3
 """
 
@@ -122,16 +122,16 @@ def _opened_at_once(connection: Connection, schema: str, ahead: bytes | None) ->
     try:
         # The caller's transaction outlives a statement that fails.
         with connection.transaction() if inside else nullcontext():
-            statement = _KNOWN.format(schema=schema, incarnation=INCARNATION.format(frames="$2::regclass"))
+            statement = _KNOWN.format(schema=schema, marks=MARKS.format(frames="$2::regclass"))
             rows = run(connection, statement, (ahead, f"{schema}.frame"))
     except (psycopg.ProgrammingError, psycopg.DataError):
         return None
     meta = {name: value for name, value, *_ in rows}
     if meta.keys() != {"ckpt format", "epoch"} or meta["ckpt format"] != FORMAT:
         return None
-    _, _, newest, record, incarnation, pid = rows[0]
+    _, _, newest, record, started, file, pid = rows[0]
     look_whether_direct(connection, pid)
-    return Opened(newest or 0, with_incarnation(incarnation, meta["epoch"]), record)
+    return Opened(newest or 0, with_incarnation(incarnation_of(started, file), meta["epoch"]), record)
 
 
 def _prepare_with_care(connection: Connection, schema: str, url: str, *, create: bool) -> None:

@@ -24,6 +24,7 @@ from postgres_server import Server, schema_of
 import ckpt
 from ckpt.langgraph import CkptStore
 from ckpt.repository import Repository
+from ckpt.storage.base import Batch
 from ckpt.storage.postgres import PostgresStorage
 
 SETTINGS = {"listen_addresses": "", "synchronous_commit": "off", "wal_writer_delay": "10s", "max_connections": "20"}
@@ -79,6 +80,15 @@ def connection(postgres_dsn: str, postgres_url: str) -> Iterator[psycopg.Connect
 
 
 Connection = psycopg.Connection[tuple[object, ...]]
+
+
+def test_the_epoch_is_the_same_however_it_is_asked_for(postgres_url: str) -> None:
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        later = storage.epoch()
+    with closing(PostgresStorage(postgres_url, ahead=b"a")) as storage:
+        assert storage.epoch() == storage.epoch() == later
+        storage.publish(Batch({b"a": b"1", b"b": None}, {b"a": b"2", b"b": b"2"}, epoch=later))
 
 
 def test_a_transaction_is_rolled_back(connection: Connection, postgres_url: str) -> None:
