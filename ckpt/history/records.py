@@ -175,13 +175,8 @@ class ThreadRecord(NamedTuple):
 
     def advanced(self, line: Line, greatest: str, lifetime: Lifetime | None) -> ThreadRecord:
         """Return the record after one more row, with the root's line replaced if `line` is the root's."""
-        number, name, sequence, before, root, lines, base, forks, deleted, resets, _, salt = self
-        if not line.namespace:
-            root = line
-        greatest = max(before, greatest)
-        return ThreadRecord(
-            number, name, sequence + 1, greatest, root, lines, base, forks, deleted, resets, lifetime, salt
-        )
+        root, greatest = line if not line.namespace else self.root, max(self.greatest, greatest)
+        return self._replace(sequence=self.sequence + 1, root=root, greatest=greatest, lifetime=lifetime)
 
 
 def encode_line(thread: int, line: Line) -> bytes:

@@ -153,12 +153,8 @@ def place(config: RunnableConfig) -> tuple[str, str, str | None]:
     configurable = _configurable(config)
     if "thread_id" not in configurable:
         raise InvalidInputError("the config names no thread", hints=[_CONFIG_FORM])
-    thread_id, namespace = configurable["thread_id"], configurable.get("checkpoint_ns")
-    if type(thread_id) is not str:
-        thread_id = thread_name(thread_id)
-    if type(namespace) is not str:
-        namespace = _text_of(configurable, "checkpoint_ns") or ""
-    return thread_id, namespace, _text_of(configurable, "checkpoint_id")
+    namespace, checkpoint_id = _text_of(configurable, "checkpoint_ns"), _text_of(configurable, "checkpoint_id")
+    return thread_name(configurable["thread_id"]), namespace or "", checkpoint_id
 
 
 def thread_name(thread_id: object) -> str:

@@ -55,14 +55,7 @@ class Cache(Generic[_K, _V]):
 
     def put(self, key: _K, value: _V, size: int) -> None:
         """Keep a value that takes about `size` bytes."""
-        with self._lock:
-            kept = self._entries
-            if key in kept:
-                self._size -= kept.pop(key)[1]
-            kept[key] = (value, size)
-            self._size += size
-            if self._size > self._size_max:
-                self._shrink()
+        self.put_many(((key, value, size),))
 
     def put_many(self, entries: Iterable[tuple[_K, _V, int]]) -> None:
         """Keep values, each with its size in bytes."""
@@ -73,12 +66,8 @@ class Cache(Generic[_K, _V]):
                     self._size -= kept.pop(key)[1]
                 kept[key] = (value, size)
                 self._size += size
-            self._shrink()
-
-    def _shrink(self) -> None:
-        kept = self._entries
-        while self._size > self._size_max and kept:
-            self._size -= kept.popitem(last=False)[1][1]
+            while self._size > self._size_max and kept:
+                self._size -= kept.popitem(last=False)[1][1]
 
     def drop(self, key: _K) -> None:
         """Forget one key."""

@@ -55,7 +55,6 @@ class Upkeep:
         self._pruner = pruner
         self._tags = tags
         self._retention = retention
-        self._is_asked_for = bool(retention) or core.lifetimes.sweep_interval is not None
         self._left: Cache[tuple[int, str], int] = Cache(_PRUNED_MAX)
         self._lock = Lock()
         renewed_in_child(self)
@@ -70,8 +69,6 @@ class Upkeep:
 
     def written(self, thread: ThreadRecord, line: Line) -> None:
         """Prune the namespace if it has grown to twice what is to be kept, and sweep if it is time to."""
-        if not self._is_asked_for:
-            return
         try:
             if self._retention and self._has_outgrown(thread, line):
                 self._prune_in_passing(thread, line.namespace)

@@ -201,7 +201,7 @@ class Writer:
         records: dict[bytes, bytes | None] = {}
         raw: bytes | None
         known = self._recent.thread(name)
-        if known is not None and (known.thread.lifetime is None or not known.thread.lapsed(clock.now_ms())):
+        if known is not None and not known.thread.lapsed(clock.now_ms()):
             thread, raw = known
         else:
             place = self._directory.vacant(name) or self._directory.place(name)
@@ -378,9 +378,7 @@ class Writer:
     def _value(
         self, attempt: _Attempt, cutter: Cutter, namespace: str, name: str, type_: str, data: bytes
     ) -> StoredValue:
-        if len(data) < INLINE_MAX:
-            return StoredValue(type_, inline_rope(data))
-        if type_ not in MSGPACK_TYPES:
+        if len(data) < INLINE_MAX or type_ not in MSGPACK_TYPES:
             return StoredValue(type_, cutter.cut(type_, data)[0])
         slot = (attempt.thread.number, namespace, name)
         rope, memo = cutter.cut(type_, data, self._memos.get(slot))

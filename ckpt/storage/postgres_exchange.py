@@ -105,8 +105,10 @@ def run_prepared(
         except (InvalidSqlStatementName, DuplicatePreparedStatement):
             connection.direct = False
     if result is None:
-        received = [AsReceived(value) if value is not None else None for value in values]
-        result = _exchanged(connection, prepared.statement.decode(), received)
+        # Numbers alone have to be told from byte strings, and data is not copied.
+        named = zip(prepared.types, values, strict=True)
+        parameters = [AsReceived(value) if kind == BIGINT and value is not None else value for kind, value in named]
+        result = _exchanged(connection, prepared.statement.decode(), parameters)
     value = result.get_value(0, 0)
     assert value is not None
     return value

@@ -17,25 +17,25 @@ SEARCHED_AT_ONCE = 500
 CAREFUL = "CK002"
 """The SQLSTATE with which `ckpt_publish` gives up on writing what it compares at once; nothing is written then."""
 
-INCARNATION = (
+_INCARNATION = (
     "((date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
-    " # (coalesce(pg_catalog.pg_relation_filenode({frames}), 0)::bigint << 20))"
+    " # (coalesce(pg_catalog.pg_relation_filenode('frame'::regclass), 0)::bigint << 20))"
 )
-"""What is another number once the store may have gone back in time: SQL that is given the table of frames.
+"""What is another number once the store may have gone back in time.
 
 A server that was started anew may have lost what it was told last, with `synchronous_commit = off` or as a standby
 that lagged behind, and does not say so; tables into which a backup was put back have new files.
 """
 
 MARKS = "pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()), pg_catalog.pg_relation_filenode({frames})"
-"""What `INCARNATION` is made of, for `incarnation_of`: each operator in the first statement of a session costs."""
+"""What that is made of, for `incarnation_of`: each operator in the first statement of a session costs."""
 
 _Y2K = 946_684_800_000_000
 """Microseconds from 1970 to 2000, from which PostgreSQL counts."""
 
 
 def incarnation_of(started: bytes, file: int | None) -> int:
-    """Return what `INCARNATION` is, given the `MARKS`."""
+    """Return what `_INCARNATION` is, given the `MARKS`."""
     return (int.from_bytes(started, "big", signed=True) + _Y2K) ^ (file or 0) << 20
 
 
@@ -370,14 +370,13 @@ _PUBLISH = """
 
 def functions(schema: str) -> str:
     """Return the statements that create all functions in a schema, which is quoted already."""
-    incarnation = INCARNATION.format(frames="'frame'::regclass")
     filled: dict[str, object] = {
         "schema": schema,
         "lock": LOCK_CLASS,
         "isolation": ISOLATION,
         "careful": CAREFUL,
-        "incarnation": incarnation,
-        "current": _CURRENT.format(incarnation=incarnation),
+        "incarnation": _INCARNATION,
+        "current": _CURRENT.format(incarnation=_INCARNATION),
         "place_bits": PLACE_BITS,
         "part": SEARCHED_AT_ONCE,
     }

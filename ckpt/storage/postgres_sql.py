@@ -38,7 +38,7 @@ from ckpt.storage.postgres_arrays import (
     read_bytea_array,
 )
 from ckpt.storage.postgres_exchange import Connection, Prepared, run, run_prepared
-from ckpt.storage.postgres_functions import INCARNATION, LOCK_CLASS, PLACE_BITS, SEARCHED_AT_ONCE
+from ckpt.storage.postgres_functions import LOCK_CLASS, MARKS, PLACE_BITS, SEARCHED_AT_ONCE, incarnation_of
 
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
@@ -64,11 +64,11 @@ class Session:
     # -- reading ------------------------------------------------------------------------------------
 
     def epoch(self) -> int:
-        incarnation = INCARNATION.format(frames="$1::regclass")
-        ((epoch, now),) = self.run(
-            f"SELECT value, {incarnation} FROM {{s}}.meta WHERE name = 'epoch'", (self.table("frame"),)
+        marks = MARKS.format(frames="$1::regclass")
+        ((epoch, *found),) = self.run(
+            f"SELECT value, {marks} FROM {{s}}.meta WHERE name = 'epoch'", (self.table("frame"),)
         )
-        return with_incarnation(now, epoch)
+        return with_incarnation(incarnation_of(*found), epoch)
 
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if len(keys) == 1:

@@ -57,7 +57,7 @@ def inline_rope(data: bytes) -> bytes:
         return bytes((length << 2, 1)) + data
     if length < 0x1000:
         return bytes((length << 2 & 0x7F | 0x80, length >> 5, 1)) + data
-    return encode_items([Item(INLINE, length, 1, data)])
+    return encode_items([inline(data, 1)])
 
 
 def encode_items(items: Iterable[Item]) -> bytes:
