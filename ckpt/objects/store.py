@@ -291,7 +291,7 @@ class ObjectStore:
         for oid in unknown:
             if oid not in aside:
                 (tops if oid in draft.tops else content).append((oid, draft.objects[oid]))
-        if content and tops and self._storage.remote and sum(len(each.data) for _, each in content) < _TOGETHER_MAX:
+        if content and tops and self._storage.remote and draft.size(oid for oid, _ in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
         return frames + self._packs.append(line, content, tops, new)
 
