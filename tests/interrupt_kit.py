@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Literal
 
 
 class Interrupted(Exception):
@@ -31,23 +32,31 @@ def alarm(seconds: float) -> Iterator[None]:
 
 
 def interrupt_at(
-    moment: int, call: Callable[[], object], inside: tuple[str, ...], kind: type[BaseException] = KeyboardInterrupt
+    moment: int,
+    call: Callable[[], object],
+    inside: tuple[str, ...],
+    kind: type[BaseException] = KeyboardInterrupt,
+    *,
+    each: Literal["call", "line"] = "call",
 ) -> int | None:
     """Raise `kind` at the `moment`-th entry of a function of the files whose names begin with one of `inside`.
 
-    Returns how many entries there were, and None when it was raised.
+    With `each="line"` it is the `moment`-th line of them. Returns how many there were, and None when it was raised.
     """
     seen = 0
 
-    def trace(frame: FrameType, event: str, _argument: object) -> None:
+    def trace(frame: FrameType, event: str, _argument: object) -> object:
         nonlocal seen
         code = frame.f_code
         # What is raised in a generator expression that is given up half-way reaches nobody.
-        if event == "call" and code.co_name != "<genexpr>" and Path(code.co_filename).name.startswith(inside):
+        if code.co_name == "<genexpr>" or not Path(code.co_filename).name.startswith(inside):
+            return None
+        if event == each:
             seen += 1
             if seen == moment:
                 sys.settrace(None)
                 raise kind
+        return trace if each == "line" else None
 
     before = sys.gettrace()
     sys.settrace(trace)  # type: ignore[arg-type]

@@ -366,8 +366,17 @@ def settle(connection: Connection) -> None:
     deadline = time.monotonic() + _CANCEL_SECONDS
     pgconn = connection.pgconn
     with suppress(psycopg.Error), selectors.DefaultSelector() as selector:
+        if isinstance(connection, Owned) and connection.open_ended:
+            # It is closed next, and the server writes nothing of what it has not got to its end.
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            return
+        selector.register(pgconn.socket, selectors.EVENT_WRITE)
+        # Until it has all, the server is at nothing that could be cancelled, and does not answer.
+        while pgconn.flush():
+            if not selector.select(deadline - time.monotonic()):
+                return
         connection.cancel_safe(timeout=_CANCEL_SECONDS)
-        selector.register(pgconn.socket, selectors.EVENT_READ)
+        selector.modify(pgconn.socket, selectors.EVENT_READ)
         ends = 0
         # In a pipeline, each answer has an end of its own; behind two of them there is no other.
         while pgconn.transaction_status == TransactionStatus.ACTIVE and ends < 2:

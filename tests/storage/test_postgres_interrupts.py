@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -92,6 +95,42 @@ def test_an_interrupt_anywhere_in_a_write_leaves_all_or_nothing(
         else:
             pytest.fail("it never ended")
     assert outcomes == {True, False}
+
+
+def test_an_interrupt_at_any_line_of_what_is_sent_takes_no_time(postgres_url: str, admin: Admin) -> None:
+    """Whether the statement is prepared already, in a new connection, or not; the server may have nothing to answer."""
+    for warm in (False, True):
+        for moment in range(1, 1000):
+            with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+                if warm:
+                    storage.publish(batch(f"before {moment}"))
+                name, begun = f"{warm} {moment}", time.monotonic()
+                write = partial(storage.publish, batch(name))
+                ended = interrupt_at(moment, write, ("postgres_exchange",), Interrupted, each="line")
+                assert time.monotonic() - begun < 2, (warm, moment)
+                assert at_work(admin, schema_of(postgres_url)) == [], moment
+            if ended is not None:
+                break
+        else:
+            pytest.fail("it never ended")
+
+
+def test_an_interrupt_before_the_server_has_read_all_takes_no_time(postgres_url: str, admin: Admin) -> None:
+    much = Batch(records={b"much": b"x" * (1 << 25)})
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        storage.publish(batch("before"))
+        with storage._source.lend() as connection:
+            server = connection.info.backend_pid
+        os.kill(server, signal.SIGSTOP)
+        goes_on = threading.Timer(0.6, os.kill, (server, signal.SIGCONT))
+        goes_on.start()
+        begun = time.monotonic()
+        with pytest.raises(Interrupted), alarm(0.3):
+            storage.publish(much)
+        assert time.monotonic() - begun < 3
+        goes_on.join()
+        assert at_work(admin, schema_of(postgres_url)) == []
+        check_all_usable(storage)
 
 
 def test_an_interrupt_anywhere_in_a_read_costs_no_connection(postgres_url: str, admin: Admin) -> None:
