@@ -5,6 +5,8 @@ Not here: the tables (`ckpt.storage.postgres_schema`), and who calls what (`ckpt
 
 from __future__ import annotations
 
+from psycopg import sql
+
 PLACE_BITS = 16
 """Bits of a place that are the position in its frame."""
 
@@ -18,8 +20,8 @@ CAREFUL = "CK002"
 """The SQLSTATE with which `ckpt_publish` gives up on writing what it compares at once; nothing is written then."""
 
 _INCARNATION = (
-    "((date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
-    " # (coalesce(pg_catalog.pg_relation_filenode('frame'::regclass), 0)::bigint << 20))"
+    "((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+    " # (coalesce(pg_catalog.pg_relation_filenode({frames}::regclass), 0)::bigint << 20))"
 )
 """What is another number once the store may have gone back in time.
 
@@ -40,8 +42,8 @@ def incarnation_of(started: bytes, file: int | None) -> int:
 
 
 _CURRENT = (
-    "EXISTS (SELECT FROM meta WHERE meta.name = 'epoch' AND meta.value = epoch AND incarnation = {incarnation}"
-    " AND current_setting('transaction_isolation') = 'read committed')"
+    "EXISTS (SELECT FROM {schema}.meta WHERE name = 'epoch' AND value = epoch AND incarnation = {incarnation}"
+    " AND pg_catalog.current_setting('transaction_isolation') = 'read committed')"
 )
 """Whether the epoch that `ckpt_publish_step` is given is the present one, where it sees what others have committed."""
 
@@ -61,7 +63,7 @@ _SETTINGS = "SET search_path = pg_catalog, {schema}, pg_temp SET jit = off SET e
 _READING = """
     CREATE FUNCTION {schema}.ckpt_chain(wanted bigint[], known bigint[]) RETURNS bigint[]
     LANGUAGE sql STABLE {settings}
-    AS $ckpt$
+    AS ${tag}$
         WITH RECURSIVE chain(number) AS (
             SELECT unnest(wanted)
             UNION SELECT (
@@ -69,11 +71,11 @@ _READING = """
             ) FROM chain
         )
         SELECT array_agg(number) FROM chain
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_fetch(wanted bytea[], known bigint[])
     RETURNS TABLE (number bigint, previous bigint, data bytea, keys bytea[])
     LANGUAGE sql STABLE {settings}
-    AS $ckpt$
+    AS ${tag}$
         WITH RECURSIVE found AS MATERIALIZED (
             SELECT unnest(ARRAY(SELECT frame.number FROM frame WHERE frame.keys && wanted)) AS number
         ), chain(number) AS (
@@ -84,10 +86,10 @@ _READING = """
         )
         SELECT frame.number, frame.previous, frame.data, frame.keys
         FROM frame WHERE frame.number = ANY (ARRAY(SELECT chain.number FROM chain))
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_locate(wanted bytea[]) RETURNS TABLE (key bytea, place bigint)
     LANGUAGE plpgsql STABLE {settings} SET enable_nestloop = off
-    AS $ckpt$
+    AS ${tag}$
     DECLARE
         part bytea[];
     BEGIN
@@ -101,10 +103,10 @@ _READING = """
                 WHERE frame.keys && part GROUP BY own.key;
         END LOOP;
     END
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_scan(after bytea, wanted bigint) RETURNS TABLE (key bytea, place bigint)
     LANGUAGE plpgsql STABLE {settings}
-    AS $ckpt$
+    AS ${tag}$
     DECLARE
         first integer := CASE after WHEN '' THEN 0 ELSE get_byte(after, 0) END;
         width integer := 1;
@@ -129,10 +131,10 @@ _READING = """
             width := least(256, 1 + wanted * width / greatest(rows, 1));
         END LOOP;
     END
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_forget(gone bytea[]) RETURNS bigint
     LANGUAGE sql VOLATILE {settings}
-    AS $ckpt$
+    AS ${tag}$
         WITH changed AS (
             UPDATE frame SET keys = ARRAY(
                 SELECT CASE WHEN own.key <> ALL (gone) THEN own.key END
@@ -141,7 +143,7 @@ _READING = """
             WHERE frame.keys && gone RETURNING 1
         )
         SELECT count(*) FROM changed
-    $ckpt$;
+    ${tag}$;
 """
 
 # All comes in two arrays, as a statement with a parameter for each kind costs more than what it does. In `parts`:
@@ -163,7 +165,9 @@ _READING = """
 # Nearly every batch is a step of a thread: two records that are compared and written, and a frame or none.
 # `ckpt_publish_step` is the same for those, with a parameter for each part: what a short function costs is what it
 # evaluates, and this is half as much. Of the keys that are listed it looks for its `own`: none when all are new. Where
-# the first record or the epoch has changed it leaves all to `ckpt_publish`.
+# the first record or the epoch has changed it leaves all to `ckpt_publish`. It names the schema itself and searches no
+# index of objects, so that it needs one setting alone: each is made and undone with every call, the path of schemas at
+# the highest price. For the same reason its lock is taken in an expression, which no plan is run for.
 #
 # A record that is only compared is locked so that others can compare it too: all who write to an encrypted store
 # compare its header.
@@ -173,24 +177,34 @@ _READING = """
 _PUBLISH = """
     CREATE FUNCTION {schema}.ckpt_taken(asked bytea[]) RETURNS boolean[]
     LANGUAGE sql STABLE {settings} SET enable_nestloop = off
-    AS $ckpt$
+    AS ${tag}$
         SELECT array_agg(o.key IS NULL OR located.key IS NOT NULL ORDER BY o.ordinal)
         FROM unnest(asked) WITH ORDINALITY AS o(key, ordinal)
         LEFT JOIN ckpt_locate(array_remove(asked, NULL)) AS located ON located.key = o.key
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_free(own bytea[], taken boolean[]) RETURNS bytea[]
     LANGUAGE sql IMMUTABLE {settings}
-    AS $ckpt$
+    AS ${tag}$
         SELECT array_agg(free.key ORDER BY free.ordinal) || array_agg(
             DISTINCT substring(free.key, 1, 1)) FILTER (WHERE free.key IS NOT NULL)
         FROM (
             SELECT CASE WHEN NOT o.taken THEN o.key END, o.ordinal
             FROM unnest(own, taken) WITH ORDINALITY AS o(key, taken, ordinal)
         ) AS free(key, ordinal)
-    $ckpt$;
+    ${tag}$;
+    CREATE FUNCTION {schema}.ckpt_unlisted(own bytea[], listed bytea[]) RETURNS bytea[]
+    LANGUAGE plpgsql STABLE {settings}
+    AS ${tag}$
+    BEGIN
+        IF cardinality(own) > {part} OR EXISTS (SELECT FROM frame WHERE keys && own) THEN
+            RETURN ckpt_free(own, ckpt_taken(own));
+        END IF;
+        RETURN listed;
+    END
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_publish(parts bytea[], layout bigint[]) RETURNS bytea
     LANGUAGE plpgsql VOLATILE {settings}
-    AS $ckpt$
+    AS ${tag}$
     DECLARE
         records CONSTANT integer := layout[1];
         frames CONSTANT integer := layout[2];
@@ -214,7 +228,7 @@ _PUBLISH = """
         IF current_setting('transaction_isolation') <> 'read committed' THEN
             RAISE EXCEPTION 'publishing looks at what others have committed' USING ERRCODE = '{isolation}';
         END IF;
-        PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
+        PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | {records}::regclass::oid::bigint);
         IF written THEN
             FOR i IN 1 .. records LOOP
                 IF layout[6 + i] = 1 THEN
@@ -322,33 +336,35 @@ _PUBLISH = """
         END IF;
         RETURN answer;
     END
-    $ckpt$;
+    ${tag}$;
     CREATE FUNCTION {schema}.ckpt_publish_step(
         key_a bytea, old_a bytea, new_a bytea, key_b bytea, old_b bytea, new_b bytea,
         epoch bigint, incarnation bigint, behind bigint, packed bytea, own bytea[], listed bytea[]
     ) RETURNS bytea
-    LANGUAGE plpgsql VOLATILE {settings}
-    AS $ckpt$
+    LANGUAGE plpgsql VOLATILE SET enable_seqscan = off
+    AS ${tag}$
     DECLARE
         number_now bigint;
     BEGIN
-        PERFORM pg_advisory_xact_lock_shared(({lock}::bigint << 32) | 'record'::regclass::oid::bigint);
+        IF pg_advisory_xact_lock_shared(({lock}::bigint << 32) | {records}::regclass::oid::bigint) IS NULL THEN
+            RETURN NULL;
+        END IF;
         IF old_a IS NULL THEN
-            INSERT INTO record (key, value) SELECT key_a, new_a WHERE {current} ON CONFLICT (key) DO NOTHING;
+            INSERT INTO {schema}.record (key, value) SELECT key_a, new_a WHERE {current} ON CONFLICT (key) DO NOTHING;
         ELSE
-            UPDATE record SET value = new_a WHERE key = key_a AND value = old_a AND {current};
+            UPDATE {schema}.record SET value = new_a WHERE key = key_a AND value = old_a AND {current};
         END IF;
         IF NOT FOUND THEN
-            RETURN ckpt_publish(
+            RETURN {schema}.ckpt_publish(
                 ARRAY[key_a, key_b, old_a, old_b, new_a, new_b] || array_remove(ARRAY[packed], NULL) || listed,
                 ARRAY[2, CASE WHEN packed IS NULL THEN 0 ELSE 1 END, epoch, incarnation, 0, 0, 3, 3,
                       behind, 0, cardinality(own), cardinality(listed) - cardinality(own)]
             );
         END IF;
         IF old_b IS NULL THEN
-            INSERT INTO record (key, value) VALUES (key_b, new_b) ON CONFLICT (key) DO NOTHING;
+            INSERT INTO {schema}.record (key, value) VALUES (key_b, new_b) ON CONFLICT (key) DO NOTHING;
         ELSE
-            UPDATE record SET value = new_b WHERE key = key_b AND value = old_b;
+            UPDATE {schema}.record SET value = new_b WHERE key = key_b AND value = old_b;
         END IF;
         IF NOT FOUND THEN
             RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
@@ -357,28 +373,33 @@ _PUBLISH = """
             RETURN 'd'::bytea;
         END IF;
         IF cardinality(own) > 0 THEN
-            IF cardinality(own) > {part} OR EXISTS (SELECT FROM frame WHERE keys && own) THEN
-                listed := ckpt_free(own, ckpt_taken(own));
-            END IF;
+            listed := {schema}.ckpt_unlisted(own, listed);
         END IF;
-        INSERT INTO frame (previous, data, keys) VALUES (behind, packed, listed) RETURNING number INTO number_now;
+        INSERT INTO {schema}.frame (previous, data, keys) VALUES (behind, packed, listed)
+        RETURNING number INTO number_now;
         RETURN 'd'::bytea || int8send(number_now);
     END
-    $ckpt$;
+    ${tag}$;
 """
 
 
 def functions(schema: str) -> str:
     """Return the statements that create all functions in a schema, which is quoted already."""
+    frames, records = (sql.Literal(f"{schema}.{table}").as_string(None) for table in ("frame", "record"))
+    tag = "ckpt"
+    while f"${tag}$" in schema:
+        tag += "_"
     filled: dict[str, object] = {
         "schema": schema,
+        "records": records,
+        "tag": tag,
         "lock": LOCK_CLASS,
         "isolation": ISOLATION,
         "careful": CAREFUL,
-        "incarnation": _INCARNATION,
-        "current": _CURRENT.format(incarnation=_INCARNATION),
         "place_bits": PLACE_BITS,
         "part": SEARCHED_AT_ONCE,
+        "incarnation": _INCARNATION.format(frames=frames),
     }
+    filled["current"] = _CURRENT.format(**filled)
     filled["settings"] = _SETTINGS.format(**filled)
     return "".join(part.format(**filled) for part in (_READING, _PUBLISH))

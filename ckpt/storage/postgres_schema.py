@@ -1,6 +1,6 @@
 """The schema behind a PostgreSQL store: creating it, and recognising it.
 
-Three tables and nine functions in a schema of their own, or beside the tables of others. Relations that have our
+Three tables and ten functions in a schema of their own, or beside the tables of others. Relations that have our
 names and are not ours are named in an error and left untouched. Nothing here keeps a connection.
 """
 
