@@ -100,10 +100,15 @@ def pack_frame(objects: Iterable[StoredObject]) -> bytes:
 
 
 class PackReader:
-    """The decompressing side of one pack, which can be continued where it stopped."""
+    """The decompressing side of one pack at a time, which can be continued where it stopped."""
 
     def __init__(self) -> None:
-        self._stream = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(write_size=_PART_SIZE)
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+        self.begin()
+
+    def begin(self) -> None:
+        """Be ready for another pack: much cheaper than a reader whose memory is new."""
+        self._stream = self._decompressor.decompressobj(write_size=_PART_SIZE)
 
     def read(self, blocks: Sequence[bytes]) -> list[Frame]:
         """Return the frames that follow those read before, or raise DamagedObjectError."""

@@ -91,6 +91,7 @@ class ObjectStore:
         self._objects: Cache[ObjectId, bytes] = Cache(_OBJECT_CACHE_SIZE)
         self._frames: Cache[int, RawFrame] = Cache(_FRAME_CACHE_SIZE)
         self._readers: OrderedDict[int, PackReader] = OrderedDict()
+        self._spare: PackReader | None = None
         self._read_lock = Lock()
         self._known: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._ahead: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
@@ -100,7 +101,7 @@ class ObjectStore:
 
     def in_child(self) -> None:
         """Forget in a forked process which packs were read how far."""
-        self._readers, self._beside = OrderedDict(), Beside()
+        self._readers, self._spare, self._beside = OrderedDict(), None, Beside()
         self._read_lock = Lock()
 
     # -- reading ------------------------------------------------------------------------------------
@@ -239,7 +240,9 @@ class ObjectStore:
         opened: dict[int, RawFrame] = {}
         again: list[int] = []
         with self._read_lock:
-            for last in stored.keys() - {frame.previous for frame in stored.values()}:
+            lasts = stored.keys() - {frame.previous for frame in stored.values()}
+            # Those of a single frame first: their reader then serves for another.
+            for last in sorted(lasts, key=lambda number: stored[number].previous > 0):
                 chain = chain_to(last, stored, ends)
                 before = stored[chain[0]].previous
                 if before and before not in self._readers:
@@ -255,11 +258,18 @@ class ObjectStore:
 
     def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
-        reader = self._readers.pop(before, None) or PackReader()
+        reader = self._readers.pop(before, None)
+        if reader is None:
+            reader, self._spare = self._spare or PackReader(), None
+            reader.begin()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
-        self._readers[chain[-1]] = reader
+        if before or len(chain) > 1:
+            self._readers[chain[-1]] = reader
+        else:
+            # Little would be saved should the pack go on, and most never do: all that is laid down apart.
+            self._spare = reader
         while len(self._readers) > _READERS_MAX:
-            self._readers.popitem(last=False)
+            _, self._spare = self._readers.popitem(last=False)
         return opened
 
     # -- writing ------------------------------------------------------------------------------------

@@ -70,6 +70,22 @@ def test_a_pack_read_in_slices_is_the_pack_read_at_once(cut: int) -> None:
         assert [frame.objects() for frame in frames] == objects
 
 
+def test_a_reader_begins_another_pack_wherever_it_stopped() -> None:
+    packs = []
+    for name in ("one", "two"):
+        stream = PackStream()
+        objects = [[StoredObject(Kind.BLOB, f"{name} {number} ".encode() * 50)] for number in range(4)]
+        packs.append((objects, [stream.append(encode_frame(each)) for each in objects]))
+    reader = PackReader()
+    for objects, blocks in (*packs, *packs):
+        assert [frame.objects() for frame in reader.read(blocks[:3])] == objects[:3]
+        reader.begin()
+    with pytest.raises(DamagedObjectError):
+        reader.read(packs[0][1][1:])
+    reader.begin()
+    assert [frame.objects() for frame in reader.read(packs[1][1])] == packs[1][0]
+
+
 def test_what_compresses_extremely_well_comes_back(tmp_path: Path) -> None:
     value = {"zeros": bytes(50 << 20), "text": "all work and no play " * (1 << 20)}
     with ckpt.open(tmp_path / "store.db") as repository:
