@@ -38,8 +38,6 @@ class Owned(psycopg.Connection[Any]):
     """
     prepared: Set[bytes] = frozenset()
     """The names of the statements that are prepared in that session."""
-    open_ended = False
-    """Whether what is sent lacks its end yet, without which the server writes nothing and does not answer."""
 
     # psycopg's would warn. This one is in C: what a handler of signals raises in a finalizer in Python reaches nobody.
     __del__: Any = bool
@@ -161,12 +159,9 @@ def _exchanged_prepared(
         if meanwhile is not None:
             meanwhile()
         return _checked(connection, connection.wait(execute(pgconn))[-1])
-    connection.open_ended = True
     pgconn.enter_pipeline_mode()
     pgconn.send_prepare(name, statement, types)
     pgconn.send_query_prepared(name, values, param_formats=formats, result_format=Format.BINARY)
-    # Before the end is sent, not after it: of two moments for an interrupt, the one that only takes longer to settle.
-    connection.open_ended = False
     pgconn.pipeline_sync()
     made = connection.wait(execute(pgconn))[-1]
     result = connection.wait(fetch_many(pgconn))[-1]

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import psycopg
 import psycopg_pool
-from psycopg.pq import ConnStatus, TransactionStatus
+from psycopg.pq import ConnStatus, PipelineStatus, TransactionStatus
 
 from ckpt.errors import CkptError
 from ckpt.storage.postgres_exchange import Connection, Owned
@@ -366,10 +366,9 @@ def settle(connection: Connection) -> None:
     deadline = time.monotonic() + _CANCEL_SECONDS
     pgconn = connection.pgconn
     with suppress(psycopg.Error), selectors.DefaultSelector() as selector:
-        if isinstance(connection, Owned) and connection.open_ended:
-            # It is closed next, and the server writes nothing of what it has not got to its end.
-            connection.cancel_safe(timeout=_CANCEL_SECONDS)
-            return
+        if pgconn.pipeline_status != PipelineStatus.OFF:
+            # Whether it was sent its end cannot be known, and without one there is no answer. A second does no harm.
+            pgconn.pipeline_sync()
         selector.register(pgconn.socket, selectors.EVENT_WRITE)
         # Until it has all, the server is at nothing that could be cancelled, and does not answer.
         while pgconn.flush():

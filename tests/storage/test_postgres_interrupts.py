@@ -28,6 +28,8 @@ ALL = (b"", b"\xff" * 1101)
 INSIDE = ("postgres", "contextlib", "cursor", "transaction", "connection", "_connection")
 """Our files, and those of psycopg and of Python that they go through."""
 SIZE = 3
+PROMPT = 15.0
+"""Seconds in which an interrupt that waits for nothing is settled, however busy the machine is."""
 Admin = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -35,6 +37,8 @@ Admin = psycopg.Connection[tuple[Any, ...]]
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_pool, "_WAIT_SECONDS", 1.0)
     monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.2)
+    # Far more than a busy machine holds anything up: who waits in vain is found out.
+    monkeypatch.setattr(postgres_pool, "_CANCEL_SECONDS", 3 * PROMPT)
 
 
 def batch(name: str) -> Batch:
@@ -107,7 +111,7 @@ def test_an_interrupt_at_any_line_of_what_is_sent_takes_no_time(postgres_url: st
                 name, begun = f"{warm} {moment}", time.monotonic()
                 write = partial(storage.publish, batch(name))
                 ended = interrupt_at(moment, write, ("postgres_exchange",), Interrupted, each="line")
-                assert time.monotonic() - begun < 2, (warm, moment)
+                assert time.monotonic() - begun < PROMPT, (warm, moment)
                 assert at_work(admin, schema_of(postgres_url)) == [], moment
             if ended is not None:
                 break
@@ -127,7 +131,7 @@ def test_an_interrupt_before_the_server_has_read_all_takes_no_time(postgres_url:
         begun = time.monotonic()
         with pytest.raises(Interrupted), alarm(0.3):
             storage.publish(much)
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < PROMPT
         goes_on.join()
         assert at_work(admin, schema_of(postgres_url)) == []
         check_all_usable(storage)
@@ -213,12 +217,12 @@ def test_what_was_interrupted_in_the_middle_is_never_written(
 
 def test_interrupts_at_any_time_cost_no_connection(postgres_url: str, admin: Admin) -> None:
     with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
-        acknowledged, interrupts = 0, 0
-        end = time.monotonic() + 3
-        while time.monotonic() < end:
+        acknowledged, interrupts, slowest = 0, 0, 0.0
+        end = time.monotonic() + 4 * PROMPT
+        while interrupts < 300 and time.monotonic() < end:
+            begun = time.monotonic()
             with suppress(Interrupted), alarm(0.001 + interrupts % 17 / 2000):
                 # Python may drop what a handler raises, in a finalizer for instance: then the next turn comes.
-                begun = time.monotonic()
                 while time.monotonic() < begun + 0.1:
                     try:
                         storage.publish(Batch(records={b"n": b"%d" % (acknowledged + 1)}))
@@ -228,7 +232,9 @@ def test_interrupts_at_any_time_cost_no_connection(postgres_url: str, admin: Adm
                         assert isinstance(error, Interrupted) or "bad value for connect_timeout" in str(error)
                         interrupts += 1
                         break
+            slowest = max(slowest, time.monotonic() - begun)
         assert interrupts > 50
+        assert slowest < PROMPT
         (value,) = storage.read([b"n"])
         assert int(value or 0) - acknowledged in (0, 1)
         check_all_usable(storage)
