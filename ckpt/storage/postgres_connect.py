@@ -222,7 +222,8 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
         "55": "the server ended the call; wait, then try again",
     }
     if isinstance(error, psycopg_pool.PoolTimeout):
-        text, hint = f"no connection became free ({text})", "raise pool_size, or look whether the server is up"
+        text = f"no connection became free ({text})"
+        hint = "raise pool_size, or max_size of a pool that was passed in, or look whether the server is up"
     elif "statement pooling mode" in text:
         hint = "let the pooler hand out connections for transactions: pool_mode = transaction"
     elif not state and any(word in text for word in ("certificate", "SSL", "encryption")):
