@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from ckpt.errors import InvalidInputError, PathNotFoundError
+from ckpt.errors import InvalidInputError, ObjectMissingError, PathNotFoundError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.keys import check_text
 from ckpt.objects.ids import ObjectId
@@ -197,17 +197,34 @@ class Reader(Engine):
         return Diff(old, new, changes)
 
     def changes(self, info: CheckpointInfo) -> list[ChannelChange]:
-        """Return, in short, what a checkpoint changed against its parent; LangGraph's own channels left out."""
+        """Return, in short, what a checkpoint changed against its parent; LangGraph's own channels left out.
+
+        One whose parent was pruned is compared with nothing, as one that has none: all that it holds is new.
+        """
         _check_info(info)
-        before: Mapping[str, StoredValue] = {}
-        if info.parents:
-            before = self._core.commit(ObjectId(bytes.fromhex(info.parents[0]))).channels
-        after = self._commit(info).channels
+        before, after = self._core.consistently(lambda: (self._parent_channels(info), self._commit(info).channels))
         return key_changes(
             self._core.objects.load,
             {name: value for name, value in before.items() if not is_internal(name)},
             {name: value for name, value in after.items() if not is_internal(name)},
         )
+
+    def _parent_channels(self, info: CheckpointInfo) -> Mapping[str, StoredValue]:
+        if not info.parents:
+            return {}
+        oid = ObjectId(bytes.fromhex(info.parents[0]))
+        try:
+            return self._core.commit(oid).channels
+        except ObjectMissingError:
+            browser = self._resolver.browser(info.thread)
+            assert info.parent_checkpoint_id is not None
+            if browser is None or (
+                (found := browser.timeline.find(info.namespace, info.parent_checkpoint_id)) is not None
+                and found.put is not None
+                and found.put.commit == oid
+            ):
+                raise
+            return {}
 
     def _commit(self, info: CheckpointInfo) -> Commit:
         _check_info(info)

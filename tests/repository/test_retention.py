@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifetime_kit import FailingStorage, Opener, ids, put, records, typed
 
-from ckpt.errors import InvalidInputError
+from ckpt.errors import InvalidInputError, ObjectMissingError
 from ckpt.repository import Repository
 from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.plan import _needed_by_deltas
@@ -105,6 +105,30 @@ def test_gc_prunes_every_thread_and_namespace_of_its_graph_alone(opened: Opener)
         assert (ids(bare, name), ids(bare, name, "sub")) == (["00005"], ["00004"])
         assert (len(ids(other, name)), len(ids(other, name, "sub"))) == (5, 4)
     assert bare.fsck().problems == []
+
+
+def test_the_oldest_checkpoint_that_is_kept_is_shown_like_a_first_one(opened: Opener) -> None:
+    repository = opened()
+    run(repository, 6)
+    repository.prune_thread("t", keep_last(2))
+    repository.gc(grace=timedelta(0))
+    fresh = opened()
+    assert fresh.fsck().problems == []
+    newest, oldest = fresh.log(thread="t")
+    assert (newest.checkpoint_id, oldest.checkpoint_id) == ("00006", "00005")
+    assert [(change.key, change.add, change.change) for change in fresh.changes(newest)] == [("id", 0, 1)]
+    assert [(change.key, change.add, change.change) for change in fresh.changes(oldest)] == [("id", 1, 0)]
+
+
+def test_a_parent_that_is_missing_and_was_not_pruned_is_damage(opened: Opener) -> None:
+    repository = opened()
+    run(repository, 2)
+    first, second = repository.log(thread="t")[::-1]
+    with repository.storage.exclusive() as session:
+        session.forget([bytes.fromhex(first.id)[:16]])
+    again = opened()
+    with pytest.raises(ObjectMissingError):
+        again.changes(second)
 
 
 # -- in passing ---------------------------------------------------------------------------------------
