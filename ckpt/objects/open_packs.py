@@ -93,6 +93,11 @@ class OpenPacks:
 
         Those in `new` are nowhere else. Call `stored` when it succeeded and `abandon` when it did not.
         """
+        with self._lock:
+            # An interrupt left them: whether their last frames are stored, and under which numbers, nobody knows.
+            for series in (_CONTENT, _TOPS):
+                if (pack := self._packs.get((line, series))) is not None and not pack.settled:
+                    del self._packs[line, series]
         frames: list[Frame] = []
         for series, part in ((_CONTENT, content), (_TOPS, tops)):
             if part:
@@ -130,7 +135,7 @@ class OpenPacks:
     def _pack(self, line: object, series: int) -> _OpenPack:
         with self._lock:
             pack = self._packs.get((line, series))
-            if pack is None or not pack.settled:
+            if pack is None:
                 pack = self._packs[line, series] = _OpenPack(self._seeds[series])
                 while len(self._packs) > _PACKS_MAX:
                     self._packs.popitem(last=False)

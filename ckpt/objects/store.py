@@ -64,6 +64,8 @@ class Draft:
         self.objects: dict[ObjectId, StoredObject] = {}
         self.tops: set[ObjectId] = set()
         """Those that only this checkpoint is likely to need: its commit and the topmost ropes."""
+        self.known: Cache[ObjectId, bool] | None = None
+        """Where the store takes note of them once they are stored; nobody looks there after a removal."""
 
     def add_top(self, kind: int, data: bytes) -> ObjectId:
         """Take an object that only this checkpoint is likely to need, and return its id."""
@@ -282,7 +284,8 @@ class ObjectStore:
         be there already goes into a frame of its own, which the store leaves out if so. The frames are good for one
         publish: call `stored` when it succeeded and `abandon` when it did not.
         """
-        _, unknown = self._known.get_many(draft.objects)
+        draft.known = self._known
+        _, unknown = draft.known.get_many(draft.objects)
         asked = [oid for oid in unknown if oid not in new]
         aside: set[ObjectId] = set()
         frames: list[Frame] = []
@@ -319,7 +322,8 @@ class ObjectStore:
 
     def stored(self, line: object, draft: Draft, numbers: list[int]) -> None:
         """Say that the frames of a draft are in the store under these numbers."""
-        self._known.put_many([(oid, True, 1) for oid in draft.objects])
+        if draft.known is not None:
+            draft.known.put_many([(oid, True, 1) for oid in draft.objects])
         if numbers:
             self._packs.stored(line, numbers)
 

@@ -146,6 +146,7 @@ class Engine:
         keys.check_text("the id of a checkpoint", "" if checkpoint_id is None else checkpoint_id)
 
         def attempt() -> StoredCheckpoint | None:
+            epoch = self._core.epoch
             found = self._shortcut(thread, checkpoint_id) if not namespace else None
             if found is not None:
                 return found
@@ -161,7 +162,7 @@ class Engine:
             if row.record is not None:
                 # Who reads a checkpoint mostly continues from it.
                 key = keys.checkpoint_key(timeline.thread.number, namespace, wanted)
-                self._recent.decoded(key, row.record)
+                self._recent.decoded(key, row.record, epoch)
             return self._stored(thread, row, row.put, timeline.writes(row))
 
         return self._core.consistently(attempt)
@@ -176,6 +177,7 @@ class Engine:
         if wanted is None or last.thread.base is not None:
             return None
         key = keys.checkpoint_key(number, "", wanted)
+        epoch = self._core.epoch
         # A thread has its name until it is deleted, which its own record says.
         current, raw = self.storage.read([keys.thread_key(number), key])
         if current is None or raw is None:
@@ -192,7 +194,7 @@ class Engine:
             if thread.lapsed(clock.now_ms()):
                 return None
             thread, current = self._upkeep.read(thread, current)
-        events = self._recent.decoded(key, raw)
+        events = self._recent.decoded(key, raw, epoch)
         if any(isinstance(event, Spill | Hidden) for event in events) or is_ahead(thread, events):
             return None
         if wanted == thread.root.head and not is_head_as_told(thread.root, events):

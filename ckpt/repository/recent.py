@@ -1,6 +1,7 @@
 """What was read or written last: threads, checkpoints and lines, so that the next call need not ask for them.
 
-Nothing here is believed: a writer names every record it relied on in its transaction, and a reader compares.
+Nothing here is believed: a writer names every record it relied on in its transaction, and a reader compares. The one
+exception are checkpoints that stand in the store, as long as nothing was removed from it (see `Checkpoint.epoch`).
 """
 
 from __future__ import annotations
@@ -24,10 +25,15 @@ class Seen(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint as it was last seen: its record's bytes, and the events they say."""
+    """A checkpoint as it was last seen: its record's bytes, and the events they say.
+
+    It stood in the store at some moment of this epoch or after it: whoever names the epoch in a transaction need not
+    name the record to know that what it leads to is there.
+    """
 
     raw: bytes
     events: tuple[Event, ...]
+    epoch: int
 
 
 class Recent:
@@ -61,17 +67,17 @@ class Recent:
         """Return a checkpoint as it was last seen."""
         return self._checkpoints.get(key)
 
-    def saw_checkpoint(self, key: bytes, raw: bytes, events: Sequence[Event]) -> None:
-        """Remember a checkpoint."""
-        self._checkpoints.put(key, Checkpoint(raw, tuple(events)), 3 * len(raw) + 300)
+    def saw_checkpoint(self, key: bytes, raw: bytes, events: Sequence[Event], epoch: int) -> None:
+        """Remember a checkpoint that is stored. `epoch` was the present one before it was written or read."""
+        self._checkpoints.put(key, Checkpoint(raw, tuple(events), epoch), 3 * len(raw) + 300)
 
-    def decoded(self, key: bytes, raw: bytes) -> tuple[Event, ...]:
-        """Return the events of a checkpoint's record, decoding it only when it is not as it was last seen."""
+    def decoded(self, key: bytes, raw: bytes, epoch: int) -> tuple[Event, ...]:
+        """Remember a checkpoint's record, and return its events; it is decoded when it is not as it was last seen."""
         seen = self._checkpoints.get(key)
-        if seen is None or seen.raw != raw:
-            seen = Checkpoint(raw, tuple(decode_events(key, raw)))
-            self._checkpoints.put(key, seen, 3 * len(raw) + 300)
-        return seen.events
+        events = seen.events if seen is not None and seen.raw == raw else tuple(decode_events(key, raw))
+        if seen is None or seen.raw != raw or seen.epoch != epoch:
+            self.saw_checkpoint(key, raw, events, epoch)
+        return events
 
     def line(self, key: bytes) -> bytes | None:
         """Return the record of a line as it was last seen."""

@@ -69,7 +69,11 @@ class Writer:
         self._directory = directory
         self._recent = recent
         self._memos: Cache[tuple[int, str, str], Cut] = Cache(_MEMO_SIZE)
-        core.on_removal(self._memos.clear)
+        core.on_removal(self._forget)
+
+    def _forget(self) -> None:
+        """Drop all that is believed to be stored: something was removed."""
+        self._memos = Cache(_MEMO_SIZE)
 
     # -- the two ways to write ----------------------------------------------------------------------
 
@@ -158,6 +162,7 @@ class Writer:
         with self._core.locked(name):
             for attempts in range(_ATTEMPTS):
                 epoch = self._core.epoch
+                memos = self._memos
                 try:
                     attempt = self._begin(name, namespace, checkpoint_id, named, above, epoch)
                     prepare(attempt)
@@ -189,8 +194,11 @@ class Writer:
                     self._core.objects.stored(name, attempt.draft, numbers)
                     if not attempt.remembered:
                         self._remember(name, attempt)
+                    # Not before it is stored: a child relies on it without naming it.
+                    self._recent.saw_checkpoint(attempt.key, attempt.record, attempt.events, epoch)
+                    # Into the cache as it was before: after a removal meanwhile, nobody looks there.
                     for slot, memo in attempt.memos.items():
-                        self._memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
+                        memos.put(slot, memo, len(memo.data) + 100 * len(memo.items))
                     return attempt
         raise ConflictError(f"thread {name!r} is changed by other writers all the time", hints=["try again later"])
 
@@ -220,7 +228,7 @@ class Writer:
         # An id above all others of the thread has no record yet, so there is nothing to ask for.
         if seen is None and raw is not None and checkpoint_id <= thread.greatest:
             record = self._core.storage.read([key])[0]
-            seen = Checkpoint(record, self._recent.decoded(key, record)) if record is not None else None
+            seen = Checkpoint(record, self._recent.decoded(key, record, epoch), epoch) if record is not None else None
         expected[key] = seen.raw if seen is not None else None
         if seen is not None and raw is not None and not namespace and checkpoint_id == thread.root.head:
             check_head(self._core.storage, thread, raw, key, seen)
@@ -291,7 +299,6 @@ class Writer:
             self._core.remember_commit(*attempt.made)
         thread, namespace = attempt.thread, attempt.line.namespace
         self._recent.saw(name, Seen(thread, attempt.thread_record))
-        self._recent.saw_checkpoint(attempt.key, attempt.record, attempt.events)
         if namespace:
             self._recent.saw_line(keys.line_key(thread.number, namespace), attempt.line_record)
 
@@ -329,7 +336,7 @@ class Writer:
             return ()
         key = keys.checkpoint_key(attempt.thread.number, namespace, parent_id)
         seen = self._recent.checkpoint(key)
-        put = current_put(seen.events) if seen is not None else None
+        put = current_put(seen.events) if seen is not None and seen.epoch == attempt.batch.epoch else None
         if put is None:
             found = attempt.timeline.find(namespace, parent_id)
             put = found.put if found is not None else None
