@@ -182,7 +182,8 @@ class ThreadAdmin:
         named, named_raw = self._directory.name_record(thread.name)
         if named is None or named.thread is not None:
             raise AlreadyExistsError(
-                f"there is another thread {thread.name!r} now", hints=["delete it first, then undo again"]
+                f"there is another thread {thread.name!r} now",
+                hints=["delete or rename it first, then undo this operation by its number: ckpt op log"],
             )
         back = thread._replace(deleted=False)
         former = tuple(other for other in named.former if other != number)

@@ -226,7 +226,11 @@ class OwnPool:
             except psycopg_pool.PoolTimeout as late:
                 # The one at hand does not go to who waits for the pool.
                 if (hand := self._at_hand()) is not None:
-                    return _AtHandLent(self, hand)
+                    try:
+                        return _AtHandLent(self, hand)
+                    finally:
+                        # The pool keeps the error, and by it this frame; what an interrupt takes away must go.
+                        del hand
                 # The pool tries again for minutes and keeps the reason to itself.
                 if _failures(pool) > failed:
                     try:

@@ -329,7 +329,9 @@ class Link:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
         unknown = ["whether the last write was stored is not known: look before doing it again"] if unsettled else []
-        if isinstance(error, AuthenticationError | AuthorizationError) or _is(error, NoPermissionError, "NOPERM"):
+        # A server that wants a password first reads short commands alone: scripts are none.
+        denied = isinstance(error, AuthenticationError | AuthorizationError) or "unauthenticated" in text
+        if denied or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(
                 f"{self.url} refuses us: {text}",
                 hints=["check user and password", "the user needs the commands and keys that docs/redis.md lists"],

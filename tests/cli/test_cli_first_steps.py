@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from cli_kit import run, succeed
 
@@ -28,3 +30,12 @@ def test_a_store_of_memory_alone_does_not_look_empty() -> None:
         repository.memory("default").put(("users", "ana"), "tea", {"likes": "oolong"})
     assert "0 checkpoints · 0 threads · 0 heads · 1 item · " in succeed("stats")
     assert succeed("fsck").startswith("checked 0 checkpoints, 1 item, ")
+
+
+def test_where_no_folder_can_be_made_none_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = run("init", str(tmp_path / "file" / "folder"))
+    assert (result.exit_code, result.stdout) == (11, "")
+    assert "no folder" in result.stderr
+    assert "name another folder" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"

@@ -181,7 +181,33 @@ def test_an_interrupt_anywhere_in_waiting_for_a_connection_costs_none(
                     stack.enter_context(storage._source.lend())
                 back = threading.Timer(0.03, stack.pop_all().close)
                 back.start()
-                ended = interrupt_at(moment, lambda: storage.read([b"k"]), INSIDE)
+                with monkeypatch.context() as patient:
+                    patient.setattr(postgres_pool, "_WAIT_SECONDS", PROMPT)
+                    ended = interrupt_at(moment, lambda: storage.read([b"k"]), INSIDE)
+                back.join()
+            check_all_usable(storage)
+            if ended is not None:
+                return
+    pytest.fail("it never ended")
+
+
+def test_an_interrupt_of_who_gets_the_one_at_hand_in_the_end_costs_no_connection(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It comes back while its next user waits for the pool, which goes on being empty."""
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.02)
+    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
+        for moment in range(1, 1000):
+            with ExitStack() as pooled:
+                at_hand = ExitStack()
+                at_hand.enter_context(storage._source.lend())
+                for _ in range(SIZE - 1):
+                    pooled.enter_context(storage._source.lend())
+                back = threading.Timer(0.01, at_hand.close)
+                back.start()
+                with monkeypatch.context() as patient:
+                    patient.setattr(postgres_pool, "_WAIT_SECONDS", PROMPT)
+                    ended = interrupt_at(moment, lambda: storage.read([b"k"]), ("postgres_pool",))
                 back.join()
             check_all_usable(storage)
             if ended is not None:

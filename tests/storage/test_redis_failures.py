@@ -442,8 +442,8 @@ def test_a_holder_that_dies_keeps_writers_for_ten_seconds_at_most(
     holder.wait()
     lock = keys_of("ckpt")["lock"]
     assert 0 < client.pttl(lock) <= LEASE_MS <= 10_000
-    client.pexpire(lock, 300)
     started = time.monotonic()
+    client.pexpire(lock, 300)
     storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
     assert 0.1 < time.monotonic() - started < 5
     assert storage.read([b"a"]) == [b"2"]

@@ -348,6 +348,17 @@ def documented_commands() -> list[str]:
     return line.split()
 
 
+def test_a_password_that_is_missing_is_asked_for(server: Server, client: redis.Redis) -> None:
+    client.config_set("requirepass", "s3cret")
+    try:
+        with pytest.raises(StoreUnavailableError, match="refuses us") as caught:
+            open_storage(f"redis://127.0.0.1:{server.port}/0")
+        assert "check user and password" in caught.value.hints
+    finally:
+        client.execute_command("AUTH", "s3cret")
+        client.config_set("requirepass", "")
+
+
 def test_the_documented_permissions_suffice(server: Server, client: redis.Redis) -> None:
     client.execute_command(*documented_commands())
     url = f"redis://ckpt:password@127.0.0.1:{server.port}/0"

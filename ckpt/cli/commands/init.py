@@ -28,7 +28,7 @@ def command(invocation: Invocation, folder: str | None) -> None:
     """
     import ckpt
     from ckpt.cli import records
-    from ckpt.errors import StoreNotFoundError
+    from ckpt.errors import StoreNotFoundError, StoreUnavailableError
     from ckpt.storage.urls import open_storage
 
     key = encryption_key()
@@ -37,7 +37,12 @@ def command(invocation: Invocation, folder: str | None) -> None:
         url = inside_folder(given)
     else:
         place = Path(folder or ".") / STORE_FOLDER
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"no folder {place} can be made: {error.strerror}", hints=["name another folder: ckpt init FOLDER"]
+            ) from error
         url = str((place / STORE_FILE).absolute())
     existed = True
     try:
