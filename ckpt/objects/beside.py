@@ -79,7 +79,8 @@ class Beside:
             listed, self._listed = self._listed, {}
             unlisted, self._unlisted = self._unlisted, []
             self._size = 0
-        found = {object_id(*obj): obj.data for obj in (frame[position] for frame, position in listed.values())}
+        there = [frame[position] for frame, position in listed.values() if position < len(frame)]
+        found = {object_id(*obj): obj.data for obj in there}
         for frame in unlisted:
             found.update(frame.hashed())
         return found

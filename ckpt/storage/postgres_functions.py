@@ -21,7 +21,7 @@ CAREFUL = "CK002"
 
 _INCARNATION = (
     "((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
-    " # (coalesce(pg_catalog.pg_relation_filenode({frames}::regclass), 0)::bigint << 20))"
+    " # (coalesce(pg_catalog.pg_relation_filenode({frames}::pg_catalog.regclass), 0)::bigint << 20))"
 )
 """What is another number once the store may have gone back in time.
 
@@ -346,7 +346,9 @@ _PUBLISH = """
     DECLARE
         number_now bigint;
     BEGIN
-        IF pg_advisory_xact_lock_shared(({lock}::bigint << 32) | {records}::regclass::oid::bigint) IS NULL THEN
+        IF pg_catalog.pg_advisory_xact_lock_shared(
+            ({lock}::bigint << 32) | {records}::pg_catalog.regclass::pg_catalog.oid::bigint
+        ) IS NULL THEN
             RETURN NULL;
         END IF;
         IF old_a IS NULL THEN
@@ -356,9 +358,11 @@ _PUBLISH = """
         END IF;
         IF NOT FOUND THEN
             RETURN {schema}.ckpt_publish(
-                ARRAY[key_a, key_b, old_a, old_b, new_a, new_b] || array_remove(ARRAY[packed], NULL) || listed,
+                ARRAY[key_a, key_b, old_a, old_b, new_a, new_b]
+                || pg_catalog.array_remove(ARRAY[packed], NULL) || listed,
                 ARRAY[2, CASE WHEN packed IS NULL THEN 0 ELSE 1 END, epoch, incarnation, 0, 0, 3, 3,
-                      behind, 0, cardinality(own), cardinality(listed) - cardinality(own)]
+                      behind, 0, pg_catalog.cardinality(own),
+                      pg_catalog.cardinality(listed) - pg_catalog.cardinality(own)]
             );
         END IF;
         IF old_b IS NULL THEN
@@ -370,14 +374,14 @@ _PUBLISH = """
             RAISE EXCEPTION 'a record has changed' USING ERRCODE = '{careful}';
         END IF;
         IF packed IS NULL THEN
-            RETURN 'd'::bytea;
+            RETURN 'd'::pg_catalog.bytea;
         END IF;
-        IF cardinality(own) > 0 THEN
+        IF pg_catalog.cardinality(own) > 0 THEN
             listed := {schema}.ckpt_unlisted(own, listed);
         END IF;
         INSERT INTO {schema}.frame (previous, data, keys) VALUES (behind, packed, listed)
         RETURNING number INTO number_now;
-        RETURN 'd'::bytea || int8send(number_now);
+        RETURN 'd'::pg_catalog.bytea || pg_catalog.int8send(number_now);
     END
     ${tag}$;
 """

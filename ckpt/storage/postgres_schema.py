@@ -72,6 +72,8 @@ def checked(schema: str) -> str:
     """Return the name of a schema, or raise InvalidInputError."""
     if not schema or "\x00" in schema or len(schema.encode("utf-8", "replace")) > _NAME_BYTES_MAX:
         raise InvalidInputError(f"{schema!r} cannot name a schema", hints=[f"1 to {_NAME_BYTES_MAX} bytes, no NUL"])
+    if schema == "$user":
+        raise InvalidInputError("PostgreSQL takes '$user' for the name of a role", hints=["name the schema otherwise"])
     return schema
 
 

@@ -42,6 +42,10 @@ def test_an_object_that_is_elsewhere_or_another_is_not_handed_out() -> None:
     beside = Beside()
     beside.add(frames(), {7: [KEYS[0], None, KEYS[1], KEYS[2]], 9: []}, without=[])
     assert beside.take(IDS) == data(0)
+    beside.add(frames(), {7: [KEYS[0], KEYS[1], KEYS[2], KEYS[3]], 9: KEYS[3:]}, without=[IDS[3]])
+    assert beside.take_all() == data(0, 1, 2, 4)
+    beside.add(frames(), {7: [*KEYS[:3], index_key(ABSENT)], 9: []}, without=[])
+    assert beside.take_all() == data(0, 1, 2)
 
 
 def test_the_size_is_that_of_what_was_added_since_all_was_taken_out() -> None:

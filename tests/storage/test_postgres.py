@@ -93,8 +93,30 @@ def test_a_schema_may_have_any_name(
         admin.execute(SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(Identifier(schema)))
 
 
+def test_what_else_is_on_the_search_path_of_a_connection_is_not_used(
+    postgres_dsn: str, postgres_url: str, admin: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Types and functions of the caller's with the names of PostgreSQL's, and before those."""
+    schema = schema_of(postgres_url)
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE oid (a int); CREATE TEMP TABLE record (a int)")
+        name = "pg_temp.pg_advisory_xact_lock_shared(bigint)"
+        connection.execute(f"CREATE FUNCTION {name} RETURNS int LANGUAGE sql AS 'SELECT NULL::int'".encode())
+        connection.execute("SET search_path = pg_temp, pg_catalog")
+        storage = PostgresStorage(connection, schema=schema)
+        for turn in range(3):
+            old, new = (None, b"0") if not turn else (b"%d" % (turn - 1), b"%d" % turn)
+            step = Batch({b"a": old, b"b": old}, {b"a": new, b"b": new}, [Frame(0, new, (b"%016d" % turn,))])
+            with connection.transaction():
+                step.epoch = storage.epoch()
+                storage.publish(step)
+                held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock'"
+                assert admin.execute(held.encode()).fetchone() == (1,)
+        assert storage.read([b"a", b"b"]) == [b"2", b"2"]
+
+
 def test_a_name_that_no_schema_can_have_is_refused(postgres_dsn: str) -> None:
-    for schema in ("", "x" * 64, "ü" * 32, "a\x00b"):
+    for schema in ("", "x" * 64, "ü" * 32, "a\x00b", "$user"):
         with pytest.raises(InvalidInputError):
             PostgresStorage(postgres_dsn, schema=schema)
 
