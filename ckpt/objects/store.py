@@ -260,10 +260,7 @@ class ObjectStore:
 
     def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
-        reader = self._readers.pop(before, None)
-        if reader is None:
-            reader, self._spare = self._spare or PackReader(), None
-            reader.begin()
+        reader = self._readers.pop(before, None) or self._at_a_beginning()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
         if before or len(chain) > 1:
             self._readers[chain[-1]] = reader
@@ -273,6 +270,14 @@ class ObjectStore:
         while len(self._readers) > _READERS_MAX:
             _, self._spare = self._readers.popitem(last=False)
         return opened
+
+    def _at_a_beginning(self) -> PackReader:
+        """Return a reader for another pack: the one put aside, if there is one."""
+        reader, self._spare = self._spare, None
+        if reader is None:
+            return PackReader()
+        reader.begin()
+        return reader
 
     # -- writing ------------------------------------------------------------------------------------
 

@@ -329,9 +329,7 @@ class Link:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
         unknown = ["whether the last write was stored is not known: look before doing it again"] if unsettled else []
-        # A server that wants a password first reads short commands alone: scripts are none.
-        denied = isinstance(error, AuthenticationError | AuthorizationError) or "unauthenticated" in text
-        if denied or _is(error, NoPermissionError, "NOPERM"):
+        if _is_unauthenticated(error) or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(
                 f"{self.url} refuses us: {text}",
                 hints=["check user and password", "the user needs the commands and keys that docs/redis.md lists"],
@@ -419,9 +417,14 @@ def _all_in_use(error: Exception) -> bool:
     return any(words in str(error) for words in _ALL_IN_USE)
 
 
+def _is_unauthenticated(error: Exception) -> bool:
+    """Whether a server wants other credentials; without any it reads short commands alone, which scripts are not."""
+    return isinstance(error, AuthenticationError | AuthorizationError) or "unauthenticated" in str(error)
+
+
 def _is_broken(error: Exception) -> bool:
     """Whether the connection, or the server, went away."""
-    if isinstance(error, AuthenticationError | AuthorizationError) or _all_in_use(error):
+    if _is_unauthenticated(error) or _all_in_use(error):
         return False
     return isinstance(error, NoConnectionError | NoAnswerError | OSError)
 

@@ -220,13 +220,14 @@ def test_nothing_is_lost_or_done_twice_when_the_server_ends_connections(
                 finally:
                     stop.set()
                 return
-            while not stop.is_set() or sums[number] < 5:
+            while not stop.is_set() or sums[number] <= 5:
                 add(storage, b"%d" % number, 1)
                 sums[number] += 1
 
         sums = [0] * 4
         at_once(5, work)
         assert storage.read([b"%d" % number for number in range(4)]) == [b"%d" % total for total in sums]
+        assert min(sums) > 5
         assert ended > 0
 
 

@@ -170,44 +170,27 @@ def test_an_interrupt_anywhere_in_opening_leaves_no_connection(postgres_url: str
     pytest.fail("it never ended")
 
 
+@pytest.mark.parametrize(
+    ("count", "look", "later", "inside"),
+    [(SIZE, 0.01, 0.03, INSIDE), (1, 0.02, 0.01, ("postgres_pool",))],
+    ids=["all come back", "the one at hand does"],
+)
 def test_an_interrupt_anywhere_in_waiting_for_a_connection_costs_none(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, count: int, look: float, later: float, inside: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.01)
+    """All are in use, and so many come back while the next user waits for the pool."""
+    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", look)
     with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
         for moment in range(1, 1000):
-            with ExitStack() as stack:
-                for _ in range(SIZE):
-                    stack.enter_context(storage._source.lend())
-                back = threading.Timer(0.03, stack.pop_all().close)
+            with ExitStack() as kept:
+                given_back = ExitStack()
+                for number in range(SIZE):
+                    (given_back if number < count else kept).enter_context(storage._source.lend())
+                back = threading.Timer(later, given_back.close)
                 back.start()
                 with monkeypatch.context() as patient:
                     patient.setattr(postgres_pool, "_WAIT_SECONDS", PROMPT)
-                    ended = interrupt_at(moment, lambda: storage.read([b"k"]), INSIDE)
-                back.join()
-            check_all_usable(storage)
-            if ended is not None:
-                return
-    pytest.fail("it never ended")
-
-
-def test_an_interrupt_of_who_gets_the_one_at_hand_in_the_end_costs_no_connection(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It comes back while its next user waits for the pool, which goes on being empty."""
-    monkeypatch.setattr(postgres_pool, "_LOOK_SECONDS", 0.02)
-    with closing(PostgresStorage(postgres_url, pool_size=SIZE)) as storage:
-        for moment in range(1, 1000):
-            with ExitStack() as pooled:
-                at_hand = ExitStack()
-                at_hand.enter_context(storage._source.lend())
-                for _ in range(SIZE - 1):
-                    pooled.enter_context(storage._source.lend())
-                back = threading.Timer(0.01, at_hand.close)
-                back.start()
-                with monkeypatch.context() as patient:
-                    patient.setattr(postgres_pool, "_WAIT_SECONDS", PROMPT)
-                    ended = interrupt_at(moment, lambda: storage.read([b"k"]), ("postgres_pool",))
+                    ended = interrupt_at(moment, lambda: storage.read([b"k"]), inside)
                 back.join()
             check_all_usable(storage)
             if ended is not None:
