@@ -246,7 +246,7 @@ class Acts:
             if now.undone:
                 _refuse(target, "it is undone already")
             if not now.facts:
-                _refuse(target, "the collector has removed what it needs")
+                _refuse(target, "gc has run since, and keeps this only for as long as its grace")
             undone, text = change()
             entry, operation = self._parts.operations.undone(now, text)
             done[:] = [operation]
@@ -319,7 +319,7 @@ class Acts:
         """Return the thread that an operation needs. What has expired does not come back."""
         raw = self._parts.core.storage.read([keys.thread_key(int(str(number)))])[0]
         if raw is None:
-            _refuse(target, "the collector has removed what it needs")
+            _refuse(target, "gc has removed what it needs")
         thread = ThreadRecord.decode(int(str(number)), raw)
         if thread.lapsed(clock.now_ms()):
             _refuse(target, f"thread {thread.name!r} has expired since")

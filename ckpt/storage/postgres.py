@@ -282,7 +282,8 @@ class PostgresStorage(LendingReads):
             return session.settled(batch, newest)
 
     def _write(self, session: Session, batch: Batch, careful: bool) -> list[int]:
-        if not self._explicit:
+        # In a transaction of the caller's, nothing can be said any more.
+        if not self._explicit or session.connection.pgconn.transaction_status != TransactionStatus.IDLE:
             try:
                 return session.write(batch, replace=False, careful=careful)
             except psycopg.Error as error:

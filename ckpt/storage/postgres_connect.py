@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -33,6 +34,7 @@ POOL_SIZE = 10
 
 _FORM = "postgresql://user@host:5432/database?schema=ckpt&pool_size=10"
 _SCHEMES = ("postgresql://", "postgres://")
+_OWN = ("schema", "pool_size")
 _POOL_SIZE_MAX = 1000
 _OPTION_DEFAULTS = {
     "connect_timeout": "10",
@@ -84,7 +86,7 @@ def parse_url(url: str) -> tuple[str, dict[str, str]]:
     rest: list[str] = []
     for item in query.split("&") if mark else ():
         name, _, value = item.partition("=")
-        if unquote(name) in ("schema", "pool_size"):
+        if unquote(name) in _OWN:
             own[unquote(name)] = unquote(value)
         else:
             rest.append(item)
@@ -110,7 +112,8 @@ def read_conninfo(text: str) -> dict[str, Any]:
         parameters = conninfo_to_dict(text)
     except psycopg.Error:
         # libpq repeats what it could not read, and that may be a piece of the password.
-        raise InvalidInputError("this cannot be read as a PostgreSQL URL", hints=[f"write {_FORM}"]) from None
+        hints = [*_meant(text), f"write {_FORM}"]
+        raise InvalidInputError("this cannot be read as a PostgreSQL URL", hints=hints) from None
     from_environment = {
         option.keyword.decode()
         for option in Conninfo.get_defaults()
@@ -122,6 +125,14 @@ def read_conninfo(text: str) -> dict[str, Any]:
     # Whatever the database has and the environment says: under SQL_ASCII psycopg gives texts as bytes.
     parameters[_ENCODING] = "utf8"
     return parameters
+
+
+def _meant(url: str) -> list[str]:
+    """Return a hint for each option that is nearly a known one, naming that alone: the rest may be of a password."""
+    known = [*_OWN, *(option.keyword.decode() for option in Conninfo.get_defaults())]
+    names = [unquote(item.partition("=")[0]).lower() for item in url.partition("?")[2].split("&")]
+    nearly = [get_close_matches(name, known, 1, cutoff=0.8) for name in names if name not in known]
+    return [f"did you mean the option {near[0]!r}?" for near in nearly if near]
 
 
 def shown_url(parameters: dict[str, Any], options: Options) -> str:

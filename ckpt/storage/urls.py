@@ -72,7 +72,10 @@ def open_storage(
     if parts.netloc or len(parts.path) < 2 or parts.fragment:
         # Not repeated: what stands where a server would be named may hold a password.
         raise InvalidInputError("a sqlite URL names a file, no server, and has no #", hints=[_FORMS])
-    return _sqlite(Path(unquote(parts.path[1:])), create=create, readonly=readonly, options=_options(parts.query))
+    path = unquote(parts.path[1:])
+    if path == ":memory:":
+        raise InvalidInputError("':memory:' names no store", hints=[_FORMS])
+    return _sqlite(Path(path), create=create, readonly=readonly, options=_options(parts.query))
 
 
 def _sqlite(path: Path, *, create: bool, readonly: bool, options: Options | None = None) -> Storage:

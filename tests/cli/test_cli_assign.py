@@ -134,7 +134,9 @@ def test_what_the_command_line_changes_is_what_the_graph_continues_from(graph_st
 
 
 def test_a_fork_on_a_plain_store_reads_back_as_plain_values(plain_store: Path) -> None:
-    succeed("fork", "plans~2", "c", "--set", 'steps[0]="z"', "--set", "size=null", "--set", 'more={"a": [1]}')
+    text = succeed("fork", "plans~2", "c", "--set", 'steps[0]="z"', "--set", "size=null", "--set", 'more={"a": [1]}')
+    assert "3 keys set (more not there before), head" in text
+    assert "not there" not in succeed("fork", "plans~2", "b", "--set", "size=7")
     with ckpt.open(str(plain_store)) as repository:
         state = repository.thread("c").state()
     assert (state["steps"], state["size"], state["more"]) == (["z", "b"], None, {"a": [1]})

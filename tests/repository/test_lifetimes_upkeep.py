@@ -59,7 +59,7 @@ def test_what_has_expired_does_not_come_back(opened: Opener, time: Clock, act: s
         repository.gc(grace=timedelta(days=14))
         assert {key[:1] for key in records(repository)} == {b"o"}
         assert repository.stats().objects == 0
-    with pytest.raises(ConflictError, match="the collector has removed" if collected else "has expired since"):
+    with pytest.raises(ConflictError, match=r"gc has (run|removed)" if collected else "has expired since"):
         repository.undo()
     assert repository.thread_names() == []
     assert repository.fsck().problems == []
@@ -93,7 +93,7 @@ def test_undoing_a_fork_that_was_deleted_and_collected(opened: Opener) -> None:
     repository.fork("t", "fork")
     repository.delete_thread("fork")
     repository.gc(grace=timedelta(days=1))
-    with pytest.raises(ConflictError, match="the collector has removed what it needs"):
+    with pytest.raises(ConflictError, match=r"gc has (run|removed)"):
         repository.undo()
 
 

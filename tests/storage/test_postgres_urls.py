@@ -124,6 +124,17 @@ def test_no_error_shows_a_password(url: str) -> None:
     assert caught.value.hints
 
 
+@pytest.mark.parametrize(
+    ("query", "meant"),
+    [("shema=a", ["schema"]), ("sslmod=require&Pool-size=3", ["sslmode", "pool_size"]), ("s3cret=1", [])],
+)
+def test_a_mistyped_option_is_named_as_what_was_meant(query: str, meant: list[str]) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        PostgresStorage(f"postgresql://u:p@h/db?{query}")
+    assert [hint.split("'")[1] for hint in caught.value.hints if "mean" in hint] == meant
+    assert "s3cret" not in words_of(caught.value)
+
+
 def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
     monkeypatch.setenv("PGAPPNAME", "agents")

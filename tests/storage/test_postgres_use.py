@@ -117,6 +117,13 @@ def test_a_transaction_that_does_not_see_others_is_refused(postgres_dsn: str, po
         with pytest.raises(InvalidInputError, match="does not see"):
             storage.publish(Batch(records={b"a": b"1"}))
         assert storage.read([b"a"]) == [None]
+        connection.rollback()
+        storage.publish(Batch(records={b"a": b"2"}))
+        connection.execute("SELECT 1")
+        with pytest.raises(InvalidInputError, match="does not see"):
+            storage.publish(Batch(records={b"a": b"3"}))
+        connection.rollback()
+        assert storage.read([b"a"]) == [b"2"]
 
 
 def test_a_transaction_that_has_failed_is_to_be_rolled_back_first(postgres_dsn: str, postgres_url: str) -> None:

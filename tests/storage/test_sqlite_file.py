@@ -290,7 +290,8 @@ def test_each_memory_store_is_its_own() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", ":memory:", "memory://x", "memory:///", "sqlite://", "sqlite:///", "sqlite://host/x.db", "sqlite:///x.db#y",
+        "", ":memory:", "memory://x", "memory:///", "sqlite://", "sqlite:///", "sqlite:///:memory:", "sqlite://host/x.db",
+        "sqlite:///x.db#y",
         "http://x/y", "://x", "sqlite:///x.db?synchronous=maybe", "sqlite:///x.db?synchronous=", "sqlite:///x.db?cache=1",
         "sqlite:///x.db?cache_kb=1.5", "sqlite:///x.db?cache_kb=-1", "sqlite:///x.db?busy_timeout=soon",
         "sqlite:///x.db?busy_timeout=-1", "sqlite:///x.db?busy_timeout=nan", "sqlite:///x.db?busy_timeout=inf",

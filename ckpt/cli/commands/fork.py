@@ -46,7 +46,8 @@ def command(
     repository = invocation.repository(write=not dry_run)
     source = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
     require_root(source)
-    values = _values(repository, source, assignments) if assignments else None
+    types = {each.name: each.type for each in repository.channels(source)} if assignments else {}
+    values = _values(repository, source, types, assignments) if assignments else None
     out = invocation.out
     step = f" step {source.step}" if source.step is not None else ""
     from_text = f"{short(source.id)} ({out.text(source.thread)}{step})"
@@ -68,12 +69,17 @@ def command(
         )
         return
     changed = f", {counted(len(values), 'key')} set" if values else ""
+    if added := [out.text(name) for name in values or () if name not in types]:
+        # Most likely mistyped; who adds a channel on purpose loses nothing by being told.
+        changed += f" ({', '.join(added)} not there before)"
     out.print(f"Forked {out.text(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}")
     resume = json.dumps({"configurable": {"thread_id": new_thread}})
     out.print(f"Resume with   {out.text(resume)}")
 
 
-def _values(repository: Repository, source: CheckpointInfo, assignments: tuple[str, ...]) -> Mapping[str, object]:
+def _values(
+    repository: Repository, source: CheckpointInfo, types: Mapping[str, str], assignments: tuple[str, ...]
+) -> Mapping[str, object]:
     from ckpt.cli.assign import assigned
 
     def load(key: str) -> bytes:
@@ -81,4 +87,4 @@ def _values(repository: Repository, source: CheckpointInfo, assignments: tuple[s
         assert stored is not None
         return repository.load([stored.commit.channels[key]])[0]
 
-    return assigned({each.name: each.type for each in repository.channels(source)}, load, assignments)
+    return assigned(types, load, assignments)
