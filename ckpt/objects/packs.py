@@ -109,6 +109,7 @@ class PackReader:
     def begin(self) -> None:
         """Be ready for another pack: much cheaper than a reader whose memory is new."""
         self._stream = self._decompressor.decompressobj(write_size=_PART_SIZE)
+        self.raw_size = 0
 
     def read(self, blocks: Sequence[bytes]) -> list[Frame]:
         """Return the frames that follow those read before, or raise DamagedObjectError."""
@@ -121,6 +122,7 @@ class PackReader:
             offset = frame.end
         if offset != len(raw):
             raise DamagedObjectError("a pack is damaged: there is something between its frames")
+        self.raw_size += offset
         return frames
 
     def _unfold(self, data: bytes, size_max: int) -> bytes:

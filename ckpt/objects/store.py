@@ -22,7 +22,7 @@ from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
-from ckpt.objects.open_packs import Named, OpenPacks, apart
+from ckpt.objects.open_packs import CONTENT_SIZE, Named, OpenPacks, apart
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.storage.base import Fetched, Frame, Place, StoredFrame
 
@@ -262,10 +262,11 @@ class ObjectStore:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or self._at_a_beginning()
         opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
-        if before or len(chain) > 1:
+        if (before or len(chain) > 1) and reader.raw_size < CONTENT_SIZE:
             self._readers[chain[-1]] = reader
         else:
-            # Little would be saved should the pack go on, and most never do: all that is laid down apart.
+            # A pack that is full does not go on; of a single frame, little would be saved should it, and most never
+            # do: all that is laid down apart.
             self._spare = reader
         while len(self._readers) > _READERS_MAX:
             _, self._spare = self._readers.popitem(last=False)
