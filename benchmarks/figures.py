@@ -38,6 +38,7 @@ METRICS: dict[str, Metric] = {
     "get": Metric("`get_tuple` at the start of a run, median", "ms"),
     "get_warm": Metric("`get_tuple` of the head, same process", "ms"),
     "get_cold": Metric("open and `get_tuple`, new process", "ms"),
+    "get_cold_gc": Metric("open and `get_tuple`, new process, after `gc`", "ms"),
     "list_10": Metric("`list(limit=10)`", "ms"),
     "list_metadata": Metric("`list` of a thread, metadata of each", "ms"),
     "fork": Metric("fork of the longest thread", "ms"),

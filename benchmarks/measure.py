@@ -19,7 +19,16 @@ from benchmarks.memory import peaks
 from benchmarks.record import record
 from benchmarks.replay import replay
 from benchmarks.sizes import after_gc, references
-from benchmarks.steps import Effort, Progress, fork_and_delete, of_calls, read, read_cold, require_same_head
+from benchmarks.steps import (
+    Effort,
+    Progress,
+    collect_and_read_cold,
+    fork_and_delete,
+    of_calls,
+    read,
+    read_cold,
+    require_same_head,
+)
 from benchmarks.workloads import Workload
 
 _SLOW_EXTRAS_AT_MOST = 2 * 1024**3
@@ -53,6 +62,8 @@ def measure(
     read_cold(figures, (ours, peer), times.main_thread, effort)
     progress("forking and deleting")
     fork_and_delete(figures, (ours, peer), times.main_thread, effort)
+    progress("collecting and reading in new processes")
+    collect_and_read_cold(figures, (ours, peer), times.main_thread, effort)
     progress("eight threads")
     figures["threads_8"] = crowd(trace, lambda: _new_files(directory), _THREADS, effort.crowds, effort.crowd_calls)
     slow_extras = effort.floors and figures["bytes"]["sqlite"] <= _SLOW_EXTRAS_AT_MOST

@@ -17,7 +17,16 @@ from benchmarks.figures import Figures
 from benchmarks.record import record
 from benchmarks.replay import perform, replay
 from benchmarks.servers import Server
-from benchmarks.steps import Effort, Progress, fork_and_delete, of_calls, read, read_cold, require_same_head
+from benchmarks.steps import (
+    Effort,
+    Progress,
+    collect_and_read_cold,
+    fork_and_delete,
+    of_calls,
+    read,
+    read_cold,
+    require_same_head,
+)
 from benchmarks.trace import GetTuple, Put, PutWrites, Trace
 from benchmarks.wire import Wire
 from benchmarks.workloads import Workload
@@ -56,6 +65,8 @@ def measure_shared(
         read_cold(figures, contenders, times.main_thread, effort)
         progress("forking and deleting")
         fork_and_delete(figures, contenders, times.main_thread, effort)
+        progress("collecting and reading in new processes")
+        collect_and_read_cold(figures, contenders, times.main_thread, effort)
     progress("eight threads")
     figures["threads_8"] = crowd(trace, server.new, _THREADS, effort.crowds, effort.crowd_calls)
     for writers in _WRITERS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import cold
-from benchmarks.contenders import Contender
+from benchmarks.contenders import Contender, Ours
 from benchmarks.figures import Figures, median, percentile_90
 from benchmarks.replay import Times, clock, collector_off
 
@@ -96,11 +96,23 @@ def read(figures: Figures, contenders: Sequence[Contender], thread: str, effort:
 
 def read_cold(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
     """Read the head of a thread in new processes. The stores must be closed."""
+    figures["get_cold"] = _heads_in_new_processes(contenders, thread, effort)
 
+
+def collect_and_read_cold(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
+    """Do the same once ours was collected and repacked: after all that is measured of stores as they were written."""
+    for each in contenders:
+        if isinstance(each, Ours):
+            each.gc()
+            each.close()
+    figures["get_cold_gc"] = _heads_in_new_processes(contenders, thread, effort)
+
+
+def _heads_in_new_processes(contenders: Sequence[Contender], thread: str, effort: Effort) -> dict[str, float]:
     def head(contender: Contender) -> Callable[[], int]:
         return lambda: cold.measure(contender, thread)
 
-    figures["get_cold"] = _repeat(effort.cold_reads, {each.name: head(each) for each in contenders})
+    return _repeat(effort.cold_reads, {each.name: head(each) for each in contenders})
 
 
 def fork_and_delete(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:

@@ -44,6 +44,7 @@ def test_a_workload_in_miniature(name: str, tmp_path: Path) -> None:
     """`measure` itself raises if a head differs between the savers."""
     workload = WORKLOADS[name]
     figures = measure(workload, workload.miniature, tmp_path, MINIATURE)
+    assert {"get_cold", "get_cold_gc"} <= set(figures)
     assert figures["bytes"]["ckpt"] < figures["bytes"]["sqlite"]
     assert set(figures) <= set(METRICS)
     for metric, values in figures.items():
@@ -176,6 +177,7 @@ def test_a_workload_on_postgres_in_miniature(name: str, postgres_dsn: str, tmp_p
     """`measure_shared` itself raises if a head differs between the savers."""
     workload = WORKLOADS[name]
     figures = measure_shared(workload, workload.miniature, PostgresServer(postgres_dsn), tmp_path, MINIATURE)
+    assert {"get_cold", "get_cold_gc"} <= set(figures)
     assert set(figures) <= set(METRICS)
     for metric, values in figures.items():
         assert {"ckpt", "postgres"} <= set(values), metric
