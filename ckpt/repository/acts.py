@@ -289,13 +289,14 @@ class Acts:
         thread, raw = self._parts.admin.require(str(name))
         key, head_key = (keys.checkpoint_key(thread.number, "", str(each)) for each in (made, head))
         record, of_head = self._parts.core.storage.read([key, head_key])
-        unchanged = thread.root.head == made and thread.resets and thread.resets[-1].at == thread.sequence
+        unchanged = thread.root.head == made and thread.root.moved == thread.sequence
         if record is None or not unchanged or thread.forks != forks:
             _refuse(target, f"thread {name!r} has changed since")
         root = thread.counted(thread.root, key, record, None)._replace(
             head=str(head) if head is not None else None, moved=thread.sequence, newest=newest(head_key, of_head)
         )
-        before = thread._replace(root=root, resets=thread.resets[:-1], sequence=thread.sequence + 1)
+        resets = tuple(reset for reset in thread.resets if reset.at < thread.sequence)
+        before = thread._replace(root=root, resets=resets, sequence=thread.sequence + 1)
         change = Change(
             {keys.thread_key(thread.number): raw, key: record},
             {keys.thread_key(thread.number): before.encode(), key: None},

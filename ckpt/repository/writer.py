@@ -103,7 +103,8 @@ class Writer:
             if line.greatest is None and new.parent_id != head:
                 line = line._replace(greatest=attempt.timeline.greatest(new.namespace))
             attempt.line = line.moved_to(new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
-            if new.reset is not None:
+            # Where no other namespace has begun, none has to be told where it stands, and the record does not grow.
+            if new.reset is not None and (attempt.thread.lines.count or attempt.thread.base is not None):
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
                 attempt.thread = attempt.thread._replace(resets=(*attempt.thread.resets, reset))
             if new.log is not None:

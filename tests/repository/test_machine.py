@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from stores import BACKENDS, SHARED, new_store
 
 from ckpt.errors import AlreadyExistsError, HeadMovedError, ThreadDeletedError
+from ckpt.history import keys
 from ckpt.history.commits import StoredValue
 from ckpt.repository import Repository, open_repository
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
@@ -518,6 +519,31 @@ def test_a_namespace_goes_back_to_where_an_earlier_rewind_had_put_it(repository:
     assert head(repository, "a", "sub") is None
     repository.fork(f'ckpt:"{made}"', "b", thread="a")
     assert head(repository, "b", "sub") is None
+
+
+def test_rewinding_again_and_again_costs_no_more_each_time(repository: Repository) -> None:
+    def size() -> int:
+        return len(repository._core.storage.read([keys.thread_key(1)])[0] or b"")
+
+    put(repository, "a", "05")
+    put(repository, "a", "06", "05")
+    sizes = []
+    for target in 20 * ["05", "06"]:
+        before = head(repository, "a")
+        repository.checkout(f'ckpt:"{target}"', thread="a")
+        sizes.append(size())
+    assert max(sizes) <= sizes[1] + 2
+    repository.undo()
+    assert head(repository, "a") == before
+    # Where another namespace has begun, each rewind is told of, as it may have to go back to any.
+    put(repository, "a", "11", ns="sub")
+    told = size()
+    repository.checkout('ckpt:"06"', thread="a")
+    assert head(repository, "a", "sub") is None
+    assert size() > told + 2
+    repository.undo()
+    assert head(repository, "a", "sub") == "11"
+    assert size() <= told + 2
 
 
 def test_a_fork_at_an_older_checkpoint_leaves_out_writes_of_every_base(repository: Repository) -> None:
