@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +12,14 @@ from itertools import islice
 import msgpack
 
 from ckpt.durations import DURATION_FORMS, duration_text, parse_duration
-from ckpt.errors import HeadMovedError, InvalidInputError, NotFoundError, ThreadDeletedError, UnstorableValueError
+from ckpt.errors import (
+    HeadMovedError,
+    InvalidInputError,
+    NotFoundError,
+    StoreUnavailableError,
+    ThreadDeletedError,
+    UnstorableValueError,
+)
 from ckpt.history import clock
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.keys import check_text
@@ -133,8 +140,12 @@ class Repository(Reader):
         source = self.resolve(revision, thread=thread)
         typed = {name: self._typed_like(source, name, value) for name, value in (values or {}).items()}
         made = self._acts.fork(source, new_thread, rows=1 if typed else 0)
-        info = self._told(made, "", source.checkpoint_id)
-        return self._as_stored(self._acts.checkout(info, kind=SILENT, values=typed)) if typed else info
+        with _after(f"thread {new_thread!r} was made" + (", maybe without its values" if typed else "")):
+            info = self._found(made, "", source.checkpoint_id)
+            if not typed:
+                return info
+            stored = self._acts.checkout(info, kind=SILENT, values=typed)
+        return self._as_stored(stored)
 
     def _typed_like(self, info: CheckpointInfo, name: str, value: object) -> Typed:
         """Serialize a value so that who wrote the checkpoint can read it.
@@ -174,10 +185,12 @@ class Repository(Reader):
         return self._as_stored(self._acts.checkout(target, kind=kind))
 
     def _as_stored(self, stored: Stored) -> CheckpointInfo:
-        return self._told(stored.thread, stored.commit.namespace, stored.commit.checkpoint_id)
+        namespace, checkpoint_id = stored.commit.namespace, stored.commit.checkpoint_id
+        with _after(f"checkpoint {checkpoint_id} was stored in thread {stored.thread.name!r}"):
+            return self._found(stored.thread, namespace, checkpoint_id)
 
-    def _told(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> CheckpointInfo:
-        """Describe what was stored in a thread as that stood then, whatever became of its name."""
+    def _found(self, thread: ThreadRecord, namespace: str, checkpoint_id: str) -> CheckpointInfo:
+        """Describe a checkpoint in a thread as that stood then, whatever became of its name."""
         info = self._resolver.describe_in(thread, namespace, checkpoint_id)
         if info is None:
             raise _gone(thread.name)
@@ -277,6 +290,16 @@ class Repository(Reader):
         if not dry_run:
             self._upkeep.prune_all()
         return self._collector.collect(grace=grace, dry_run=dry_run)
+
+
+@contextmanager
+def _after(done: str) -> Iterator[None]:
+    """Have the error of a store that goes away tell what was done before: who does it again has done it twice."""
+    try:
+        yield
+    except StoreUnavailableError as error:
+        hints = ["look at it before doing it again", *error.hints]
+        raise type(error)(f"{done}, but then the store went away: {error}", hints=hints) from error
 
 
 def _gone(thread: str) -> ThreadDeletedError:

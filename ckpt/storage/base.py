@@ -32,6 +32,9 @@ RECORD_KEY_MAX = 1100
 FRAME_OBJECTS_MAX = 1 << 16
 """Objects that one frame may hold."""
 
+UNSETTLED = "whether the last write was stored is not known: look before doing it again"
+"""The hint of the error where the answer to a `publish` was lost, and the store did not come back to be asked."""
+
 CHAINED = -1
 """As `Frame.previous`: the frame before this one in the same batch."""
 

@@ -28,7 +28,7 @@ from psycopg.pq import TransactionStatus
 
 from ckpt.errors import CkptError, ConflictError, InvalidInputError, StoreUnavailableError
 from ckpt.storage import postgres_connect, postgres_functions, postgres_given, postgres_pool, postgres_schema
-from ckpt.storage.base import Batch, EpochChangedError, Exclusive, Fetched, Ranking
+from ckpt.storage.base import UNSETTLED, Batch, EpochChangedError, Exclusive, Fetched, Ranking
 from ckpt.storage.lending import LendingReads
 from ckpt.storage.postgres_exchange import Connection
 from ckpt.storage.postgres_pool import Lost
@@ -240,13 +240,15 @@ class PostgresStorage(LendingReads):
 
     def publish(self, batch: Batch) -> list[int]:
         self._check_writable()
-        newest, careful = self._newest, False
+        newest, careful, unsettled = self._newest, False, False
 
         def write(session: Session, lost: bool) -> list[int]:
-            nonlocal careful
+            nonlocal careful, unsettled
             if lost and (numbers := self._settled(session, batch, newest)) is not None:
                 return numbers
             inside = session.connection.pgconn.transaction_status == TransactionStatus.INTRANS
+            # What was part of a transaction of the caller's is gone with it.
+            unsettled = not inside
             try:
                 numbers = self._write(session, self._undoubted(session, batch), careful)
             except ConflictError:
@@ -256,6 +258,7 @@ class PostgresStorage(LendingReads):
                 raise
             except psycopg.Error as error:
                 careful = careful or error.sqlstate == postgres_functions.CAREFUL
+                unsettled = unsettled and postgres_connect.is_lost(error, session.connection)
                 raise
             self._doubts += inside
             return numbers
@@ -265,6 +268,10 @@ class PostgresStorage(LendingReads):
         except EpochChangedError as changed:
             self._newest = 0
             raise EpochChangedError(self._doubts << _DOUBT_SHIFT | changed.epoch) from None
+        except StoreUnavailableError as error:
+            if not unsettled:
+                raise
+            raise type(error)(error.message, hints=[UNSETTLED, *error.hints]) from error.__cause__
         self._newest = max(self._newest, *numbers, 0)
         return numbers
 

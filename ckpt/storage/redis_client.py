@@ -48,6 +48,7 @@ from ckpt.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
+from ckpt.storage.base import UNSETTLED
 from ckpt.storage.redis_lua import FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
 
@@ -328,7 +329,7 @@ class Link:
     def translate(self, error: Exception, *, unsettled: bool = False) -> CkptError:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
-        unknown = ["whether the last write was stored is not known: look before doing it again"] if unsettled else []
+        unknown = [UNSETTLED] if unsettled else []
         if _is_unauthenticated(error) or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(
                 f"{self.url} refuses us: {text}",

@@ -10,6 +10,7 @@ import pytest
 from clock_kit import Clock
 from lifetime_kit import FailingStorage, Opener
 
+from ckpt.errors import StoreUnavailableError
 from ckpt.repository import CheckpointInfo, Repository
 
 ACTS: dict[str, Callable[[Repository], CheckpointInfo]] = {
@@ -18,6 +19,32 @@ ACTS: dict[str, Callable[[Repository], CheckpointInfo]] = {
     "checkout": lambda repository: repository.checkout("t~1"),
     "fork": lambda repository: repository.fork("t", "f"),
 }
+
+
+@pytest.mark.parametrize("act", [*ACTS, "fork with values"])
+def test_a_store_that_goes_away_afterwards_does_not_hide_that_it_was_done(opened: Opener, act: str) -> None:
+    other = opened()
+    other.commit("t", {"a": 1})
+    other.commit("t", {"a": 2})
+    storage = FailingStorage(other.storage)
+    repository = Repository(storage)
+    published: list[bool] = []
+
+    def away(method: str, arguments: tuple[Any, ...]) -> bool:
+        if method == "publish":
+            published.append(True)
+            return False
+        return bool(published)
+
+    storage.fails = away
+    done = "thread 'f' was made" if "fork" in act else "was stored in thread 't'"
+    with pytest.raises(StoreUnavailableError, match=f"{done}.*disk is on fire") as caught:
+        ACTS[act](repository) if act in ACTS else repository.fork("t", "f", values={"a": 9})
+    assert "again" in caught.value.hints[0]
+    assert published == [True]
+    assert len(other.log(thread="t")) == (2 if "fork" in act else 3)
+    assert other.thread_names() == (["f", "t"] if "fork" in act else ["t"])
+    assert ("values" in str(caught.value)) is (act == "fork with values")
 
 
 @pytest.mark.parametrize("gone", ["expired", "deleted"])

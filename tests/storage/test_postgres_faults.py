@@ -16,6 +16,7 @@ from postgres_wire import Cut, Wire, counted, wire_to
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage.base import (
+    UNSETTLED,
     CHAINED,
     Batch,
     EpochChangedError,
@@ -480,6 +481,7 @@ def test_a_restart_loses_no_run_and_a_server_that_stays_away_is_named(
         server.stop()
         monkeypatch.setattr("ckpt.storage.postgres._RECOVER_SECONDS", 0.5)
         calls: list[Callable[[], object]] = [
+            lambda: storage.publish(Batch({b"a": b"2"}, {b"a": b"2"})),
             lambda: storage.read([b"a"]),
             lambda: storage.publish(Batch(records={b"a": b"3"})),
             lambda: storage.exclusive().__enter__(),
@@ -489,7 +491,9 @@ def test_a_restart_loses_no_run_and_a_server_that_stays_away_is_named(
             begin = time.monotonic()
             with pytest.raises(StoreUnavailableError, match="connection to server") as caught:
                 call()
-            assert caught.value.hints
+            # Only the first had a connection, on which it may have been heard.
+            assert (UNSETTLED in caught.value.hints) is (call is calls[0])
+            assert caught.value.hints[-1] != UNSETTLED
             assert time.monotonic() - begin < 10
         server.start()
         assert storage.read([b"a"]) == [b"2"]
