@@ -242,7 +242,8 @@ class ObjectStore:
         opened: dict[int, RawFrame] = {}
         again: list[int] = []
         with self._read_lock:
-            lasts = stored.keys() - {frame.previous for frame in stored.values()}
+            # Of an object that two writers stored at once a storage may bring both frames: one may be read already.
+            lasts = (stored.keys() - {frame.previous for frame in stored.values()}).difference(ends)
             # Those of a single frame first: their reader then serves for another.
             for last in sorted(lasts, key=lambda number: stored[number].previous > 0):
                 chain = chain_to(last, stored, ends)

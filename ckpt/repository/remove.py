@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import islice, takewhile
+from itertools import chain, islice, takewhile
 
 from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
@@ -162,8 +162,8 @@ class Remover:
         for segment in timeline.segments:
             for key, raw in storage.scan(*keys.lines_range(segment.thread.number)):
                 names.add(decode_line(key, raw).namespace)
-        seen = (row for name in sorted(names) for row in timeline.newest_first(name, hidden=True, prove=False))
-        hashes = [ghost_hash(row.checkpoint_id) for row in islice(seen, GHOSTS_MAX)]
+        walks = (timeline.newest_first(name, hidden=True, prove=False, around=False) for name in sorted(names))
+        hashes = [ghost_hash(row.checkpoint_id) for row in islice(chain.from_iterable(walks), GHOSTS_MAX)]
         for row in rows(storage, keys.thread_range(thread.number)):
             if row.part == "c":
                 hashes.append(ghost_hash(keys.checkpoint_id_of(row.key, thread.number)))

@@ -349,14 +349,20 @@ class Timeline:
         return sorted(names)
 
     def newest_first(
-        self, namespace: str, *, before: str | None = None, hidden: bool = False, prove: bool = True
+        self,
+        namespace: str,
+        *,
+        before: str | None = None,
+        hidden: bool = False,
+        prove: bool = True,
+        around: bool = True,
     ) -> Iterator[Found]:
         """Yield the checkpoints of a namespace by id, greatest first, with ids less than `before`.
 
         Before the first, all rows of the namespace are read and counted, unless `prove` is off because the caller asks
-        for single ones by id and would notice; then only where an id may stand in several stretches, and rows are read
-        in pages, so that those added meanwhile with smaller ids may appear. Hidden ones only if asked for. Those that
-        only have pending writes so far are left out.
+        for single ones by id and would notice; then only where an id may stand in several stretches, and with `around`
+        off not even there. Rows are read in pages then, so that those added meanwhile with smaller ids may appear.
+        Hidden ones only if asked for. Those that only have pending writes so far are left out.
         """
         if prove:
             self._core.storage.check()
@@ -373,7 +379,7 @@ class Timeline:
                 if head is not None and head[0] == greatest:
                     parts.append(head[1])
                     heads[i] = next(sources[i], None)
-                elif i < depth and not prove:
+                elif i < depth and around and not prove:
                     self._proofs.around(self.segments[i].thread, namespace, greatest)
             found = self._joined(namespace, greatest, parts)
             if found is not None and found.put is not None and (hidden or not found.hidden):

@@ -120,6 +120,28 @@ def test_what_is_not_where_it_was_told_to_be_is_found_all_the_same() -> None:
     assert reader.load([three, two]) == {two: blob("two"), three: blob("three")}
 
 
+def test_an_object_that_two_writers_stored_at_once_is_read_behind_either(storage: Remote) -> None:
+    """A server may bring all frames that list it: one that was read already, and whose pack a reader stands behind."""
+    both = [blob("before", 300)], [blob("the same", 300)]
+    store(storage, "t", *both)
+    one, same = store(storage, "u", *both)
+    numbers = [place for place in storage.held if index_key(same) in storage.held[place]]
+    assert len(numbers) == 2
+    listed = storage.fetch
+
+    def fetch(keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
+        found = listed(keys, known)
+        more = MemoryStorage.load(storage, numbers, known) if index_key(same) in keys else {}
+        return found._replace(frames={**more, **found.frames})
+
+    for read_first in numbers:
+        reader = ObjectStore(storage)
+        reader._opened(storage, MemoryStorage.load(storage, [read_first]), ())
+        assert list(reader._readers) == [read_first]
+        storage.fetch = fetch  # type: ignore[method-assign]
+        assert reader.load([same, one]) == {same: both[1][0], one: both[0][0]}
+
+
 def test_more_than_is_kept_unhashed_is_not_asked_for_again(storage: Remote) -> None:
     sizes = range(1_000_000, 6_000_000, 1_000_000)
     ids = store(storage, "t", [blob(str(size), size) for size in sizes])

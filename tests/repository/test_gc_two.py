@@ -99,12 +99,19 @@ def deleted_base(repository: Repository) -> None:
     repository.thread("base").commit(STATE)
     repository.fork("base", "keeper")
     repository.fork("base", "gone")
+    # A row of the fork's own under an id that its base has.
+    head = repository.resolve("gone").checkpoint_id
+    repository.put_writes("gone", "", head, "task", "", [(0, "x", NOTHING)])
     repository.delete("gone")
     repository.delete("base")
 
 
-def test_two_collectors_remove_a_fork_once() -> None:
-    for left in collected(deleted_base, lambda other: other.gc(grace=AT_ONCE), grace=AT_ONCE):
+@pytest.mark.parametrize("happens", [lambda other: other.gc(grace=AT_ONCE), killed], ids=["another", "killed"])
+def test_a_fork_is_removed_by_two_collectors_at_once_or_after_each_other(
+    happens: Callable[[Repository], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remove, "_ROWS", 1)
+    for left in collected(deleted_base, happens, grace=AT_ONCE):
         left.gc(grace=AT_ONCE)
         assert left.thread("keeper").state() == STATE
         assert left.fsck().problems == []

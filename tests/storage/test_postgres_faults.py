@@ -16,8 +16,8 @@ from postgres_wire import Cut, Wire, counted, wire_to
 
 from ckpt.errors import StoreUnavailableError
 from ckpt.storage.base import (
-    UNSETTLED,
     CHAINED,
+    UNSETTLED,
     Batch,
     EpochChangedError,
     Frame,
