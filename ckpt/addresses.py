@@ -15,7 +15,8 @@ STORE_FILE: Final = "store.db"
 """Where `ckpt init` makes the store of a folder."""
 
 _ADDRESS = re.compile(
-    r"\s*(?:(?:postgres|postgresql|redis|rediss|unix|sqlite|memory|mysql|mariadb|mongodb)(?:\+\w+)?:"
+    r"\s*(?:(?:postgres|postgresql|redis|rediss|unix|sqlite|memory|mysql|mariadb|mongodb|file|https?)(?:\+\w+)?(?::|//)"
+    r"|//[^/]*@"
     r"|(?:host|hostaddr|port|dbname|user|password|passfile|service|sslmode|options|application_name"
     r"|connect_timeout|target_session_attrs)\s*=)",
     re.IGNORECASE,

@@ -83,10 +83,17 @@ class Invocation:
         repository: Repository = self._repository
         return repository
 
+    def named_store(self) -> str | None:
+        """Return what --store names, or else CKPT_STORE if it is not empty; None where neither does."""
+        if self.store_option == "":
+            # As with an unset variable in a script: another store than the one that was meant is none to work on.
+            usage("--store is empty", "name a store, or leave --store out")
+        return self.store_option or os.environ.get("CKPT_STORE") or None
+
     def store_url(self) -> str:
         """Return where the store is, or raise StoreNotFoundError."""
-        given = self.store_option or os.environ.get("CKPT_STORE")
-        if given:
+        given = self.named_store()
+        if given is not None:
             return inside_folder(given)
         found = nearest_store(Path.cwd())
         if found is None:

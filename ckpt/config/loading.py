@@ -45,6 +45,12 @@ def load(source: Mapping[str, object] | str | PathLike[str], *, environment: Map
             f"the configuration is {kind_of(source)}, not a table of keys or the path of a file",
             hints=["give a mapping, or the path of a .toml, .yaml or .yml file"],
         )
+    elif isinstance(source, str) and ("://" in source or is_mistyped(source)):
+        # Not repeated: it may hold a password.
+        raise InvalidInputError(
+            "the configuration is named by a URL, not by the path of a file",
+            hints=[f"give load a mapping with url in it, or set {STORE_VARIABLE} to the URL"],
+        )
     else:
         document, where = parsed(Path(source)), str(source)
     name, section = find_section(document, where)

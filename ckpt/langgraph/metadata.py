@@ -25,14 +25,15 @@ _HEADER_VERSION = 4
 """LangGraph migrates checkpoints of lesser versions, which a commit does not need."""
 
 _SECRET = re.compile(
-    r"passw|pwd|secret|token|api[_\-. ]?key|access[_\-. ]?key|private[_\-. ]?key|credential|authori[sz]ation|bearer",
+    r"passw|pwd|secret|token(?!i[sz])|(?:api|access|private)[_\-. ]?key|credential|authori[sz]ation|bearer",
     re.IGNORECASE,
 )
 
 
-def looks_secret(key: str) -> bool:
-    """Return whether a key's name suggests that its value should not be stored."""
-    return _SECRET.search(key) is not None
+def looks_secret(key: str, value: object) -> bool:
+    """Return whether a key's name suggests that its value should not be stored. A number of tokens is no token."""
+    found = {each.lower() for each in _SECRET.findall(key)}
+    return bool(found) and not (found == {"token"} and isinstance(value, int | float))
 
 
 def merged_metadata(
@@ -52,7 +53,7 @@ def merged_metadata(
         for key, value in entries.items():
             if not isinstance(key, str) or key in merged or key in EXCLUDED_METADATA_KEYS or key.startswith("__"):
                 continue
-            wanted = key in allowed if allowed is not None else not looks_secret(key)
+            wanted = key in allowed if allowed is not None else not looks_secret(key, value)
             if wanted and isinstance(value, str | int | float):
                 merged[key] = value
     return merged

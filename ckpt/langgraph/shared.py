@@ -28,6 +28,8 @@ _WORKERS = 8
 _VERSIONS_CACHE = 256
 _warned: list[str] = []
 
+_ENCRYPTED = "give the repository encrypted(storage, key) of ckpt.encryption, or the saver a URL"
+
 _T = TypeVar("_T")
 
 
@@ -60,7 +62,7 @@ class Shared:
             if given is not None:
                 raise InvalidInputError(
                     f"{name}= was given together with a repository that is open already",
-                    hints=["open the repository with it"],
+                    hints=[_ENCRYPTED if name == "encryption_key" else f"open it as Repository(…, {name}=…)"],
                 )
         return cls(store, owned=False)
 

@@ -345,6 +345,33 @@ def test_the_flag_beats_the_environment_beats_the_folder(tmp_path: Path, monkeyp
     assert Invocation().store_url() == str(tmp_path / ".ckpt" / "store.db")
 
 
+def test_a_store_that_is_named_is_the_one_or_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with an unset variable in a script: `ckpt --store "$AGENTS" gc` must not work on another store."""
+    (tmp_path / ".ckpt").mkdir()
+    (tmp_path / ".ckpt" / "store.db").touch()
+    for environment in ("", "memory://"):
+        monkeypatch.setenv("CKPT_STORE", environment)
+        for words in (["threads"], ["init"], ["gc", "--grace", "0s"]):
+            result = run("--store", "", *words)
+            assert (result.exit_code, "--store is empty" in result.stderr) == (2, True)
+    result = run("--store", "named.db", "init", "folder")
+    assert (result.exit_code, "give one of them" in result.stderr) == (2, True)
+    assert not (tmp_path / "folder").exists()
+    assert not (tmp_path / "named.db").exists()
+    assert run("init", "folder").exit_code == 0
+    assert (tmp_path / "folder" / ".ckpt" / "store.db").exists()
+
+
+@pytest.mark.parametrize("words", [["threads", "-n", "0"], ["op", "log", "-n", "0"], ["log", "-n", "0"]])
+def test_none_at_all_is_no_number_to_ask_for(words: list[str]) -> None:
+    assert run(*words).exit_code == 2
+
+
+def test_a_thread_without_a_name_is_not_made(graph_store: Path) -> None:
+    result = run("fork", "support-42", "")
+    assert (result.exit_code, "NEW_THREAD is empty" in result.stderr) == (2, True)
+
+
 def test_a_folder_stands_for_the_store_inside_it(tmp_path: Path) -> None:
     folder = tmp_path / "project" / ".ckpt"
     folder.mkdir(parents=True)

@@ -276,7 +276,10 @@ def test_what_is_neither_a_mapping_nor_a_path_is_refused(source: object, kind: s
     assert f"the configuration is {kind}, not a table" in refused(source)
 
 
-MISTYPED = [f"postgres:u:{SECRET}@h", f"host=h password={SECRET}", f"Redis:/:{SECRET}@h", f" sqlite:{SECRET}"]
+MISTYPED = [
+    f"postgres:u:{SECRET}@h", f"host=h password={SECRET}", f"Redis:/:{SECRET}@h", f" sqlite:{SECRET}",
+    f"postgresql//u:{SECRET}@h/db", f"//u:{SECRET}@h/db", f"https:{SECRET}", f"file:{SECRET}?mode=ro",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", MISTYPED)
@@ -287,6 +290,15 @@ def test_a_mistyped_address_is_no_path_and_not_repeated(text: str) -> None:
         from_environment({"CKPT_STORE": text})
     assert SECRET not in found + str(caught.value) + str(caught.value.hints)
     assert load({"path": f"./{text}"}).path == f"./{text}"
+
+
+@pytest.mark.parametrize("text", [*MISTYPED, f"postgresql://u:{SECRET}@h/db", f"redis://:{SECRET}@h/0", "memory://"])
+def test_a_url_in_the_place_of_a_file_is_not_repeated(text: str) -> None:
+    found = refused(text)
+    assert "is named by a URL, not by the path of a file" in found
+    with pytest.raises(InvalidInputError, match="is named by a URL") as caught:
+        from_environment({"CKPT_CONFIG": text})
+    assert SECRET not in found + str(caught.value) + str(caught.value.hints)
 
 
 def test_without_pyyaml_the_extra_is_named_and_toml_still_works(

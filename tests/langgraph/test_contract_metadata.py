@@ -98,6 +98,12 @@ def test_values_that_look_like_secrets_are_not_stored(api: Calls) -> None:
     assert merged == {"step": 1, "model": "m", "user": "ana"}
 
 
+def test_settings_of_a_model_are_no_secrets(api: Calls) -> None:
+    settings = {"max_tokens": 256, "token_budget": 0.5, "tokenizer": "cl100k", "detokenise": True}
+    hidden = {"tokens": "hunter2", "pin_secret": 1234, "api_token_password": 7}
+    assert put_with(api, {**settings, **hidden}, {"step": 1}) == {"step": 1, **settings}
+
+
 def test_no_byte_of_a_secret_reaches_the_file(tmp_path: Path) -> None:
     saver = CkptSaver(tmp_path / "store.ckpt")
     put_with(saver, SECRETS, {"step": 1}, metadata=SECRETS)

@@ -10,7 +10,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument, thread_argument
 from ckpt.cli.command import Command, dry_run_option
-from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.format import counted, short
 from ckpt.cli.moves import require_root
 
@@ -43,6 +43,8 @@ def command(
     """
     from ckpt.cli import records
 
+    if not new_thread:
+        usage("NEW_THREAD is empty", "name the new thread")
     repository = invocation.repository(write=not dry_run)
     source = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
     require_root(source)

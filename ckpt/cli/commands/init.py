@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
 
 from ckpt.addresses import STORE_FILE, STORE_FOLDER, inside_folder
 from ckpt.cli.command import Command
-from ckpt.cli.context import Invocation, encryption_key, pass_invocation
+from ckpt.cli.context import Invocation, encryption_key, pass_invocation, usage
 
 
 @click.command(
@@ -21,7 +20,7 @@ from ckpt.cli.context import Invocation, encryption_key, pass_invocation
 @click.argument("folder", required=False, type=click.Path(file_okay=False))
 @pass_invocation
 def command(invocation: Invocation, folder: str | None) -> None:
-    """Make a store in .ckpt/store.db below FOLDER, or where --store or CKPT_STORE say.
+    """Make a store in .ckpt/store.db below FOLDER; without one where --store or CKPT_STORE say, else in this folder.
 
     A saver makes the store by itself on its first write, so this is needed only to choose the place. On a
     store that exists already it does nothing. With CKPT_ENCRYPTION_KEY an empty store becomes encrypted.
@@ -32,8 +31,10 @@ def command(invocation: Invocation, folder: str | None) -> None:
     from ckpt.storage.urls import open_storage
 
     key = encryption_key()
-    given = None if folder is not None else invocation.store_option or os.environ.get("CKPT_STORE")
-    if given:
+    if folder is not None and invocation.store_option is not None:
+        usage("both FOLDER and --store say where the store is to be", "give one of them")
+    given = invocation.named_store() if folder is None else None
+    if given is not None:
         url = inside_folder(given)
     else:
         place = Path(folder or ".") / STORE_FOLDER

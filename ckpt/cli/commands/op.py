@@ -29,7 +29,7 @@ command.params.append(short_help_option())
 
 
 @command.command("log", cls=Command, short_help="List the changes, newest first.", examples="ckpt op log -n 3")
-@click.option("-n", "limit", type=click.IntRange(min=0), default=20, metavar="N", help="At most N changes. [20]")
+@click.option("-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N changes. [20]")
 @pass_invocation
 def log(invocation: Invocation, limit: int) -> None:
     """List the administrative changes, newest first. ckpt undo OP takes one back."""

@@ -72,13 +72,16 @@ def command(
         document = {"store": records.store(repository), **records.prune(reports, dry_run=dry_run)}
         out.document("ckpt.prune/1", document)
         return
-    _table(out, [report for report in reports if report.removed])
+    changed = [report for report in reports if report.removed]
+    _table(out, changed)
     removed = counted(sum(len(report.removed) for report in reports), "checkpoint")
     kept = sum(len(report.kept) for report in reports)
     if dry_run:
         out.print(f"Would remove {removed} and keep {kept:,}. Nothing was changed.")
     else:
-        out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space")
+        each = ", once for each thread" if len(changed) > 1 else ""
+        undo = f". To undo: ckpt undo{each}" if changed else ""
+        out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space{undo}")
 
 
 def _table(out: Output, reports: list[PruneReport]) -> None:

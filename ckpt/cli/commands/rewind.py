@@ -22,8 +22,9 @@ from ckpt.cli.moves import show_move
 def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> None:
     """Make the checkpoint N steps back (1 by default) the point from which THREAD continues.
 
-    The same as ckpt checkout THREAD~N, with THREAD taken verbatim; with -t the only argument is N. It
-    restores state, not the world: resuming runs nodes, tools and models again.
+    The same as ckpt checkout THREAD~N, with THREAD taken verbatim; with -t the only argument is N. It appends
+    a copy, which is a step too: to go on from there to the one before it, go back 2. It restores state, not the
+    world: resuming runs nodes, tools and models again.
     """
     thread, steps = _arguments(invocation, words)
     repository = invocation.repository(write=not dry_run)

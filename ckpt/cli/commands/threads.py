@@ -35,7 +35,7 @@ _STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed"}
     default="updated",
     help="What comes first. [updated]",
 )
-@click.option("-n", "limit", type=click.IntRange(min=0), metavar="N", help="At most N threads.")
+@click.option("-n", "limit", type=click.IntRange(min=1), metavar="N", help="At most N threads.")
 @pass_invocation
 def command(invocation: Invocation, pattern: str | None, status: str | None, sort: str, limit: int | None) -> None:
     """List the threads whose name matches PATTERN (with * and ?), newest first.
