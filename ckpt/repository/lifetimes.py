@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ckpt.durations import DURATION_FORMS, DURATION_MAX, parse_duration
+from ckpt.durations import DURATION_FORMS, DURATION_MAX, duration_text, parse_duration
 from ckpt.errors import InvalidInputError
 from ckpt.history.records import Lifetime, ThreadRecord
 from ckpt.repository.arguments import check_names
@@ -25,9 +25,12 @@ def duration(value: object, what: str) -> timedelta:
     if not isinstance(value, timedelta):
         raise InvalidInputError(f"{what}={value!r} is not a duration", hints=[DURATION_FORMS])
     if value < _MS:
-        raise InvalidInputError(f"{what}={value!r} is not a duration above 0", hints=[DURATION_FORMS])
+        raise InvalidInputError(f"{what} is {value}, which is not a duration above 0", hints=[DURATION_FORMS])
     if value > DURATION_MAX:
-        raise InvalidInputError(f"{what}={value!r} is more than a hundred years", hints=["leave it out for ever"])
+        raise InvalidInputError(
+            f"{what} is {duration_text(value)}, more than a hundred years",
+            hints=["what has no lifetime is kept for ever"],
+        )
     return value
 
 

@@ -111,7 +111,7 @@ class PostgresStorage(LendingReads):
             self._prepare(connection, create=create)
 
     def _name(self, schema: str, url: str) -> None:
-        self._schema = postgres_schema.quoted(postgres_schema.checked(schema))
+        self._schema = postgres_schema.quoted(schema)
         self._url = url
         self._ranking = PostgresVectors(self._lend, self._schema, readonly=self._readonly)
 

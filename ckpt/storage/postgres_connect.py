@@ -27,7 +27,7 @@ from ckpt.errors import (
 )
 from ckpt.storage.postgres_exchange import Connection, Owned
 from ckpt.storage.postgres_functions import CAREFUL
-from ckpt.storage.postgres_schema import SCHEMA
+from ckpt.storage.postgres_schema import SCHEMA, checked
 
 POOL_SIZE = 10
 """Connections of a store at most, unless `pool_size` says otherwise."""
@@ -86,6 +86,8 @@ def parse_url(url: str) -> tuple[str, dict[str, str]]:
     rest: list[str] = []
     for item in query.split("&") if mark else ():
         name, _, value = item.partition("=")
+        if unquote(name) in own:
+            raise InvalidInputError(f"the PostgreSQL URL sets {unquote(name)} twice", hints=["keep one of them"])
         if unquote(name) in _OWN:
             own[unquote(name)] = unquote(value)
         else:
@@ -102,7 +104,7 @@ def read_options(schema: str | None, pool_size: int | None, given: dict[str, str
             raise InvalidInputError(
                 f"pool_size={given['pool_size']!r} is not a number", hints=[f"write {_FORM}"]
             ) from None
-    schema = given.get("schema", SCHEMA) if schema is None else schema
+    schema = checked(given.get("schema", SCHEMA) if schema is None else schema)
     return Options(schema, POOL_SIZE if pool_size is None else pool_size)
 
 

@@ -68,9 +68,10 @@ _CREATE = """
 """
 
 
-def checked(schema: str) -> str:
+def checked(schema: object) -> str:
     """Return the name of a schema, or raise InvalidInputError."""
-    if not schema or "\x00" in schema or len(schema.encode("utf-8", "replace")) > _NAME_BYTES_MAX:
+    size = len(schema.encode("utf-8", "replace")) if isinstance(schema, str) else 0
+    if not isinstance(schema, str) or not 0 < size <= _NAME_BYTES_MAX or "\x00" in schema:
         raise InvalidInputError(f"{schema!r} cannot name a schema", hints=[f"1 to {_NAME_BYTES_MAX} bytes, no NUL"])
     if schema == "$user":
         raise InvalidInputError("PostgreSQL takes '$user' for the name of a role", hints=["name the schema otherwise"])

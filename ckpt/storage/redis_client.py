@@ -109,6 +109,8 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
         raise InvalidInputError("what follows the host in a redis URL is the number of a database", hints=[form])
     options = parse_qsl(parts.query, keep_blank_values=True)
     prefixes = [value for name, value in options if name == "key_prefix"]
+    if len(prefixes) > 1:
+        raise InvalidInputError("the redis URL sets key_prefix twice", hints=["keep one of them"])
     prefix = checked_prefix(key_prefix if key_prefix is not None else prefixes[-1] if prefixes else DEFAULT_PREFIX)
     options = [(name, value) for name, value in options if name != "key_prefix"]
     user = f"{quote(unquote(parts.username), safe='')}@" if parts.username else ""
@@ -363,7 +365,8 @@ class Link:
             elif "reset" in text or "closed" in text:
                 hints.append("where the server speaks TLS on this port, write rediss://")
             return StoreUnreachableError(f"{self.url} cannot be reached: {text}", hints=hints + unknown)
-        return StoreUnavailableError(f"{self.url} cannot be used: {text}")
+        hint = "these are the server's words; docs/redis.md says what a store needs of it"
+        return StoreUnavailableError(f"{self.url} cannot be used: {text}", hints=[hint, *unknown])
 
     def eviction_policy(self) -> str:
         """Return the server's `maxmemory-policy`, or nothing where the server does not tell."""

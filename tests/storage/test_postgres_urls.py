@@ -135,6 +135,18 @@ def test_a_mistyped_option_is_named_as_what_was_meant(query: str, meant: list[st
     assert "s3cret" not in words_of(caught.value)
 
 
+def test_an_option_that_is_set_twice_is_refused() -> None:
+    for query in ("schema=a&schema=b", "pool_size=3&sslmode=require&pool_size=4"):
+        with pytest.raises(InvalidInputError, match="twice"):
+            PostgresStorage(f"postgresql://u@h/db?{query}")
+
+
+def test_what_names_no_schema_is_refused() -> None:
+    for schema in (5, "", "a\x00", "x" * 100, b"a"):
+        with pytest.raises(InvalidInputError, match="cannot name a schema"):
+            PostgresStorage("postgresql://u@h/db", schema=schema)  # type: ignore[arg-type]
+
+
 def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
     monkeypatch.setenv("PGAPPNAME", "agents")

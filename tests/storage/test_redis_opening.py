@@ -86,6 +86,7 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
         "redis://:hunter2@h/0/1",
         "redis://:hunter2@h#part",
         "redis://:hunter2@h?key_prefix=",
+        "redis://:hunter2@h?key_prefix=a&key_prefix=b",
         "redis://:hunter2@h?key_prefix=a{b}",
         "redis://:hunter2@h?key_prefix=a%20b",
         "redis://:hunter2@h?key_prefix=*",
