@@ -271,7 +271,7 @@ class PostgresStorage(LendingReads):
         except StoreUnavailableError as error:
             if not unsettled:
                 raise
-            raise type(error)(error.message, hints=[UNSETTLED, *error.hints]) from error.__cause__
+            raise type(error)(error.message, hints=[*error.hints, UNSETTLED]) from error.__cause__
         self._newest = max(self._newest, *numbers, 0)
         return numbers
 
