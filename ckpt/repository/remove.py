@@ -53,7 +53,8 @@ class Remover:
     def remove(self, until: float, dry_run: bool) -> int:
         """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be.
 
-        What has expired goes at once, even if it was deleted lately: nobody can bring it back.
+        What has expired goes at once, even if it was deleted lately: nobody can bring it back. What has forks that stay
+        is not counted: it stays for them.
         """
         now = clock.now_ms()
         # Before the log: of what is listed here, the log then tells who can restore it.
@@ -61,13 +62,14 @@ class Remover:
         over = {thread.number for thread in gone if thread.lapsed(now)}
         self._read_log(until, over, dry_run)
         doomed = [thread for thread in gone if thread.number not in self._kept]
-        if not dry_run:
-            for thread in doomed:
-                if not thread.deleted:
-                    self._admin.release_expired(thread.name)
-            self._remove_threads(doomed)
-            self._remove_hidden()
-        return len(doomed)
+        if dry_run:
+            return _going(doomed)
+        for thread in doomed:
+            if not thread.deleted:
+                self._admin.release_expired(thread.name)
+        removed = self._remove_threads(doomed)
+        self._remove_hidden()
+        return removed
 
     def _threads(self) -> Iterator[ThreadRecord]:
         for number, raw in thread_records(self._core.storage):
@@ -108,8 +110,8 @@ class Remover:
             self._keep(operation)
         return number in self._kept
 
-    def _remove_threads(self, doomed: list[ThreadRecord]) -> None:
-        """Remove deleted threads without forks; of those with forks, keep what a fork still sees."""
+    def _remove_threads(self, doomed: list[ThreadRecord]) -> int:
+        """Remove deleted threads without forks, and return how many; of the others keep what a fork still sees."""
         waiting = {thread.number: thread for thread in doomed}
         progress = True
         while waiting and progress:
@@ -125,6 +127,7 @@ class Remover:
         for number, thread in waiting.items():
             if number in moments:
                 self._unless_collected(thread, partial(self._trim, number, moments[number]))
+        return len(doomed) - len(waiting)
 
     def _unless_collected(self, thread: ThreadRecord, act: Callable[[], bool]) -> bool:
         """Run an act on a doomed thread; return True too when it stumbles because another collector removed it."""
@@ -287,6 +290,19 @@ class Remover:
 
 class _RestorableError(Exception):
     """An operation can restore what was about to be removed."""
+
+
+def _going(doomed: Collection[ThreadRecord]) -> int:
+    """Return how many of these threads go: those without forks, and then those whose forks have all gone."""
+    listed = {thread.number: thread for thread in doomed}
+    forks = {thread.number: thread.forks for thread in doomed}
+    going = [thread for thread in doomed if not thread.forks]
+    for thread in going:
+        if thread.base is not None and (base := thread.base.thread) in listed:
+            forks[base] -= 1
+            if not forks[base]:
+                going.append(listed[base])
+    return len(going)
 
 
 def _doomed(number: int, raw: bytes | None) -> bool:

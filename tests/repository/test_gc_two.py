@@ -121,6 +121,23 @@ def test_a_fork_is_removed_by_two_collectors_at_once_or_after_each_other(
         assert left.storage.scan(*keys.ALL_THREADS) == []
 
 
+def test_a_thread_that_stays_for_its_forks_is_not_counted_as_removed() -> None:
+    repository = Repository(MemoryStorage())
+    deleted_base(repository)
+    assert [repository.gc(grace=AT_ONCE, dry_run=dry).threads_removed for dry in (True, False, True, False)] == [
+        1,
+        1,
+        0,
+        0,
+    ]
+    repository.fork("keeper", "another")
+    repository.delete("keeper")
+    assert [repository.gc(grace=AT_ONCE, dry_run=dry).threads_removed for dry in (True, False)] == [0, 0]
+    repository.delete("another")
+    assert [repository.gc(grace=AT_ONCE, dry_run=dry).threads_removed for dry in (True, False)] == [3, 3]
+    assert repository.storage.scan(*keys.ALL_THREADS) == []
+
+
 def test_a_thread_that_is_missing_while_its_name_names_it_is_damage() -> None:
     repository = Repository(MemoryStorage())
     repository.thread("t").commit(STATE)
