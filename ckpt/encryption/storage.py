@@ -61,8 +61,18 @@ class Keys:
         with self._lock:
             if raw is None:
                 raise damaged_header()
-            if raw != self.ring.raw:
-                self.ring = self.ring.follow(raw, self.user_key)
+            try:
+                self._follow(raw)
+            except DamagedRecordError:
+                # Another thread may have seen a newer one since this was read.
+                now = self._storage.read([HEADER_KEY])[0]
+                if now is None or now == raw:
+                    raise
+                self._follow(now)
+
+    def _follow(self, raw: bytes) -> None:
+        if raw != self.ring.raw:
+            self.ring = self.ring.follow(raw, self.user_key)
 
     def reopen(self) -> Ring:
         """Read and open the header with the user's key, which must be the right one even if nothing has changed."""

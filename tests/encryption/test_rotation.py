@@ -20,7 +20,7 @@ from ckpt.encryption import HEADER_KEY, EncryptedStorage, encrypted, opened, rot
 from ckpt.encryption.header import read_ring
 from ckpt.encryption.storage import ALL_RECORDS
 from ckpt.encryption.userkeys import user_key
-from ckpt.errors import DamagedObjectError, InvalidInputError, WrongKeyError
+from ckpt.errors import DamagedObjectError, DamagedRecordError, InvalidInputError, WrongKeyError
 from ckpt.storage.base import Batch, Exclusive, Frame, RecordChangedError, Storage
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
@@ -122,6 +122,20 @@ def test_a_rotation_of_the_data_key_does_not_bring_an_old_users_key_back(path: P
         with pytest.raises(WrongKeyError):
             rotation.reseal(storage)
     assert all_states(path, NEW)
+
+
+def test_a_header_read_before_another_thread_saw_a_newer_one_is_no_damage(path: Path) -> None:
+    with opened(str(path), OLD) as storage:
+        before = storage.keys.ring.raw
+        rotate(path, OLD, data=True)
+        storage.keys.reread()
+        now = storage.keys.ring.raw
+        assert now != before
+        storage.keys.renew(before)
+        assert storage.keys.ring.raw == now
+        storage.inner.publish(Batch(records={HEADER_KEY: before}))
+        with pytest.raises(DamagedRecordError, match="encryption header"):
+            storage.keys.renew(before)
 
 
 def test_nothing_to_rotate_is_an_error(path: Path) -> None:
