@@ -19,16 +19,7 @@ from benchmarks.memory import peaks
 from benchmarks.record import record
 from benchmarks.replay import replay
 from benchmarks.sizes import after_gc, references
-from benchmarks.steps import (
-    Effort,
-    Progress,
-    collect_and_read_cold,
-    fork_and_delete,
-    of_calls,
-    read,
-    read_cold,
-    require_same_head,
-)
+from benchmarks.steps import Effort, Progress, of_calls, of_closed, read, require_same_head
 from benchmarks.workloads import Workload
 
 _SLOW_EXTRAS_AT_MOST = 2 * 1024**3
@@ -58,12 +49,7 @@ def measure(
     peer.close()
     figures["bytes"] = {each.name: each.bytes_on_disk() for each in (ours, peer)}
     figures["bytes_gc"] = {ours.name: after_gc(ours, directory), peer.name: peer.bytes_on_disk()}
-    progress("reading in new processes")
-    read_cold(figures, (ours, peer), times.main_thread, effort)
-    progress("forking and deleting")
-    fork_and_delete(figures, (ours, peer), times.main_thread, effort)
-    progress("collecting and reading in new processes")
-    collect_and_read_cold(figures, (ours, peer), times.main_thread, effort)
+    of_closed(figures, (ours, peer), times.main_thread, effort, progress)
     progress("eight threads")
     figures["threads_8"] = crowd(trace, lambda: _new_files(directory), _THREADS, effort.crowds, effort.crowd_calls)
     slow_extras = effort.floors and figures["bytes"]["sqlite"] <= _SLOW_EXTRAS_AT_MOST

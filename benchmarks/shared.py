@@ -17,16 +17,7 @@ from benchmarks.figures import Figures
 from benchmarks.record import record
 from benchmarks.replay import perform, replay
 from benchmarks.servers import Server
-from benchmarks.steps import (
-    Effort,
-    Progress,
-    collect_and_read_cold,
-    fork_and_delete,
-    of_calls,
-    read,
-    read_cold,
-    require_same_head,
-)
+from benchmarks.steps import Effort, Progress, of_calls, of_closed, read, require_same_head
 from benchmarks.trace import GetTuple, Put, PutWrites, Trace
 from benchmarks.wire import Wire
 from benchmarks.workloads import Workload
@@ -61,12 +52,7 @@ def measure_shared(
         read(figures, contenders, times.main_thread, effort)
         for each in contenders:
             each.close()
-        progress("reading in new processes")
-        read_cold(figures, contenders, times.main_thread, effort)
-        progress("forking and deleting")
-        fork_and_delete(figures, contenders, times.main_thread, effort)
-        progress("collecting and reading in new processes")
-        collect_and_read_cold(figures, contenders, times.main_thread, effort)
+        of_closed(figures, contenders, times.main_thread, effort, progress)
     progress("eight threads")
     figures["threads_8"] = crowd(trace, server.new, _THREADS, effort.crowds, effort.crowd_calls)
     for writers in _WRITERS:

@@ -94,13 +94,18 @@ def read(figures: Figures, contenders: Sequence[Contender], thread: str, effort:
     figures["list_metadata"] = _repeat(1, {each.name: metadata(each) for each in contenders})
 
 
-def read_cold(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
-    """Read the head of a thread in new processes. The stores must be closed."""
+def of_closed(
+    figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort, progress: Progress
+) -> None:
+    """Take the figures of closed stores: the head of a thread in new processes, forks, and the head after `gc`.
+
+    What is collected comes last, after all that is measured of stores as they were written. They are closed afterwards.
+    """
+    progress("reading in new processes")
     figures["get_cold"] = _heads_in_new_processes(contenders, thread, effort)
-
-
-def collect_and_read_cold(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
-    """Do the same once ours was collected and repacked: after all that is measured of stores as they were written."""
+    progress("forking and deleting")
+    _fork_and_delete(figures, contenders, thread, effort)
+    progress("collecting and reading in new processes")
     for each in contenders:
         if isinstance(each, Ours):
             each.gc()
@@ -115,7 +120,7 @@ def _heads_in_new_processes(contenders: Sequence[Contender], thread: str, effort
     return _repeat(effort.cold_reads, {each.name: head(each) for each in contenders})
 
 
-def fork_and_delete(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
+def _fork_and_delete(figures: Figures, contenders: Sequence[Contender], thread: str, effort: Effort) -> None:
     """Fork the longest thread and delete the fork: one saver after the other, the peer last.
 
     A peer's copies keep the disk busy for long enough to be felt in whatever is timed after them. The stores are

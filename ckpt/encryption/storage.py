@@ -66,7 +66,7 @@ class Keys:
             except DamagedRecordError:
                 # Another thread may have seen a newer one since this was read.
                 now = self._storage.read([HEADER_KEY])[0]
-                if now is None or now == raw:
+                if now is None:
                     raise
                 self._follow(now)
 

@@ -16,6 +16,7 @@ class Renewable(Protocol):
 
 
 _GONE_MAX = 256
+"""About how many that are gone are kept in mind: each time so many were added, all are looked through."""
 
 
 class _Renewables:

@@ -85,11 +85,11 @@ def parse_url(url: str) -> tuple[str, dict[str, str]]:
     own: dict[str, str] = {}
     rest: list[str] = []
     for item in query.split("&") if mark else ():
-        name, _, value = item.partition("=")
-        if unquote(name) in own:
-            raise InvalidInputError(f"the PostgreSQL URL sets {unquote(name)} twice", hints=["keep one of them"])
-        if unquote(name) in _OWN:
-            own[unquote(name)] = unquote(value)
+        name, value = map(unquote, item.partition("=")[::2])
+        if name in own:
+            raise InvalidInputError(f"the PostgreSQL URL sets {name} twice", hints=["keep one of them"])
+        if name in _OWN:
+            own[name] = value
         else:
             rest.append(item)
     return front + ("?" + "&".join(rest) if rest else ""), own
