@@ -9,6 +9,9 @@ from stores import redis_store
 
 __all__ = ["admin", "postgres_dsn", "postgres_url", "redis_store", "redis_url"]
 
+# Users' programs are buffered: what comes in the wrong order then is to be seen here.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 settings.register_profile("anywhere", deadline=None)
 # What CI says about a commit does not depend on chance; everywhere else each run tries other examples.
 settings.register_profile("ci", deadline=None, derandomize=True)

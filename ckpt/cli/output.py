@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from typing import Any, Final, TextIO
@@ -149,7 +149,11 @@ class Output:
             self.complain(line)
 
     def complain(self, line: str, style: str = "", prefix: str = "") -> None:
-        """Write a line to stderr, with an optional styled prefix."""
+        """Write a line to stderr, with an optional styled prefix, behind all that was printed before."""
+        # Where both go to one place, they are read in the order written. What cannot be written yet is tried again at
+        # the end, where it is reported.
+        with suppress(OSError):
+            self._out.flush()
         if prefix and style and self._color_err:
             prefix = click.style(prefix, **STYLES[style])
         self._emit(self._err, f"{prefix}{line}\n")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from script_kit import output_of, python
 
 from ckpt.cli.output import Cell, Output, Settings
 from ckpt.cli.pager import Pager, command
@@ -143,3 +145,34 @@ def test_a_pager_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> 
     for terminal, settings, wanted in ((True, {}, True), (False, {}, False), (True, {"json": True}, False)):
         out, _ = output(monkeypatch, terminal=terminal, no_pager=False, **settings)
         assert (out._pager is not None) == wanted
+
+
+def test_remarks_stand_where_they_were_made_when_all_goes_to_one_pipe() -> None:
+    script = """
+        from ckpt.cli.output import Output, Settings
+
+        out = Output(Settings())
+        out.print("result")
+        out.note("remark")
+        out.print("more")
+        out.close()
+    """
+    process = python(script, stderr=subprocess.STDOUT)
+    assert output_of(process) == "result\nremark\nmore\n"
+
+
+def test_a_full_disk_does_not_hide_what_is_complained_of() -> None:
+    script = """
+        from ckpt.cli.output import Output, Settings
+
+        out = Output(Settings())
+        out.print("result")
+        out.complain("what went wrong")
+        out.close()
+    """
+    with Path("/dev/full").open("w") as full:
+        process = python(script, stdout=full)
+    _, complained = process.communicate(timeout=60)
+    assert complained.startswith("what went wrong\n")
+    assert "No space left" in complained
+    assert process.returncode != 0
