@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ckpt.errors import InvalidInputError
 
@@ -58,14 +58,50 @@ def _parse_yaml(path: Path, text: str) -> object:
             hints=["pip install 'ckpt-store[yaml]', or write the configuration as TOML"],
         ) from error
     try:
-        return yaml.safe_load(text)
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            twice = _said_twice(yaml, node)
+            if twice is None:
+                return loader.construct_document(node) if node is not None else None
+        finally:
+            loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+        place = _place(getattr(error, "problem_mark", None))
+    else:
+        raise InvalidInputError(f"{path} has a key twice{_place(twice)}", hints=["keep one of them"])
     # Outside the handler, so that no cause is kept: the parser's own words quote the file, secrets included.
     raise InvalidInputError(
         f"{path} is not YAML{place}", hints=["put text that begins with a sign such as * ! & @ % into quotes"]
     )
+
+
+def _place(mark: Any) -> str:
+    return f" at line {mark.line + 1}, column {mark.column + 1}" if mark is not None else ""
+
+
+def _said_twice(yaml: Any, root: Any) -> Any:
+    """Return where a table of a YAML document has a key again, of which the parser would take the last; else None.
+
+    Looked for before anything is constructed, which writes merged tables (`<<`) into those that they are merged with.
+    """
+    nodes, seen = [root], {id(root)}
+    for node in nodes:
+        below: list[Any] = []
+        if isinstance(node, yaml.MappingNode):
+            names: set[tuple[str, str]] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    name = (key.tag, key.value)
+                    if name in names:
+                        return key.start_mark
+                    names.add(name)
+                below += [key, value]
+        elif isinstance(node, yaml.SequenceNode):
+            below = node.value
+        nodes += [each for each in below if id(each) not in seen]
+        seen.update(map(id, below))
+    return None
 
 
 def sections(document: Mapping[str, object]) -> dict[str, object]:

@@ -167,10 +167,15 @@ def _as_json(value: Any, depth: int) -> Any:
 
 def _dimensions(dims: Any) -> int | None:
     """Return a number of dimensions, also one given as text, as PostgresStore takes it."""
+    if dims is None:
+        return None
     try:
-        return int(dims) if dims is not None else None
+        number = int(dims)
     except (TypeError, ValueError, OverflowError) as error:
         raise InvalidInputError(f"dims of the index is {dims!r}, which is no number") from error
+    if number < 1:
+        raise InvalidInputError(f"dims of the index is {number}; a vector has at least one dimension")
+    return number
 
 
 def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _Word:

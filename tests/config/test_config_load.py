@@ -201,6 +201,7 @@ def test_a_key_like_no_other_lists_the_known_ones_and_the_sections() -> None:
     [
         ("flat.toml", 'path = "here.db"\nttl = "1d"'),
         ("flat.yaml", "path: here.db\nttl: 1d"),
+        ("merged.yaml", "x: &a {path: x.db, ttl: 1d}\ny: &b {<<: *a, path: y.db}\nckpt: {<<: *b, path: here.db}"),
         ("app.TOML", '[ckpt]\npath = "here.db"\nttl = "1d"\n[other]\npath = "${UNSET}"'),
         ("pyproject.toml", '[project]\nname = "x"\n[tool.other]\na = 1\n[tool.ckpt]\npath = "here.db"\nttl = "1d"'),
         ("graph.yml", "version: '1.0'\nname: g\ncheckpointer:\n  path: here.db\n  ttl: 1440\nnodes: {a: '${UNSET}'}"),
@@ -244,6 +245,8 @@ def test_two_sections_are_one_too_many() -> None:
         ("a.toml", "path = ", "a.toml is not TOML: Invalid value (at "),
         ("a.yaml", "path: [a\nttl: 1d", "a.yaml is not YAML at line 2, column 4"),
         ("a.yaml", "ttl: 2024-13-45", "a.yaml is not YAML |"),
+        ("a.yaml", "path: a\nttl: 1d\npath: b", "a.yaml has a key twice at line 3, column 1 | keep one of them"),
+        ("a.yaml", "x: [{a: 1, 'a': 2}]\npath: a", "a.yaml has a key twice at line 1, column 12"),
         ("a.json", "{}", "a.json is no configuration file by its name | one ends in .toml, .yaml, .yml"),
     ],
 )

@@ -113,6 +113,7 @@ def test_without_numpy_it_is_the_same(distance: Any, monkeypatch: pytest.MonkeyP
         ({"ann_index_config": "hnsw"}, "ann_index_config"),
         ({"field": ["text"]}, "index: 'field' is not known"),
         ({"dims": "many"}, "dims of the index is 'many', which is no number"),
+        ({"dims": 0}, "dims of the index is 0; a vector has at least one dimension"),
     ],
 )
 def test_what_is_not_known_is_refused(more: dict[str, Any], named: str) -> None:
