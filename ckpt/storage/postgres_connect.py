@@ -205,7 +205,9 @@ def secrets_of(parameters: dict[str, Any]) -> list[str]:
 
 def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptError:
     """Return the error to raise for what PostgreSQL or the pool raised; `words` name the store."""
-    text = " ".join(str(error).split())
+    # What the server says beyond that, the functions and statements of ours that it was in, tells a user nothing.
+    said = [error.diag.message_primary or str(error), error.diag.message_detail or ""]
+    text = " ".join(" ".join(said).split())
     for secret in secrets:
         text = text.replace(secret, "…")
     state = error.sqlstate or ""
