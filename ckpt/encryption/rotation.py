@@ -197,7 +197,7 @@ class _Frames:
         with self._turns.step(), self._inner.exclusive() as session:
             if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != old:
                 raise _MovedError
-            if self._joined_since(session, old):
+            if self._joined_since(session, old) or not self._still(session, old):
                 raise _MovedError
             places = session.locate([key for number in old for key in self._entries.get(number, {}).values()])
             for number in old:
@@ -216,6 +216,13 @@ class _Frames:
             self._joined.update(previous for _, previous, _ in page)
             self._last = page[-1][0]
         return any(number in old or number in self._moved for number in self._joined)
+
+    def _still(self, session: Exclusive, old: Collection[int]) -> bool:
+        """Return whether all that is there yet behind which these frames are to be written: a collector may drop it."""
+        behind = {self._previous[number] for number in old}.difference(old, {0})
+        wanted = {self._moved.get(number, number) for number in behind}
+        before = {self._moved.get(number, number) for number in map(self._previous.__getitem__, behind)}
+        return wanted <= session.load(wanted, wanted | before).keys()
 
     def _free(self, old: Collection[int]) -> tuple[list[int], Counter[int]]:
         """Return what can be dropped when these frames have been written anew, and who loses how many followers.

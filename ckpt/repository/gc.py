@@ -9,7 +9,7 @@ refused and looks again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -92,13 +92,13 @@ class Collector:
         return marker
 
     def _settled_packs(self, dry_run: bool) -> Packs:
-        """Return packs that nobody can append to or branch off from any more."""
+        """Return packs that no writer can append to or branch off from any more."""
         packs = Packs().look(self._store)
         if not dry_run:
             with self._store.exclusive() as session:
                 session.raise_epoch()
             # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
-            packs.look(self._store, joining=True)
+            packs.look(self._store, joining=True, again=True)
         return packs
 
     def _to_rewrite(self, packs: Packs, marker: Marker) -> Iterator[Pack]:
@@ -136,14 +136,22 @@ class Collector:
         if dry_run:
             return len(dead), len(step)
         frames = list(_packed(kept))
+        seen = _shape(step)
         with self._turns.step(), self._store.exclusive() as session:
             marker.catch_up(session)
-            if not dead.isdisjoint(marker.live) or not _still(session, here):
+            # Who rotates keys lays frames down behind others that he has laid down, whatever the epoch is.
+            packs.look(session, joining=True)
+            if not dead.isdisjoint(marker.live) or not _still(session, here) or _shape(step) != seen:
                 return 0, 0
             session.write(Batch(frames=frames))
             session.forget(dead)
             session.drop(packs.release(step))
         return len(dead), len(step)
+
+
+def _shape(packs: Iterable[Pack]) -> list[tuple[int, int]]:
+    """Return what changes when a frame joins one of these packs."""
+    return [(len(pack.frames), pack.branches) for pack in packs]
 
 
 def _still(session: Exclusive, here: dict[bytes, tuple[Place, StoredObject]]) -> bool:

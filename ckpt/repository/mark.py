@@ -78,8 +78,13 @@ class Packs:
         """A pack comes behind the one it branches off from."""
         self._after = 0
 
-    def look(self, reading: Reading, *, joining: bool = False) -> Packs:
-        """Take the frames that were added since the last look; only those `joining` a pack seen before if asked for."""
+    def look(self, reading: Reading, *, joining: bool = False, again: bool = False) -> Packs:
+        """Take the frames that were added since the last look; only those `joining` a pack seen before if asked for.
+
+        With `again`, look from the beginning: where writers are many, one that was first numbered may be seen last.
+        """
+        if again:
+            self._after = 0
         while page := reading.scan_frames(self._after, _PAGE):
             for number, previous, _ in page:
                 self._add(number, previous, joining)
@@ -104,10 +109,11 @@ class Packs:
 
     def _add(self, number: int, previous: int, joining: bool) -> None:
         pack = self.of.get(previous)
-        if joining and pack is None:
+        if number in self.of or (joining and pack is None):
             return
         if pack is not None and pack.frames[-1] == previous:
             pack.frames.append(number)
+            pack.rewritten = False
         else:
             if pack is not None:
                 pack.branches += 1

@@ -21,6 +21,8 @@ from ckpt.encryption.header import read_ring
 from ckpt.encryption.storage import ALL_RECORDS
 from ckpt.encryption.userkeys import user_key
 from ckpt.errors import DamagedObjectError, DamagedRecordError, InvalidInputError, WrongKeyError
+from ckpt.repository.gc import Collector
+from ckpt.repository.mark import Packs
 from ckpt.storage.base import Batch, Exclusive, Frame, RecordChangedError, Storage
 from ckpt.storage.memory import MemoryStorage
 from ckpt.storage.sqlite import SqliteStorage
@@ -497,3 +499,91 @@ def test_a_frame_that_joins_a_pack_while_it_is_resealed_is_not_lost(monkeypatch:
     assert [frame.data for _, frame in sorted(other.load([place.frame]).items())] == [b"first", b"late"]
     assert numbers(storage.inner) == {2}
     assert set(storage.load([joined[0], first])) == set()
+
+
+@contextmanager
+def after_moves(monkeypatch: pytest.MonkeyPatch, count: int, act: Any) -> Iterator[None]:
+    """Have something happen once between two steps of a rotation, in which each step takes one frame."""
+    move = rotation._Frames._move
+    steps = []
+
+    def moved(self: Any, old: Any) -> None:
+        move(self, old)
+        steps.append(old)
+        if len(steps) == count:
+            act()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rotation, "_FRAMES_AT_ONCE", 1)
+        patch.setattr(rotation._Frames, "_move", moved)
+        yield
+    assert len(steps) >= count
+
+
+def test_a_frame_is_not_written_behind_one_that_a_collector_took_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = encrypted(MemoryStorage(), OLD)
+    other = encrypted(storage.inner, OLD)
+    storage.publish(Batch(frames=[Frame(0, b"first", (b"1" * 16,)), Frame(-1, b"second", (b"2" * 16,))]))
+
+    def rewrite_the_first() -> None:
+        (place,) = other.locate([b"1" * 16]).values()
+        with other.exclusive() as session:
+            session.write(Batch(frames=[Frame(0, b"elsewhere", (b"1" * 16,))]))
+            session.drop([place.frame])
+
+    with after_moves(monkeypatch, 1, rewrite_the_first):
+        rotation.reseal(storage)
+    (place,) = storage.locate([b"2" * 16]).values()
+    assert [frame.data for _, frame in sorted(storage.load([place.frame]).items())] == [b"first", b"second"]
+    (place,) = storage.locate([b"1" * 16]).values()
+    assert storage.load([place.frame])[place.frame].data == b"elsewhere"
+
+
+def test_a_collector_between_two_steps_of_a_rotation_takes_nothing_that_is_built_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ckpt.open(path, encryption_key=OLD) as repository:
+        before = states(repository)
+
+        def collect() -> None:
+            with ckpt.open(path, encryption_key=OLD) as other:
+                other.gc(grace=timedelta(0))
+
+        with after_moves(monkeypatch, 7, collect):
+            rotate(path, OLD, data=True)
+    with ckpt.open(path, encryption_key=OLD) as repository:
+        assert states(repository) == before
+        assert repository.fsck().problems == []
+
+
+def test_a_rotation_between_two_steps_of_a_collector_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ckpt.open(path, encryption_key=OLD) as repository:
+        before = states(repository)
+    halfway, listed, rotated = Event(), Event(), Event()
+    settled = Collector._settled_packs
+
+    def listing(self: Collector, dry_run: bool) -> Packs:
+        packs = settled(self, dry_run)
+        listed.set()
+        assert rotated.wait(60)
+        return packs
+
+    def wait_for_the_list() -> None:
+        halfway.set()
+        assert listed.wait(60)
+
+    def act() -> None:
+        rotate(path, OLD, data=True)
+        rotated.set()
+
+    monkeypatch.setattr(Collector, "_settled_packs", listing)
+    with after_moves(monkeypatch, 7, wait_for_the_list):
+        thread = Thread(target=act)
+        thread.start()
+        assert halfway.wait(60)
+        with ckpt.open(path, encryption_key=OLD) as repository:
+            repository.gc(grace=timedelta(0))
+        thread.join()
+    with ckpt.open(path, encryption_key=OLD) as repository:
+        assert states(repository) == before
+        assert repository.fsck().problems == []

@@ -14,9 +14,12 @@ from ckpt.history.commits import Commit
 from ckpt.langgraph.history import delta_history
 from ckpt.repository.core import Core
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
+from ckpt.repository.mark import Packs
 from ckpt.repository.prune import keep_last
 from ckpt.repository.repository import Repository
 from ckpt.repository.timeline import Found
+from ckpt.storage.base import Batch, Frame
+from ckpt.storage.memory import _Tables
 
 TEXT = "a line of some length that is worth an object of its own, and then some more of it " * 8 + "{}"
 
@@ -116,3 +119,14 @@ def test_the_report_says_what_is_stored_and_what_it_occupies(opened: Opener) -> 
     assert (report.bytes_after, report.data_after) == (usage.disk, usage.frames + usage.records)
     # A database may grow by what it notes of its free room; what is stored does not.
     assert report.data_after < report.data_before / 2
+
+
+def test_a_frame_that_was_numbered_first_and_committed_last_is_part_of_its_pack() -> None:
+    tables = _Tables()
+    (first,) = tables.write(Batch(frames=[Frame(0, b"first", ())]))
+    late, other = tables.write(Batch(frames=[Frame(first, b"late", ()), Frame(0, b"other", ())]))
+    hidden = tables._frames.pop(late)  # as PostgreSQL shows a store while the transaction of that frame goes on
+    packs = Packs().look(tables)
+    tables._frames[late] = hidden
+    packs.look(tables, joining=True, again=True)
+    assert [pack.frames for pack in packs.all] == [[first, late], [other]]

@@ -91,7 +91,7 @@ def test_plain_data_is_shown_as_it_is(show: Any) -> None:
         ({1, 2}, InertObject("builtins", "set", [1, 2])),
         (Decimal("1.5"), InertObject("decimal", "Decimal", "1.5")),
         (datetime(2026, 1, 2, tzinfo=UTC), InertObject("datetime", "datetime", "2026-01-02T00:00:00+00:00")),
-        (Path("a/b"), InertObject("pathlib", type(Path()).__name__, ["a", "b"])),
+        (Path("a/b"), InertObject(type(Path()).__module__, type(Path()).__name__, ["a", "b"])),
         (User(name="x"), InertObject(__name__, "User", {"name": "x"})),
     ],
     ids=lambda part: type(part).__name__,
