@@ -17,7 +17,7 @@ from ckpt.encryption.cipher import NotAuthenticError
 from ckpt.encryption.header import FRAME_OVERHEAD, Ring, UnknownKeyError, read_ring
 from ckpt.encryption.userkeys import UserKey, damaged_header
 from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError, InvalidInputError
-from ckpt.objects.forking import renewed_in_child
+from ckpt.forking import renewed_in_child
 from ckpt.storage.base import (
     RECORD_KEY_MAX,
     Batch,

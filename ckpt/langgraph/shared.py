@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import ChannelVersions
 
 from ckpt.errors import InvalidInputError
+from ckpt.forking import renewed_in_child
 from ckpt.objects.cache import Cache
 from ckpt.repository import Repository, open_repository
 
@@ -40,8 +40,12 @@ class Shared:
         self.repository = repository
         self.owned = owned
         self.versions: Cache[bytes, ChannelVersions] = Cache(_VERSIONS_CACHE)
+        self.in_child()
+        renewed_in_child(self)
+
+    def in_child(self) -> None:
+        """Begin anew in a forked process: the threads of a pool, and whoever held the lock, stay behind."""
         self._pool: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
         self._lock = Lock()
 
     @classmethod
@@ -67,9 +71,6 @@ class Shared:
         return cls(store, owned=False)
 
     def pool(self) -> ThreadPoolExecutor:
-        if self._process != os.getpid():
-            # The threads of a pool, and whoever held the lock, stay behind in the process that forked this one.
-            self._lock, self._pool, self._process = Lock(), None, os.getpid()
         with self._lock:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from threading import Lock
 from typing import Generic, TypeVar
 
-from ckpt.objects.forking import renewed_in_child
+from ckpt.forking import renewed_in_child
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

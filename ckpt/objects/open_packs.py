@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from threading import Lock
 
-from ckpt.objects.forking import renewed_in_child
+from ckpt.forking import renewed_in_child
 from ckpt.objects.frames import StoredObject, encode_frame
 from ckpt.objects.ids import ObjectId, index_key
 from ckpt.objects.packs import Beginning, PackStream

@@ -16,9 +16,9 @@ from threading import Lock
 from typing import Protocol
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
+from ckpt.forking import renewed_in_child
 from ckpt.objects.beside import Beside
 from ckpt.objects.cache import Cache
-from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id

@@ -13,9 +13,9 @@ from threading import Lock, RLock
 from typing import TypeVar
 
 from ckpt.errors import IntegrityError
+from ckpt.forking import renewed_in_child
 from ckpt.history.commits import Commit, StoredValue, decode_commit
 from ckpt.objects.cache import Cache
-from ckpt.objects.forking import renewed_in_child
 from ckpt.objects.ids import ObjectId
 from ckpt.objects.store import ObjectStore
 from ckpt.repository.lifetimes import Lifetimes

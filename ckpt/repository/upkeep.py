@@ -11,10 +11,10 @@ import time
 from threading import Lock
 
 from ckpt.errors import ConflictError
+from ckpt.forking import renewed_in_child
 from ckpt.history import clock, keys
 from ckpt.history.records import Line, NameRecord, ThreadRecord
 from ckpt.objects.cache import Cache
-from ckpt.objects.forking import renewed_in_child
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.prune import Pruner

@@ -7,7 +7,6 @@ happens then is decided by its `appendfsync` and its replicas. See `ckpt.storage
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from uuid import uuid4
 
 from ckpt.addresses import how_to_create
 from ckpt.errors import CkptError, IntegrityError, StoreNotFoundError, StoreUnavailableError
+from ckpt.forking import renewed_in_child
 from ckpt.storage import base
 from ckpt.storage import redis_scripts as scripts
 from ckpt.storage.base import (
@@ -81,7 +81,8 @@ class RedisStorage(LendingReads):
             address = address_of(client, checked_prefix(DEFAULT_PREFIX if key_prefix is None else key_prefix))
         self._link = Link(client, address)
         self._readonly = readonly
-        self._begin_process()
+        self.in_child()
+        renewed_in_child(self)
         try:
             self._id = self._open(create and not readonly)
         except BaseException:
@@ -89,8 +90,8 @@ class RedisStorage(LendingReads):
             raise
         self._reading = Reading(self._link, self._id)
 
-    def _begin_process(self) -> None:
-        self._process = os.getpid()
+    def in_child(self) -> None:
+        """Number batches anew: two processes must not do so as one sender."""
         self._handle = uuid4().hex[:16]
         self._senders: deque[_Sender] = deque()
         self._sender_numbers = count(1)
@@ -130,9 +131,6 @@ class RedisStorage(LendingReads):
             raise StoreUnavailableError(
                 f"the store {self.url} was opened read-only", hints=["open it without readonly=True to change it"]
             )
-        if self._process != os.getpid():
-            # Two processes must not number their batches as one sender.
-            self._begin_process()
 
     def publish(self, batch: Batch) -> list[int]:
         self._check_writable()
@@ -145,6 +143,11 @@ class RedisStorage(LendingReads):
             raise RecordChangedError(dict(zip(batch.expected, reply, strict=True)))
         if status == "epoch":
             raise EpochChangedError(epoch_of(reply[0]))
+        if status == "stale":
+            raise StoreUnavailableError(
+                f"{self.url} refused a write: a copy of this process writes under its name",
+                hints=["open the store anew in each process that was not made by os.fork; nothing was written"],
+            )
         return [int(number) for number in reply[0].split(b",") if number]
 
     @contextmanager

@@ -6,7 +6,6 @@ and the server applies each turn once.
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import time
@@ -48,6 +47,7 @@ from ckpt.errors import (
     StoreUnavailableError,
     StoreUnreachableError,
 )
+from ckpt.forking import renewed_in_child
 from ckpt.storage.base import UNSETTLED
 from ckpt.storage.redis_lua import FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
@@ -208,11 +208,12 @@ class Link:
         self.url = address.shown
         self.keys = [f"{{{address.prefix}}}:{name}".encode() for name in KEY_NAMES]
         self._owned = bool(address.server)
-        self._forget_threads()
         self._closed = False
+        self.in_child()
+        renewed_in_child(self)
 
-    def _forget_threads(self) -> None:
-        self._process = os.getpid()
+    def in_child(self) -> None:
+        """Forget in a forked process the threads of the one that forked it, which may have held the lock."""
         self._lock = Lock()
         self._active = 0
 
@@ -395,16 +396,11 @@ class Link:
 
     def check_open(self) -> None:
         """Raise StoreUnavailableError when the store has been closed."""
-        if self._process != os.getpid():
-            # The lock may have been held by a thread that does not exist in this process.
-            self._forget_threads()
         if self._closed:
             raise StoreUnavailableError(f"the store {self.url} has been closed", hints=["open it again"])
 
     def close(self) -> None:
         """Let no call begin; the last one under way closes the connections. Leaves a client passed in as it is."""
-        if self._process != os.getpid():
-            self._forget_threads()
         with self._lock:
             first, self._closed = not self._closed, True
             idle = first and not self._active

@@ -279,6 +279,29 @@ def test_an_interrupt_anywhere_costs_no_connection(server: Server, monkeypatch: 
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_is_another_sender_before_any_of_its_threads_begins(storage: RedisStorage) -> None:
+    storage.publish(Batch(records={b"a": b"1"}))
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(writing, f"{storage._handle} {len(storage._senders)}".encode())
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    handle, senders = os.read(reading, 100).decode().split()
+    assert (handle != storage._handle, senders, len(storage._senders)) == (True, "0", 1)
+
+
+def test_a_write_under_the_name_of_another_process_is_refused(storage: RedisStorage, server: Server) -> None:
+    for number in range(3):
+        storage.publish(Batch(records={b"a": b"%d" % number}))
+    with closing(RedisStorage(server.url)) as copied:
+        copied._handle = storage._handle  # as in a copy of the process that was not made by os.fork
+        with pytest.raises(StoreUnavailableError, match="a copy of this process writes under its name"):
+            copied.publish(Batch(records={b"a": b"late"}))
+    assert storage.read([b"a"]) == [b"2"]
+
+
 def test_a_forked_child_has_connections_and_batches_of_its_own(storage: RedisStorage) -> None:
     storage.publish(Batch(records={b"sum": b"0"}))
     child = os.fork()

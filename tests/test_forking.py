@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from ckpt.objects import forking
+from ckpt import forking
 from ckpt.objects.cache import Cache
 
 
