@@ -369,7 +369,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Do what `get_tuple` does, off the event loop."""
-        return await self._run(lambda: self.get_tuple(config))
+        return await self._read(lambda: self.get_tuple(config), place(config)[0])
 
     async def alist(
         self,
@@ -381,7 +381,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
     ) -> AsyncIterator[CheckpointTuple]:
         """Do what `list` does, off the event loop."""
         rows = self.list(config, filter=filter, before=before, limit=limit)
-        while (row := await self._run(lambda: next(rows, None))) is not None:
+        while (row := await self._read(lambda: next(rows, None))) is not None:
             yield row
 
     async def aput(
@@ -392,35 +392,37 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
         """Do what `put` does, off the event loop."""
-        return await self._run(lambda: self.put(config, checkpoint, metadata, new_versions))
+        return await self._write(lambda: self.put(config, checkpoint, metadata, new_versions), place(config)[0])
 
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
         """Do what `put_writes` does, off the event loop."""
-        await self._run(lambda: self.put_writes(config, writes, task_id, task_path))
+        await self._write(lambda: self.put_writes(config, writes, task_id, task_path), place(config)[0])
 
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
         """Do what `get_delta_channel_history` does, off the event loop."""
-        return await self._run(lambda: self.get_delta_channel_history(config=config, channels=channels))
+        return await self._read(
+            lambda: self.get_delta_channel_history(config=config, channels=channels), place(config)[0]
+        )
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Do what `delete_thread` does, off the event loop."""
-        await self._run(lambda: self.delete_thread(thread_id))
+        await self._write(lambda: self.delete_thread(thread_id), thread_name(thread_id))
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Do what `delete_for_runs` does, off the event loop."""
-        await self._run(lambda: self.delete_for_runs(run_ids))
+        await self._write(lambda: self.delete_for_runs(run_ids))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Do what `copy_thread` does, off the event loop."""
-        await self._run(lambda: self.copy_thread(source_thread_id, target_thread_id))
+        await self._write(lambda: self.copy_thread(source_thread_id, target_thread_id))
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Do what `prune` does, off the event loop."""
-        await self._run(lambda: self.prune(thread_ids, strategy=strategy))
+        await self._write(lambda: self.prune(thread_ids, strategy=strategy))
 
 
 def _mapping_in(checkpoint: Checkpoint, key: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -47,6 +47,7 @@ class Shared:
         """Begin anew in a forked process: the threads of a pool, and whoever held the lock, stay behind."""
         self._pool: ThreadPoolExecutor | None = None
         self._lock = Lock()
+        self._left: list[tuple[Future[None], frozenset[str]]] = []
 
     @classmethod
     def of(
@@ -75,6 +76,22 @@ class Shared:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
             return self._pool
+
+    def leave(self, call: Future[Any], lines: frozenset[str]) -> None:
+        """Take note of a write that nobody waits for any more and that goes on all the same."""
+        ended: Future[None] = Future()
+        call.add_done_callback(lambda _: ended.set_result(None))
+        with self._lock:
+            self._left.append((ended, lines))
+
+    def left(self, lines: frozenset[str]) -> list[Future[None]]:
+        """Return the ends, none of which fails, of the writes left to themselves that concern one of these lines.
+
+        A line is a thread, or a memory; no lines are all of them.
+        """
+        with self._lock:
+            self._left = [(ended, others) for ended, others in self._left if not ended.done()]
+            return [ended for ended, others in self._left if not (lines and others) or lines & others]
 
     def close(self) -> None:
         with self._lock:
@@ -129,9 +146,29 @@ class LifeCycle:
     ) -> None:
         await self.aclose()
 
-    async def _run(self, call: Callable[[], _T]) -> _T:
-        """Return what a call returns that may block."""
-        return await asyncio.get_running_loop().run_in_executor(self._shared.pool(), call)
+    async def _read(self, call: Callable[[], _T], *lines: str) -> _T:
+        """Return what a call returns that may block, and that only reads these lines, or any."""
+        return await self._run(call, frozenset(lines), writes=False)
+
+    async def _write(self, call: Callable[[], _T], *lines: str) -> _T:
+        """Return what a call returns that may block, and that writes to these lines, or to any.
+
+        Cancelled while it is under way, it goes on, as a thread cannot be stopped. Whatever is asked for afterwards
+        waits for its end: it must not come later than what was begun later.
+        """
+        return await self._run(call, frozenset(lines), writes=True)
+
+    async def _run(self, call: Callable[[], _T], lines: frozenset[str], *, writes: bool) -> _T:
+        shared = self._shared
+        while left := shared.left(lines):
+            await asyncio.wait([asyncio.wrap_future(ended) for ended in left])
+        under_way = shared.pool().submit(call)
+        try:
+            return await asyncio.wrap_future(under_way)
+        except asyncio.CancelledError:
+            if writes and not under_way.cancel():
+                shared.leave(under_way, lines)
+            raise
 
 
 class Done(Generic[_T]):

@@ -106,18 +106,18 @@ class CkptStore(LifeCycle, BaseStore):
         self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
-            self._write(batch, texts, self._index.embed(texts.values()) if self._index is not None else {})
+            self._put(batch, texts, self._index.embed(texts.values()) if self._index is not None else {})
         return batch.results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do what `batch` does, off the event loop."""
         batch = _Batch(ops)
         queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
-        await self._run(lambda: self._answer(batch, queries))
+        await self._read(lambda: self._answer(batch, queries))
         if batch.puts:
             texts = self._texts(batch)
             vectors = await self._index.aembed(texts.values()) if self._index is not None else {}
-            await self._run(lambda: self._write(batch, texts, vectors))
+            await self._write(lambda: self._put(batch, texts, vectors))
         return batch.results
 
     def _texts(self, batch: _Batch) -> dict[_Address, Texts]:
@@ -125,7 +125,7 @@ class CkptStore(LifeCycle, BaseStore):
             return {}
         return {address: self._index.texts(op) for address, op in batch.puts.items()}
 
-    def _write(self, batch: _Batch, texts: Mapping[_Address, Texts], vectors: Mapping[str, Sequence[float]]) -> None:
+    def _put(self, batch: _Batch, texts: Mapping[_Address, Texts], vectors: Mapping[str, Sequence[float]]) -> None:
         self.memory.apply(
             Put(
                 *address,
@@ -224,7 +224,7 @@ class CkptStore(LifeCycle, BaseStore):
 
     async def asweep_ttl(self) -> int:
         """Do what `sweep_ttl` does, off the event loop."""
-        return await self._run(self.sweep_ttl)
+        return await self._write(self.sweep_ttl)
 
     def start_ttl_sweeper(self, sweep_interval_minutes: float | None = None) -> Sweeper:
         """Do `sweep_ttl` every so many minutes, also while nobody writes, until `stop_ttl_sweeper` or `close`.
@@ -284,7 +284,7 @@ class CkptStore(LifeCycle, BaseStore):
         """Do what `get` does, off the event loop."""
         if as_of is None:
             return await super().aget(namespace, key, refresh_ttl=refresh_ttl)
-        return await self._run(lambda: self.get(namespace, key, as_of=as_of))
+        return await self._read(lambda: self.get(namespace, key, as_of=as_of))
 
     def history(self, namespace: tuple[str, ...], key: str) -> list[MemoryVersion]:
         """Return all versions of an item, newest first: value, when, and whether it was deleted."""
@@ -292,7 +292,7 @@ class CkptStore(LifeCycle, BaseStore):
 
     async def ahistory(self, namespace: tuple[str, ...], key: str) -> list[MemoryVersion]:
         """Do what `history` does, off the event loop."""
-        return await self._run(lambda: self.history(namespace, key))
+        return await self._read(lambda: self.history(namespace, key))
 
     def fork(self, name: str, *, as_of: Moment | None = None) -> CkptStore:
         """Create another memory from this one as it is, or was, in constant time and space; see `Memory.fork`.
@@ -304,7 +304,7 @@ class CkptStore(LifeCycle, BaseStore):
 
     async def afork(self, name: str, *, as_of: Moment | None = None) -> CkptStore:
         """Do what `fork` does, off the event loop."""
-        return await self._run(lambda: self.fork(name, as_of=as_of))
+        return await self._write(lambda: self.fork(name, as_of=as_of))
 
     def diff(self, since: CkptStore | Moment, *, as_of: Moment | None = None) -> list[MemoryChange]:
         """Return what has changed here since a moment, or what differs from another store as it is now.
@@ -317,7 +317,7 @@ class CkptStore(LifeCycle, BaseStore):
 
     async def adiff(self, since: CkptStore | Moment, *, as_of: Moment | None = None) -> list[MemoryChange]:
         """Do what `diff` does, off the event loop."""
-        return await self._run(lambda: self.diff(since, as_of=as_of))
+        return await self._read(lambda: self.diff(since, as_of=as_of))
 
 
 class _Batch:

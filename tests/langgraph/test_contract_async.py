@@ -285,3 +285,34 @@ def test_the_loop_keeps_turning_while_a_large_state_is_put(saver: Any) -> None:
         beating.cancel()
 
     asyncio.run(run())
+
+
+def test_what_was_cancelled_never_comes_after_what_was_begun_later(saver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    entered, released = threading.Event(), threading.Event()
+    write = saver.repository.put_writes
+
+    def slow(thread: str, *arguments: Any) -> None:
+        if thread == "t" and not entered.is_set():
+            entered.set()
+            assert released.wait(30)
+        write(thread, *arguments)
+
+    async def run() -> None:
+        for thread in ("t", "u"):
+            await aput(saver, thread, "1", {"a": 1})
+        monkeypatch.setattr(saver.repository, "put_writes", slow)
+        first = asyncio.create_task(saver.aput_writes(config("t", "1"), [("__error__", "old")], "task"))
+        await asyncio.to_thread(entered.wait, 30)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        second = asyncio.create_task(saver.aput_writes(config("t", "1"), [("__error__", "new")], "task"))
+        # Another thread is none of its business.
+        await asyncio.wait_for(saver.aput_writes(config("u", "1"), [("__error__", "other")], "task"), 30)
+        assert not second.done()
+        released.set()
+        await second
+        found = await saver.aget_tuple(config("t"))
+        assert [value for _, _, value in found.pending_writes] == ["new"]
+
+    asyncio.run(asyncio.wait_for(run(), 60))

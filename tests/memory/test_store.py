@@ -6,7 +6,7 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -603,3 +603,32 @@ def test_an_encrypted_store_shows_nothing_of_a_memory(tmp_path: Path) -> None:
         assert len(store.history(("customers", "ana"), "favourite")) == 20
         store.repository.gc(grace=timedelta(0))
         assert store.repository.fsck().problems == []
+
+
+def test_a_put_that_was_cancelled_does_not_come_over_a_later_one(
+    store: CkptStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered, released = threading.Event(), threading.Event()
+    apply = store.memory.apply
+
+    def slow(puts: Iterable[Put]) -> None:
+        if not entered.is_set():
+            entered.set()
+            assert released.wait(30)
+        apply(puts)
+
+    async def run() -> None:
+        monkeypatch.setattr(store.memory, "apply", slow)
+        first = asyncio.create_task(store.aput(ANA, "k", {"v": "old"}))
+        await asyncio.to_thread(entered.wait, 30)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        second = asyncio.create_task(store.aput(ANA, "k", {"v": "new"}))
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        released.set()
+        await second
+        assert [version.value for version in await store.ahistory(ANA, "k")] == [{"v": "new"}, {"v": "old"}]
+
+    asyncio.run(asyncio.wait_for(run(), 60))
