@@ -41,6 +41,10 @@ def inside_folder(given: str) -> str:
     if "://" in given:
         return given
     path = Path(given)
+    try:
+        path.is_dir()
+    except OSError:  # a name that can be none, which is said where it is opened
+        return given
     if path.is_dir() or (path.name == STORE_FOLDER and not path.exists()):
         if path.name == STORE_FOLDER or (path / STORE_FILE).exists():
             return str(path / STORE_FILE)

@@ -5,6 +5,7 @@ Whoever sets one of them asks for encryption, so what holds no key is an error a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,9 @@ def key_from(environment: Mapping[str, str]) -> str | None:
             raise InvalidInputError(f"{name} is set but empty", hints=["give it a value, or unset it to use no key"])
     if len(found) == 2:
         raise InvalidInputError(f"{KEY_VARIABLE} and {KEY_FILE_VARIABLE} are both set", hints=["unset one of them"])
-    return key_in(found[KEY_FILE_VARIABLE]) if KEY_FILE_VARIABLE in found else found.get(KEY_VARIABLE)
+    if KEY_FILE_VARIABLE in found:
+        return key_in(found[KEY_FILE_VARIABLE])
+    return _as_utf8(found[KEY_VARIABLE]) if KEY_VARIABLE in found else None
 
 
 def key_in(file: str) -> str:
@@ -43,6 +46,14 @@ def key_in(file: str) -> str:
     if not text.strip():
         raise _unusable(file, "is empty")
     return text
+
+
+def _as_utf8(value: str) -> str:
+    """Return a variable's text as its bytes mean it in UTF-8: what Python made of them depends on the locale."""
+    try:
+        return os.fsencode(value).decode()
+    except UnicodeError:
+        return value
 
 
 def _unusable(file: str, why: str) -> InvalidInputError:

@@ -76,7 +76,9 @@ class Bash(BashComplete):
 
     def get_completion_args(self) -> tuple[list[str], str]:
         """Return the words before the one to complete, and its beginning."""
-        line = os.environ["COMP_LINE"]
+        line = os.environ.get("COMP_LINE")
+        if line is None:  # asked in click's own way
+            return super().get_completion_args()
         words = split_arg_string(line)
         incomplete = words.pop() if words and not line[-1].isspace() else ""
         typed = incomplete.partition("=")[2] if incomplete.startswith("-") else incomplete

@@ -95,13 +95,20 @@ class Invocation:
         given = self.named_store()
         if given is not None:
             return inside_folder(given)
-        found = nearest_store(Path.cwd())
-        if found is None:
-            from ckpt.errors import StoreNotFoundError
+        from ckpt.errors import StoreNotFoundError
 
+        try:
+            here = Path.cwd()
+        except FileNotFoundError:
+            raise StoreNotFoundError(
+                "no store here: the working directory does not exist any more",
+                hints=["change to another one, or name a store with --store URL or CKPT_STORE"],
+            ) from None
+        found = nearest_store(here)
+        if found is None:
             unread = ["CKPT_CONFIG is set, but only programs read it: give --store the store that it names"]
             raise StoreNotFoundError(
-                f"no store here: {STORE_FOLDER}/{STORE_FILE} is in no folder from {Path.cwd()} upwards",
+                f"no store here: {STORE_FOLDER}/{STORE_FILE} is in no folder from {here} upwards",
                 hints=[
                     "name one with --store URL or CKPT_STORE, or make one with ckpt init",
                     *(unread if os.environ.get("CKPT_CONFIG") else []),

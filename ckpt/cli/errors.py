@@ -7,28 +7,32 @@ unless `--debug` is given.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 import click
 
 from ckpt.cli.context import Invocation
 from ckpt.cli.escape import escape
-from ckpt.cli.output import BrokenOutputError, Output, dump_json
+from ckpt.cli.output import BrokenOutputError, Output, UnwritableOutputError, dump_json
 from ckpt.errors import CkptError, InvalidInputError
 
 INTERNAL: Final = 70
+UNWRITABLE: Final = 74
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 LENGTH_MAX: Final = 100
 """Letters of a mistyped word that is compared with those that are known."""
 
 # Kept apart from the names of `ckpt.errors`, which belong to the engine.
-CODES: Final[Mapping[int, str]] = {2: "USAGE", INTERNAL: "INTERNAL", INTERRUPTED: "INTERRUPTED"}
+CODES: Final[Mapping[int, str]] = {
+    2: "USAGE",
+    INTERNAL: "INTERNAL",
+    UNWRITABLE: "UNWRITABLE",
+    INTERRUPTED: "INTERRUPTED",
+}
 
 
 def report(error: BaseException, invocation: Invocation, arguments: Sequence[str]) -> int:
@@ -36,15 +40,21 @@ def report(error: BaseException, invocation: Invocation, arguments: Sequence[str
     if isinstance(error, SystemExit):
         return _exit_code(error)
     if isinstance(error, BrokenOutputError | BrokenPipeError):
-        _discard_stdout()
         return BROKEN_PIPE
     out = Output(invocation.settings)
     as_json = invocation.json or _asks_for_json(arguments)
+    if isinstance(error, OSError):
+        error = _of_stdout() or error
+    if isinstance(error, UnwritableOutputError):
+        message = f"the output cannot be written: {error}"
+        hints = ["if the command changes something, that is done: look with ckpt op log"]
+        _complain(out, as_json, UNWRITABLE, CODES[UNWRITABLE], message, hints, {})
+        return UNWRITABLE
     if isinstance(error, CkptError):
         _complain(out, as_json, error.exit_code, error.code, str(error), error.hints, _facts(error))
         return error.exit_code
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.message, err=True)
+        out.complain(error.message)
         return 2
     if isinstance(error, click.UsageError):
         hints = [f"{error.ctx.command_path} --help explains the command"] if error.ctx else []
@@ -116,18 +126,15 @@ def _complain(
     hints: Sequence[str],
     facts: Mapping[str, object],
 ) -> None:
-    try:
-        out.complain(escape(message), "error", "error: ")
-        for hint in hints:
-            out.complain(escape(hint), "hint", "hint: ")
-        if as_json:
-            document = {
-                "schema": "ckpt.error/1", "code": code, "exit": exit_code, "message": message,
-                "hints": list(hints), **facts,
-            }  # fmt: skip
-            out.complain(dump_json(document))
-    except BrokenOutputError:
-        pass  # nobody listens on stderr; the exit code still tells
+    out.complain(escape(message), "error", "error: ")
+    for hint in hints:
+        out.complain(escape(hint), "hint", "hint: ")
+    if as_json:
+        document = {
+            "schema": "ckpt.error/1", "code": code, "exit": exit_code, "message": message,
+            "hints": list(hints), **facts,
+        }  # fmt: skip
+        out.complain(dump_json(document))
 
 
 def _facts(error: CkptError) -> dict[str, object]:
@@ -150,7 +157,10 @@ def _exit_code(error: SystemExit) -> int:
     return error.code if isinstance(error.code, int) else 0 if error.code is None else 1
 
 
-def _discard_stdout() -> None:
-    """Keep the interpreter from complaining when it flushes stdout at its end."""
-    with suppress(OSError, ValueError):  # a test's stdout has no descriptor
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _of_stdout() -> UnwritableOutputError | None:
+    """Return the error of stdout, where it has one: click writes to it as well."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return UnwritableOutputError(error.strerror or str(error))
+    return None

@@ -16,7 +16,7 @@ import click
 
 from ckpt.cli.command import GlobalOption, global_options, short_help_option
 from ckpt.cli.context import Invocation
-from ckpt.cli.output import broken_pipe_ends
+from ckpt.cli.output import broken_pipe_ends, drop_unwritten, open_streams
 
 # Every command with the line that `ckpt --help` shows; tests compare it with the command itself.
 COMMANDS: Final[dict[str, str]] = {
@@ -121,6 +121,7 @@ class Main(click.Group):
         """Run the command line and exit with a code of `ckpt help exit-codes`."""
         arguments = list(sys.argv[1:] if args is None else args)
         invocation = Invocation()
+        open_streams()
         if COMPLETE_VARIABLE in os.environ:
             from ckpt.cli.completion import register
 
@@ -144,6 +145,7 @@ class Main(click.Group):
             from ckpt.cli.errors import report
 
             code = report(error, invocation, arguments)
+        drop_unwritten()
         sys.exit(code)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
+from pathlib import Path
 from typing import Any, Final, TextIO
 
 import click
@@ -44,6 +45,27 @@ class BrokenOutputError(Exception):
     """Whoever read our output has stopped reading."""
 
 
+class UnwritableOutputError(Exception):
+    """What was printed cannot be written, as where a disk is full; the text says why."""
+
+
+def open_streams() -> None:
+    """Give a process that was started without some of its streams others, which nobody reads or writes."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # until the end
+
+
+def drop_unwritten() -> None:
+    """Drop what cannot be written, over which the interpreter would stumble at its end; the exit code tells."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):  # a test's stdout has no descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @contextmanager
 def broken_pipe_ends() -> Iterator[None]:
     """Turn a broken pipe into BrokenOutputError, which click does not take for an error of its own."""
@@ -51,6 +73,15 @@ def broken_pipe_ends() -> Iterator[None]:
         yield
     except BrokenPipeError as error:
         raise BrokenOutputError from error
+
+
+@contextmanager
+def _telling_why() -> Iterator[None]:
+    try:
+        with broken_pipe_ends():
+            yield
+    except OSError as error:
+        raise UnwritableOutputError(error.strerror or str(error)) from error
 
 
 @dataclass
@@ -156,7 +187,9 @@ class Output:
             self._out.flush()
         if prefix and style and self._color_err:
             prefix = click.style(prefix, **STYLES[style])
-        self._emit(self._err, f"{prefix}{line}\n")
+        # Where nobody listens, the exit code still tells.
+        with suppress(BrokenOutputError, UnwritableOutputError):
+            self._emit(self._err, f"{prefix}{line}\n")
 
     def document(self, schema: str, content: Mapping[str, object]) -> None:
         """Write the one JSON document of a command."""
@@ -172,9 +205,9 @@ class Output:
 
     def close(self) -> None:
         """Finish: let the user leave the pager, then flush."""
-        with broken_pipe_ends():
-            if self._pager is not None:
-                self._pager.close()
+        if self._pager is not None:
+            self._pager.close()
+        with _telling_why():
             self._out.flush()
 
     def _cell(self, cell: Cell, width: int) -> str:
@@ -196,7 +229,7 @@ class Output:
     @staticmethod
     def _emit(stream: TextIO, text: str) -> None:
         encoding = stream.encoding or "utf-8"
-        with broken_pipe_ends():
+        with _telling_why():
             stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
 
 

@@ -7,13 +7,14 @@ that cannot be started, or that is left early, is no error.
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Final
 
 DEFAULT: Final = "less -FRX"
+_SHELLS: Final = frozenset("|&;<>()$`\\\"'*?[#~=%")
+"""What means something to a shell."""
 
 
 class Pager:
@@ -42,7 +43,11 @@ class Pager:
         if self._process is not None:
             with suppress(OSError):
                 self._pipe(self._process).close()
-            self._process.wait()
+            # Ctrl-C is for the pager, which mostly goes on; the terminal is its own until it ends.
+            while True:
+                with suppress(KeyboardInterrupt):
+                    self._process.wait()
+                    return
 
     def _decide(self, *, start: bool) -> None:
         self._decided = True
@@ -66,11 +71,13 @@ class Pager:
 
 
 def command() -> list[str]:
-    """Return the pager's command line; empty for none."""
+    """Return the pager's command line, one for a shell where it takes one to read it; empty for none."""
     chosen = os.environ.get("CKPT_PAGER")
     if chosen is None:
         chosen = os.environ.get("PAGER") or DEFAULT
-    words = shlex.split(chosen)
+    if _SHELLS & set(chosen):
+        return ["sh", "-c", chosen]
+    words = chosen.split()
     return [] if words == ["cat"] else words
 
 
@@ -78,7 +85,8 @@ def _start() -> subprocess.Popen[bytes] | None:
     words = command()
     if not words:
         return None
-    environment = {"LESSCHARSET": "utf-8", **os.environ}
+    # As git has it: without -R, less shows colours as garbage.
+    environment = {"LESSCHARSET": "utf-8", "LESS": "FRX", **os.environ}
     try:
         return subprocess.Popen(words, stdin=subprocess.PIPE, env=environment)
     except OSError:

@@ -68,6 +68,7 @@ _EXIT_CODES: Final = """
   12   wrong key
   13   the store has a newer format than this ckpt knows
   70   internal error
+  74   the output cannot be written, as on a full disk; what the command changes is changed
  130   interrupted
  141   whoever read the output stopped reading
 

@@ -70,7 +70,10 @@ _CREATE = """
 
 def checked(schema: object) -> str:
     """Return the name of a schema, or raise InvalidInputError."""
-    size = len(schema.encode("utf-8", "replace")) if isinstance(schema, str) else 0
+    try:
+        size = len(schema.encode()) if isinstance(schema, str) else 0
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{schema!r} cannot name a schema: it is not Unicode text") from None
     if not isinstance(schema, str) or not 0 < size <= _NAME_BYTES_MAX or "\x00" in schema:
         raise InvalidInputError(f"{schema!r} cannot name a schema", hints=[f"1 to {_NAME_BYTES_MAX} bytes, no NUL"])
     if schema == "$user":

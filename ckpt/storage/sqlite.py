@@ -7,6 +7,7 @@ that waiting costs one fsync for all and an uncontended write costs no handover.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -54,6 +55,8 @@ class SqliteStorage(LendingReads):
         options: sqlite_file.Options | None = None,
     ) -> None:
         self._path = path
+        # Whatever directory the process works in later.
+        self._place = path.absolute()
         self._readonly = readonly
         self._options = options or sqlite_file.Options()
         self._write_lock = threading.Lock()
@@ -75,7 +78,7 @@ class SqliteStorage(LendingReads):
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{quote(str(self._path))}"
+        return f"sqlite:///{quote(os.fsencode(self._path))}"
 
     @property
     def file(self) -> sqlite_fork.Identity | None:
@@ -93,7 +96,7 @@ class SqliteStorage(LendingReads):
     # -- connections --------------------------------------------------------------------------------
 
     def _connect(self) -> Session:
-        return Session(sqlite_file.connect(self._path, readonly=self._readonly, options=self._options))
+        return Session(sqlite_file.connect(self._place, readonly=self._readonly, options=self._options))
 
     def _check_usable(self) -> None:
         if self._closed:
@@ -243,7 +246,7 @@ class SqliteStorage(LendingReads):
         """Begin a transaction that writes. Whoever calls this rolls back when it raises."""
         session = self._writing()
         session.execute("BEGIN IMMEDIATE")
-        if self._file is None or sqlite_fork.identity(self._path) != self._file:
+        if self._file is None or sqlite_fork.identity(self._place) != self._file:
             raise StoreUnavailableError(
                 f"the file {self._path} was deleted or replaced while it was open; nothing was written",
                 hints=["put it back, or open the store again"],

@@ -91,6 +91,8 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
         raise NotAStoreError(
             f"{path} is a directory, not a store", hints=[f"name a file in it, such as {path / 'store.db'}"]
         )
+    if path.exists() and not path.is_file():
+        raise NotAStoreError(f"{path} is a device or a pipe, not a store", hints=["name another file"])
     if in_use:
         with translated(path):
             connection = connect(path, readonly=readonly, options=options)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
 from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.errors import InvalidInputError
@@ -72,7 +73,7 @@ def open_storage(
     if parts.netloc or len(parts.path) < 2 or parts.fragment:
         # Not repeated: what stands where a server would be named may hold a password.
         raise InvalidInputError("a sqlite URL names a file, no server, and has no #", hints=[_FORMS])
-    path = unquote(parts.path[1:])
+    path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path[1:])))
     if path == ":memory:":
         raise InvalidInputError("':memory:' names no store", hints=[_FORMS])
     return _sqlite(Path(path), create=create, readonly=readonly, options=_options(parts.query))

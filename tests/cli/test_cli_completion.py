@@ -86,3 +86,10 @@ def test_nothing_is_offered_without_a_store(store: None, monkeypatch: pytest.Mon
     monkeypatch.setenv("CKPT_STORE", "missing.db")
     for line in ("ckpt log ", "ckpt tag -d ", "ckpt --graph "):
         assert replies(line) == [""]
+
+
+def test_asked_in_the_way_of_click_it_answers_too(store: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("_CKPT_COMPLETE", "bash_complete"), ("COMP_WORDS", "ckpt log user:al"), ("COMP_CWORD", "2")):
+        monkeypatch.setenv(name, value)
+    done = subprocess.run([sys.executable, "-m", "ckpt"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("plain,user:al:1\n", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,42 @@ def test_which_pager(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command() == ["more"]
     monkeypatch.setenv("CKPT_PAGER", "most -s")
     assert command() == ["most", "-s"]
+    for shells in ("head -5 | cat", "LESS=x less", "less 'x"):
+        monkeypatch.setenv("CKPT_PAGER", shells)
+        assert command() == ["sh", "-c", shells]
+
+
+def test_less_is_told_to_show_colours_unless_it_was_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    for given, wanted in ((None, "FRX"), ("S", "S")):
+        monkeypatch.setenv("CKPT_PAGER", f'cat >/dev/null; printf %s "$LESS" > {told}')
+        monkeypatch.setenv("LESS", given) if given else monkeypatch.delenv("LESS", raising=False)
+        pager = Pager(lambda _: None, height=1)
+        pager.write("a line\n")
+        pager.write("another\n")
+        pager.close()
+        assert told.read_text() == wanted
+
+
+def test_an_interrupt_is_for_the_pager(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    left = tmp_path / "left"
+    monkeypatch.setenv("CKPT_PAGER", f"cat >/dev/null; sleep 0.6; touch {left}")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        pager = Pager(lambda _: None, height=1)
+        pager.write("a line\n")
+        pager.write("another\n")
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        pager.close()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert left.exists()
 
 
 def test_a_pager_is_used_on_a_terminal_only(monkeypatch: pytest.MonkeyPatch) -> None:

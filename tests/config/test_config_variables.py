@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +15,8 @@ from config_kit import POSTGRES, SECRET, refused
 
 from ckpt.config import Config, from_environment, load
 from ckpt.errors import InvalidInputError
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # -- variables ----------------------------------------------------------------------------------------------
 
@@ -225,3 +230,17 @@ def test_an_environment_that_names_no_store_is_an_error(environment: dict[str, s
     with pytest.raises(InvalidInputError) as caught:
         from_environment(environment)
     assert words in " | ".join([str(caught.value), *caught.value.hints])
+
+
+def test_a_key_in_the_environment_is_read_as_utf8_whatever_the_locale() -> None:
+    script = "import os; from ckpt.keysources import key_from; print(ascii(key_from(os.environ)))"
+    command = [sys.executable, "-c", script]
+    printed = set()
+    for more in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}):
+        environment = {**os.environb, b"CKPT_ENCRYPTION_KEY": "café".encode()} | {
+            name.encode(): value.encode() for name, value in more.items()
+        }
+        environment.pop(b"CKPT_ENCRYPTION_KEY_FILE", None)
+        done = subprocess.run(command, env=environment, capture_output=True, check=True, text=True, cwd=ROOT)
+        printed.add(done.stdout.strip())
+    assert printed == {"'caf\\xe9'"}

@@ -142,7 +142,7 @@ def test_an_option_that_is_set_twice_is_refused() -> None:
 
 
 def test_what_names_no_schema_is_refused() -> None:
-    for schema in (5, "", "a\x00", "x" * 100, b"a"):
+    for schema in (5, "", "a\x00", "x" * 100, b"a", "s\udcff"):
         with pytest.raises(InvalidInputError, match="cannot name a schema"):
             PostgresStorage("postgresql://u@h/db", schema=schema)  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -591,3 +592,18 @@ def test_opening_a_file_again_leaves_the_locks_of_this_process_alone(path: Path)
                     assert fresh.read([b"a", b"b", b"c", b"theirs"]) == [b"1", b"2", b"3", b"1"]
             """
             output_of(python(look, path))
+
+
+def test_a_relative_path_means_the_same_file_wherever_the_process_works_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    with closing(SqliteStorage(Path("s.db"))) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        monkeypatch.chdir("elsewhere")
+        storage.publish(Batch(records={b"a": b"2"}))
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(lambda _: storage.read([b"a"]), range(8))) == [[b"2"]] * 8
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".db"] == ["s.db"]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
