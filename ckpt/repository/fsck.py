@@ -21,13 +21,12 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Put, Spill, Writes, decode_events
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import NameRecord, Tally, ThreadRecord
-from ckpt.history.seal import unseal
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.fsck_objects import Objects
-from ckpt.repository.mark import Row, rows
+from ckpt.repository.mark import Row, next_thread, rows
 from ckpt.repository.memory_reader import MemoryReader
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.replays import is_ahead
@@ -275,9 +274,8 @@ class _Records:
         self._objects.note(self._label + owner, missing)
 
     def _counter(self, greatest: int) -> None:
-        raw = self._core.storage.read([keys.COUNTERS])[0]
         try:
-            if greatest >= (unseal(keys.COUNTERS, raw, "the thread counter") if raw is not None else 1):
+            if greatest >= next_thread(self._core.storage):
                 self._problem("thread", "", "the thread counter is missing, or older than the last thread")
         except IntegrityError as error:
             self._problem("thread", "", str(error))

@@ -29,7 +29,12 @@ from ckpt.storage.turns import Turns
 PACKED_SIZE = 512 << 10
 """Raw bytes of a pack that the collector lays down, in one frame."""
 
-_STEP_SIZE = 4 << 20
+_STEP_SIZE = 1 << 20
+"""Bytes of packs, as they are stored, that are rewritten in one step."""
+
+_PACK_SIZE_MIN = 8 << 10
+"""Bytes that a pack counts at least: it may hold many times as many."""
+
 _INDEX_PAGE = 5000
 
 
@@ -74,7 +79,7 @@ class Collector:
         marker = self._core.consistently(self._marked)
         packs = self._settled_packs(dry_run)
         removed = rewritten = 0
-        for step in _steps(list(self._to_rewrite(packs, marker))):
+        for step in list(_steps(self._to_rewrite(packs, marker))):
             dead, count = self._rewrite(step, packs, marker, dry_run)
             removed += dead
             rewritten += count
@@ -174,8 +179,15 @@ def _packed(objects: dict[bytes, StoredObject]) -> Iterator[Frame]:
         yield Frame(0, pack_frame(obj for _, obj in part), tuple(key for key, _ in part))
 
 
-def _steps(packs: list[Pack]) -> Iterator[list[Pack]]:
+def _steps(packs: Iterable[Pack]) -> Iterator[list[Pack]]:
     """Group packs into steps of bounded work."""
-    per_step = max(_STEP_SIZE // (256 << 10), 1)
-    for start in range(0, len(packs), per_step):
-        yield packs[start : start + per_step]
+    step: list[Pack] = []
+    size = 0
+    for pack in packs:
+        step.append(pack)
+        size += max(pack.size, _PACK_SIZE_MIN)
+        if size >= _STEP_SIZE:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step

@@ -18,7 +18,7 @@ from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
 from ckpt.history.items import ItemRecord, decode_namespace, item_entry
 from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_line
-from ckpt.history.seal import Census, entry, miscounted, missing
+from ckpt.history.seal import Census, entry, miscounted, missing, unseal
 from ckpt.objects.ids import Kind, ObjectId, index_key
 from ckpt.repository.core import Core
 from ckpt.repository.scopes import prefixes, root_of, seen_by
@@ -66,6 +66,8 @@ class Pack:
     branches: int = 0
     """How many packs branch off from this one."""
     rewritten: bool = False
+    size: int = 0
+    """Bytes of its frames."""
 
 
 class Packs:
@@ -86,8 +88,8 @@ class Packs:
         if again:
             self._after = 0
         while page := reading.scan_frames(self._after, _PAGE):
-            for number, previous, _ in page:
-                self._add(number, previous, joining)
+            for number, previous, size in page:
+                self._add(number, previous, size, joining)
             self._after = page[-1][0]
         return self
 
@@ -107,7 +109,7 @@ class Packs:
                     free.branches -= 1
         return freed
 
-    def _add(self, number: int, previous: int, joining: bool) -> None:
+    def _add(self, number: int, previous: int, size: int, joining: bool) -> None:
         pack = self.of.get(previous)
         if number in self.of or (joining and pack is None):
             return
@@ -119,6 +121,7 @@ class Packs:
                 pack.branches += 1
             pack = Pack(previous, [number])
             self.all.append(pack)
+        pack.size += size
         self.of[number] = pack
 
 
@@ -128,7 +131,10 @@ class Marker:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.live: set[bytes] = set()
-        self._threads: dict[tuple[bytes, int], bytes] = {}
+        self._threads: dict[bytes, dict[int, bytes]] = {}
+        """By scope, the records of the threads that are marked."""
+        self._next: dict[bytes, int] = {}
+        """By scope, a number that no marked thread has, nor has one above it."""
 
     def mark_all(self) -> None:
         """Mark what the records of all threads of all graphs need."""
@@ -141,22 +147,38 @@ class Marker:
         may be taken by those who wait for him.
 
         A thread's record changes with every row, so unchanged records mean unchanged rows. Raises DamagedRecordError
-        when a thread, or a row of one, is missing.
+        when a thread, or a row of one, is missing. From the second call on it reads the records of threads alone, as
+        whoever calls keeps others waiting: one that is lost meanwhile has been marked.
         """
         count = 0
         for prefix in prefixes(store):
             reading = seen_by(store, prefix)
-            for number, raw in thread_records(reading):
-                if self._threads.get((prefix, number)) == raw:
+            marked = self._threads.setdefault(prefix, {})
+            for number, raw in self._records(prefix, reading):
+                if marked.get(number) == raw:
                     continue
                 counted = _RowCount(ThreadRecord.decode(number, raw))
                 self._mark(store, counted.passing(rows(reading, keys.thread_range(number))))
                 wrong = counted.wrong()
                 if wrong is not None and reading.read([keys.thread_key(number)])[0] == raw:
                     raise miscounted(f"a row of thread {counted.thread.name!r}", *wrong)
-                self._threads[prefix, number] = raw
+                marked[number] = raw
                 count += 1
         return count
+
+    def _records(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes]]:
+        """Yield the number and record of each thread, of those marked before and of those that may be new."""
+        first = self._next.get(prefix)
+        # Read before the threads are: one that is made meanwhile is looked for the next time.
+        following = next_thread(reading)
+        if first is None:
+            yield from thread_records(reading)
+        else:
+            numbers = iter([*self._threads[prefix], *range(first, following)])
+            while page := list(islice(numbers, _PAGE)):
+                values = reading.read([keys.thread_key(number) for number in page])
+                yield from ((number, raw) for number, raw in zip(page, values, strict=True) if raw is not None)
+        self._next[prefix] = following
 
     def _mark(self, store: Reading, records: Iterable[Row]) -> None:
         pending: set[ObjectId] = set()
@@ -257,6 +279,12 @@ class _RowCount:
             if found != expected:
                 return found, expected
         return None
+
+
+def next_thread(reading: Reading) -> int:
+    """Return the number that the next new thread will have."""
+    raw = reading.read([keys.COUNTERS])[0]
+    return int(unseal(keys.COUNTERS, raw, "the thread counter")) if raw is not None else 1
 
 
 def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:

@@ -12,9 +12,10 @@ from lifetime_kit import Opener
 from ckpt.errors import ConflictError
 from ckpt.history.commits import Commit
 from ckpt.langgraph.history import delta_history
+from ckpt.repository import mark
 from ckpt.repository.core import Core
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
-from ckpt.repository.mark import Packs
+from ckpt.repository.mark import Marker, Packs
 from ckpt.repository.prune import keep_last
 from ckpt.repository.repository import Repository
 from ckpt.repository.timeline import Found
@@ -130,3 +131,24 @@ def test_a_frame_that_was_numbered_first_and_committed_last_is_part_of_its_pack(
     tables._frames[late] = hidden
     packs.look(tables, joining=True, again=True)
     assert [pack.frames for pack in packs.all] == [[first, late], [other]]
+
+
+def test_catching_up_looks_at_the_threads_alone_and_finds_new_ones(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = opened()
+    for name in ("a", "b", "c"):
+        repository.commit(name, {"text": TEXT.format(name)})
+    storage = repository.storage
+    marker = Marker(repository._core)
+    marker.mark_all()
+    monkeypatch.setattr(mark, "thread_records", None)  # goes through the names of all threads
+    assert marker.catch_up(storage) == 0
+    repository.commit("b", {"text": TEXT.format("again")})
+    repository.commit("new", {"text": TEXT.format("new")})
+    repository.fork("c", "fork")
+    before = set(marker.live)
+    assert marker.catch_up(storage) == 4  # and the base of the fork, which counts its forks
+    assert marker.live > before
+    assert marker.live == {key for key, _ in storage.scan_index(b"", 1000)}
+    assert marker.catch_up(storage) == 0
