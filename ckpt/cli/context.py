@@ -117,7 +117,10 @@ class Invocation:
         return str(found)
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask before something that takes away; never when nobody can answer."""
+        """Ask before something that takes away, and end with exit code 1 if it is not wanted.
+
+        Never ask when nobody can answer.
+        """
         if yes:
             return
         if not sys.stdin.isatty():
@@ -125,8 +128,14 @@ class Invocation:
                 "this needs a confirmation and stdin is not a terminal",
                 "repeat the command with -y to confirm",
             )
-        if not click.confirm(self.out.text(question), err=True):
-            raise click.Abort
+        try:
+            confirmed = click.confirm(self.out.text(question), err=True)
+        except click.Abort:
+            self.out.complain("")  # the question's line ends here
+            raise
+        if not confirmed:
+            self.out.note("Nothing was changed.")
+            raise SystemExit(1)
 
     def close(self) -> None:
         """Close the store and finish the output."""

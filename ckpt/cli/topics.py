@@ -57,7 +57,7 @@ Errors are on stderr; their last line is a document of the schema ckpt.error/1.
 
 _EXIT_CODES: Final = """
    0   done, or nothing to do
-   1   the answer is no: diff --exit-code found differences
+   1   the answer is no: diff --exit-code found differences, or you said no
    2   wrong usage, or a malformed revision
    3   thread, revision or path not found, or ambiguous
    4   conflict: the head moved, the target exists, undo is no longer safe

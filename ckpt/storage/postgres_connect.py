@@ -46,6 +46,8 @@ _OPTION_DEFAULTS = {
     "tcp_user_timeout": "30000",
 }
 _ENCODING = "client_encoding"
+_ALL_TAKEN = ("too many clients", "too many connections", "connection slots")
+"""What a server says where it has as many connections as it may have, without a state."""
 _SECRETS = frozenset(
     ("password", "passfile", "sslpassword", "sslkey", "oauth_client_secret", "scram_client_key", "scram_server_key")
 )
@@ -239,6 +241,8 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     if isinstance(error, psycopg_pool.PoolTimeout):
         text = f"no connection became free ({text})"
         hint = "raise pool_size, or max_size of a pool that was passed in, or look whether the server is up"
+    elif not state and any(words in text for words in _ALL_TAKEN):
+        hint = hints["53"]
     elif "statement pooling mode" in text:
         hint = "let the pooler hand out connections for transactions: pool_mode = transaction"
     elif not state and any(word in text for word in ("certificate", "SSL", "encryption")):

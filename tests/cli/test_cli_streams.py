@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,3 +94,30 @@ def test_what_is_no_file_is_no_store(tmp_path: Path) -> None:
     assert (code, told.splitlines()[0]) == (10, "error: pipe is a device or a pipe, not a store")
     _, told, code = in_shell(tmp_path, f"ckpt --store {'x' * 300} threads")
     assert (code, told.splitlines()[0]) == (2, "error: the path of the store cannot be used: File name too long")
+
+
+@pytest.mark.parametrize(
+    ("typed", "code", "told"), [(b"n\n", 1, "Nothing was changed."), (b"\x04", 130, "error: interrupted")]
+)
+def test_a_question_that_is_not_answered_with_yes_changes_nothing(
+    folder: Path, typed: bytes, code: int, told: str
+) -> None:
+    terminal, program = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "ckpt", "delete", "t"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, stdin=program, stdout=program, stderr=program, start_new_session=True
+    )
+    os.close(program)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(terminal, 1000)
+    os.write(terminal, typed)
+    assert process.wait(30) == code
+    with suppress(OSError):  # Linux ends a terminal that nobody has open with an error
+        while part := os.read(terminal, 1000):
+            shown += part
+    os.close(terminal)
+    assert told in shown.decode().splitlines()
+    with ckpt.open(folder / ".ckpt" / "store.db", readonly=True) as repository:
+        assert repository.thread_names() == ["t"]

@@ -163,8 +163,9 @@ def test_a_server_that_takes_no_more_connections_serves_with_those_there_are(
         monkeypatch.setattr(pool, "_connect", Connecting("", allowed=0))
         with pool.lend():
             monkeypatch.setattr("ckpt.storage.postgres._RECOVER_SECONDS", 0.2)
-            with pytest.raises(StoreUnavailableError, match="too many clients"):
+            with pytest.raises(StoreUnavailableError, match="too many clients") as refused:
                 storage.publish(Batch(records={b"a": b"1"}))
+            assert "disk, memory or connections" in refused.value.hints[0]
         held = threading.Event()
 
         def hold() -> None:
