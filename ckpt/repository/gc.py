@@ -94,6 +94,8 @@ class Collector:
         # A new one for each attempt: what one has marked that stumbled is marked without all that is below it.
         marker = Marker(self._core)
         marker.mark_all()
+        # Once more what has changed meanwhile: the steps, for which others wait, find little left to catch up with.
+        marker.catch_up(self._store)
         return marker
 
     def _settled_packs(self, dry_run: bool) -> Packs:

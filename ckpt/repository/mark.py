@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
+from operator import attrgetter
 from typing import NamedTuple
 
 from ckpt.history import keys
@@ -150,21 +151,36 @@ class Marker:
         when a thread, or a row of one, is missing. From the second call on it reads the records of threads alone, as
         whoever calls keeps others waiting: one that is lost meanwhile has been marked.
         """
-        count = 0
+        changed: list[int] = []
+        self._mark(store, self._changed_rows(store, changed))
+        return len(changed)
+
+    def _changed_rows(self, store: Reading, changed: list[int]) -> Iterator[Row]:
+        """Yield the rows of all threads that have changed, and take note of each thread whose rows have passed."""
         for prefix in prefixes(store):
             reading = seen_by(store, prefix)
             marked = self._threads.setdefault(prefix, {})
-            for number, raw in self._records(prefix, reading):
-                if marked.get(number) == raw:
-                    continue
+            for number, raw, records in self._changed(prefix, reading):
                 counted = _RowCount(ThreadRecord.decode(number, raw))
-                self._mark(store, counted.passing(rows(reading, keys.thread_range(number))))
+                yield from counted.passing(records)
                 wrong = counted.wrong()
                 if wrong is not None and reading.read([keys.thread_key(number)])[0] == raw:
                     raise miscounted(f"a row of thread {counted.thread.name!r}", *wrong)
                 marked[number] = raw
-                count += 1
-        return count
+                changed.append(number)
+
+    def _changed(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes, Iterable[Row]]]:
+        """Yield the number, record and rows of each thread that has changed; of all in one pass the first time."""
+        marked, first = self._threads[prefix], prefix not in self._next
+        records = {number: raw for number, raw in self._records(prefix, reading) if marked.get(number) != raw}
+        if not first:
+            yield from ((number, raw, rows(reading, keys.thread_range(number))) for number, raw in records.items())
+            return
+        for number, passing in groupby(rows(reading), attrgetter("thread")):
+            # One that was made, or collected, since its record was read is looked at the next time, if at all.
+            if (raw := records.pop(number, None)) is not None:
+                yield number, raw, passing
+        yield from ((number, raw, ()) for number, raw in records.items())
 
     def _records(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes]]:
         """Yield the number and record of each thread, of those marked before and of those that may be new."""

@@ -264,22 +264,24 @@ class Remover:
 
     def _remove_hidden(self) -> None:
         """Remove pruned rows that no fork, no DeltaChannel and no operation needs any more."""
-        for thread in self._threads():
-            if thread.deleted or thread.forks or self._restorable(thread.number):
+        looked_at = {thread.number for thread in self._threads() if not thread.deleted and not thread.forks}
+        hiding = {
+            row.thread
+            for row in rows(self._core.storage)
+            if row.part == "c"
+            and row.thread in looked_at
+            and any(isinstance(event, Hidden) for event in decode_events(row.key, row.value))
+        }
+        for thread in self._threads() if hiding else ():
+            if thread.number not in hiding or thread.deleted or thread.forks or self._restorable(thread.number):
                 continue
-            if any(
-                isinstance(event, Hidden)
-                for row in rows(self._core.storage, keys.thread_range(thread.number))
-                if row.part == "c"
-                for event in decode_events(row.key, row.value)
-            ):
-                with suppress(_RestorableError):
-                    self._pruner.prune(
-                        thread.name,
-                        lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
-                        log=self._refuse_restorable,
-                        exactly=True,
-                    )
+            with suppress(_RestorableError):
+                self._pruner.prune(
+                    thread.name,
+                    lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
+                    log=self._refuse_restorable,
+                    exactly=True,
+                )
 
     def _refuse_restorable(self, facts: list[object]) -> Change:
         """Stop a prune of rows that an operation since has made restorable; writes nothing down."""
