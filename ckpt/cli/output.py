@@ -235,7 +235,7 @@ class Output:
 
 def dump_json(document: object) -> str:
     """Return compact JSON in ASCII, in which not even a delete character stands unescaped."""
-    return json.dumps(document, separators=(",", ":"), allow_nan=False).replace("\x7f", "\\u007f")
+    return json.dumps(document, separators=(",", ":"), allow_nan=False)
 
 
 def _wants_color(choice: str, stream: TextIO) -> bool:
