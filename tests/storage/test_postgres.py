@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -22,7 +22,8 @@ from ckpt.errors import (
     StoreNotFoundError,
     StoreUnavailableError,
 )
-from ckpt.storage.base import Batch, Frame, without_incarnation
+from ckpt.storage import postgres_connect
+from ckpt.storage.base import Batch, Frame, RecordChangedError, without_incarnation
 from ckpt.storage.postgres import PostgresStorage
 from ckpt.storage.postgres_schema import FORMAT
 from ckpt.storage.urls import open_storage
@@ -486,3 +487,27 @@ def test_readonly_is_also_said_to_the_server(postgres_url: str) -> None:
         with storage._source.lend() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             connection.execute(f"DELETE FROM {storage._schema}.record".encode())
         assert storage.read([b"a"]) == [b"1"]
+
+
+def test_what_is_only_looked_at_first_is_still_not_written_over(postgres_url: str) -> None:
+    """A batch that finds a record absent goes the careful way, which looks at all records before it writes any."""
+    with closing(PostgresStorage(postgres_url)) as storage:
+        storage.publish(Batch(records={b"sum": b"0"}))
+
+        def work(_: int) -> None:
+            for _ in range(20):
+                while True:
+                    (old,) = storage.read([b"sum"])
+                    assert old is not None
+                    with suppress(RecordChangedError):
+                        storage.publish(Batch({b"sum": old, b"absent": None}, {b"sum": b"%d" % (int(old) + 1)}))
+                        break
+
+        at_once(8, work)
+        assert storage.read([b"sum"]) == [b"160"]
+
+
+def test_a_dead_network_is_noticed_unless_the_url_says_otherwise() -> None:
+    parameters = postgres_connect.read_conninfo("postgresql://h/d?keepalives_idle=5")
+    chosen = {name: parameters[name] for name in ("keepalives_idle", "keepalives_interval", "tcp_user_timeout")}
+    assert chosen == {"keepalives_idle": "5", "keepalives_interval": "10", "tcp_user_timeout": "30000"}

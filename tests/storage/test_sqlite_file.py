@@ -354,6 +354,13 @@ def test_the_query_reaches_sqlite(path: Path, monkeypatch: pytest.MonkeyPatch, q
         assert len(made) >= 2
         for connection in made[-2:]:
             assert connection.execute("PRAGMA synchronous").fetchone() == (level,)
+            assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+
+
+def test_the_size_of_the_cache_reaches_sqlite(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for query, size in (("", 8192), ("?cache_kb=512", 512)):
+        with connections(monkeypatch) as made, closing(open_storage(f"sqlite:///{path}{query}")):
+            assert made[-1].execute("PRAGMA cache_size").fetchone() == (-size,)
 
 
 @contextmanager
