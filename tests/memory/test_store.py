@@ -632,3 +632,20 @@ def test_a_put_that_was_cancelled_does_not_come_over_a_later_one(
         assert [version.value for version in await store.ahistory(ANA, "k")] == [{"v": "new"}, {"v": "old"}]
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_value_that_was_collected_meanwhile_is_stored_again(store_url: str) -> None:
+    value = {"text": LONG}
+    with ckpt.open(store_url) as writer:
+        shared = store_url == "memory://"
+        with Repository(writer.storage) if shared else ckpt.open(store_url) as other:
+            writer.memory("m").put(ANA, "k", value)
+            other.memory("m").delete(ANA, "k")
+            assert other.memory("m").prune(timedelta(0)) > 0
+            other.gc(grace=timedelta(0))
+            # The writer remembers the object as stored, and nothing but the epoch tells it otherwise.
+            writer.memory("m").put(ANA, "again", value)
+            found = other.memory("m").get(ANA, "again")
+            assert found is not None
+            assert found.value == value
+            assert other.fsck().problems == []
