@@ -658,3 +658,24 @@ def test_the_scope_of_memories_is_registered(repository: Repository) -> None:
     prefix = keys.scope_prefix(MEMORY, "")
     assert repository.storage.read([keys.registration_key(prefix)]) != [None]
     assert all(key.startswith(prefix) for key, _ in repository.storage.scan(*keys.ALL_SCOPES))
+
+
+def test_a_sweep_spares_what_was_put_since_it_looked(
+    memory: Memory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.put(("a",), "k", {"n": 1}, ttl=timedelta(minutes=1))
+    memory.put(("a",), "over", {"n": 1}, ttl=timedelta(minutes=1))
+    clock.later(minutes=2)
+    reader = memory._memories.reader
+    read = reader.read
+    late = [{"n": 2}]
+
+    def looking(*arguments: Any, **options: Any) -> Any:
+        found = read(*arguments, **options)
+        if late:
+            memory.put(("a",), "k", late.pop())
+        return found
+
+    monkeypatch.setattr(reader, "read", looking)
+    assert memory.sweep() == 1
+    assert [(item.key, item.value) for item in memory.items()] == [("k", {"n": 2})]
