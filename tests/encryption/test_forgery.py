@@ -13,6 +13,8 @@ import pytest
 
 import ckpt
 from ckpt.encryption import HEADER_KEY, EncryptedStorage
+from ckpt.encryption.header import new_ring, read_ring
+from ckpt.encryption.userkeys import user_key
 from ckpt.errors import DamagedObjectError, DamagedRecordError, FormatTooNewError, IntegrityError, WrongKeyError
 from ckpt.history import keys
 from ckpt.history.records import Line, ThreadRecord
@@ -361,3 +363,15 @@ def test_no_field_of_the_header_can_be_changed(path: Path, database: sqlite3.Con
             read_all(path)
     write(database, HEADER_KEY, whole)
     assert len(read_all(path)) == 6
+
+
+@pytest.mark.parametrize(("field", "forged"), [(1, bytes(16)), (2, 7)], ids=["store", "generation"])
+def test_what_stands_readable_in_the_header_is_bound_to_the_keys(field: int, forged: object) -> None:
+    key = user_key(bytes(range(32)))
+    clear, sealed = msgpack.unpackb(new_ring(key).raw)
+    fields = msgpack.unpackb(clear)
+    assert type(fields[field]) is type(forged)
+    assert fields[field] != forged
+    fields[field] = forged
+    with pytest.raises(DamagedRecordError):
+        read_ring(msgpack.packb([msgpack.packb(fields), sealed]), key)
