@@ -248,8 +248,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
 
     def _candidates(self, config: RunnableConfig | None, before: str | None) -> Iterator[StoredCheckpoint]:
         if config is None:
-            threads = self.repository.thread_names()
-            rows = [row for name in threads for row in self.repository.read_all(name, None, before=before)]
+            rows = self.repository.read_everything(before=before)
             yield from sorted(rows, key=lambda row: row.checkpoint_id, reverse=True)
             return
         thread, _, checkpoint_id = place(config)
@@ -316,18 +315,17 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
         wanted = {str(run_id) for run_id in several(run_ids, "run_ids")}
         if not wanted:
             return
-        for name in self.repository.thread_names():
+
+        def made(commit: Commit) -> bool:
+            run_id: object = self._metadata(commit).get("run_id")
+            return run_id is not None and str(run_id) in wanted
+
+        for name in self.repository.threads_where(made):
             self.repository.prune_thread(
                 name,
-                lambda namespace, rows, head: [
-                    found.checkpoint_id for found, commit in rows if self._run_id(commit) not in wanted
-                ],
+                lambda namespace, rows, head: [found.checkpoint_id for found, commit in rows if not made(commit)],
                 exactly=True,
             )
-
-    def _run_id(self, commit: Commit) -> str | None:
-        run_id: object = self._metadata(commit).get("run_id")
-        return None if run_id is None else str(run_id)
 
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy a thread whole, in constant time and space. Raises ThreadNotFoundError, AlreadyExistsError."""

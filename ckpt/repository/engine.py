@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
@@ -15,6 +15,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.repository.arguments import check_place, check_texts
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.gathered import look_at_all, timelines
 from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
 from ckpt.repository.listing import Listing
 from ckpt.repository.options import Options
@@ -219,13 +220,44 @@ class Engine:
         """
         check_place(thread, "" if namespace is None else namespace)
         keys.check_text("the id of a checkpoint", "" if before is None else before)
-        listing = Listing(self._core, lambda: self.timeline(thread), namespace, before)
+        yield from self._listed(Listing(self._core, lambda: self.timeline(thread), namespace, before), thread)
+
+    def read_everything(self, *, before: str | None = None) -> Iterator[StoredCheckpoint]:
+        """Yield the checkpoints of all threads, of every namespace: of each thread as `read_all` does.
+
+        Threads come in no useful order; those created since the first was read are left out. Costs a few round trips
+        for each hundred of short threads.
+        """
+        keys.check_text("the id of a checkpoint", "" if before is None else before)
+        for timeline in timelines(self._core, self._directory.threads()):
+            self._upkeep.read(timeline.thread, timeline.thread.encode())
+            yield from self._listed(Listing(self._core, self._first(timeline), None, before), timeline.thread.name)
+
+    def _first(self, timeline: Timeline) -> Callable[[], Timeline | None]:
+        """Return what finds a thread's present view, and this one when it is called first."""
+        first = iter([timeline])
+        return lambda: next(first, None) or self.timeline(timeline.thread.name)
+
+    def _listed(self, listing: Listing, thread: str) -> Iterator[StoredCheckpoint]:
         size = 1
         while page := listing.page(size):
             for found, oid, commit in page:
                 writes = pending_writes(found.events)
                 yield StoredCheckpoint(thread, found.namespace, found.checkpoint_id, oid, commit, writes)
             size = min(4 * size, _PAGE_MAX)
+
+    def threads_where(self, wanted: Callable[[Commit], bool]) -> list[str]:
+        """Return the names of the threads, sorted, that have a checkpoint whose commit is `wanted`.
+
+        Renews no lifetime. Costs what `read_everything` does.
+        """
+
+        def has_one(timeline: Timeline) -> list[str]:
+            shown = (found.put for each in timeline.namespaces() for found in timeline.newest_first(each))
+            commits = self._core.commits(put.commit for put in shown if put is not None)
+            return [timeline.thread.name] if any(map(wanted, commits.values())) else []
+
+        return sorted(chain.from_iterable(look_at_all(self._core, self._directory.threads(), has_one)))
 
     def consistently(self, read: Callable[[], _T]) -> _T:
         """Run a read of several calls, and run it again when it stumbles over what was removed meanwhile."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 from ckpt.errors import InvalidInputError, ObjectMissingError, PathNotFoundError
@@ -14,13 +14,16 @@ from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.keys import check_text
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.arguments import check_place, checked_limit, several
+from ckpt.repository.browse import Browser
 from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
 from ckpt.repository.engine import Engine
+from ckpt.repository.gathered import look_at_all
 from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
 from ckpt.repository.lifetimes import expiry
 from ckpt.repository.memory import DEFAULT_MEMORY, Memories, Memory
 from ckpt.repository.resolve import Resolver
 from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
+from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Storage
 from ckpt.storage.sqlite_file import FORMAT
 from ckpt.values.inert import inert
@@ -78,28 +81,10 @@ class Reader(Engine):
     def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
         """Return all threads, or those whose name matches a glob, the one written to last first."""
         check_text("a pattern", "" if pattern is None else pattern)
-        names = [name for name in self.thread_names() if pattern is None or fnmatchcase(name, pattern)]
-        found = [info for name in names if (info := self._thread_info(name)) is not None]
+        wanted = [each for each in self._directory.threads() if pattern is None or fnmatchcase(each.name, pattern)]
+        tags = self._tags.by_commit()
+        found = look_at_all(self._core, wanted, lambda timeline: _thread_info(Browser(self._core, timeline, tags)))
         return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
-
-    def _thread_info(self, name: str) -> ThreadInfo | None:
-        browser = self._resolver.browser(name)
-        if browser is None:
-            return None
-        infos = [info for each in browser.timeline.namespaces() for info in browser.newest_first(each)]
-        head = next((info for info in infos if info.is_current and not info.namespace), None)
-        base = browser.timeline.thread.base
-        return ThreadInfo(
-            name=name,
-            checkpoints=len(infos),
-            heads=sum(info.is_head and not info.namespace for info in infos),
-            head=head,
-            updated=head.timestamp if head is not None else None,
-            status=head.status if head is not None and head.status != "done" else "idle",
-            bytes_logical=sum(info.bytes_logical for info in infos),
-            forked_from=self._directory.by_number(base.thread)[0].name if base is not None else None,
-            expires=expiry(browser.timeline.thread),
-        )
 
     def log(
         self,
@@ -125,14 +110,31 @@ class Reader(Engine):
                 assert browser is not None
                 return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
             thread = start.thread
-        names = self.thread_names() if thread is None else [self._admin.require(thread)[0].name]
-        found: list[CheckpointInfo] = []
-        for name in names:
-            browser = self._resolver.browser(name)
-            if browser is not None:
-                for each in browser.timeline.namespaces() if subgraphs else [namespace]:
-                    found += islice(browser.newest_first(each), limit)
-        return sorted(found, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
+
+        if thread is None:
+            return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]
+        browser = self._resolver.browser(self._admin.require(thread)[0].name)
+        infos = _newest(browser, namespace, limit, subgraphs) if browser is not None else []
+        return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
+
+    def log_of_each(
+        self, *, namespace: str = "", limit: int | None = None, subgraphs: bool = False
+    ) -> list[CheckpointInfo]:
+        """Return the newest checkpoints of every thread, up to `limit` of each in each namespace, greatest id first.
+
+        What forks share is there for each of them. Costs a few round trips for each hundred of short threads.
+        """
+        limit = checked_limit(limit)
+        check_place(None, namespace)
+        tags = self._tags.by_commit()
+
+        def look(timeline: Timeline) -> list[CheckpointInfo]:
+            return _newest(Browser(self._core, timeline, tags), namespace, limit, subgraphs)
+
+        # One more of each, to tell what the last one changed.
+        more = limit + 1 if limit is not None else None
+        infos = chain.from_iterable(look_at_all(self._core, self._directory.threads(), look, newest=more))
+        return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)
 
     def channels(self, info: CheckpointInfo) -> list[ChannelInfo]:
         """Return the channels of a checkpoint, in their order; no value is loaded."""
@@ -239,6 +241,29 @@ class Reader(Engine):
                 hints=[f"it has {', '.join(channels) or 'none'}"],
             )
         return channels[channel]
+
+
+def _thread_info(browser: Browser) -> ThreadInfo:
+    timeline = browser.timeline
+    infos = [info for each in timeline.namespaces() for info in browser.newest_first(each)]
+    head = next((info for info in infos if info.is_current and not info.namespace), None)
+    return ThreadInfo(
+        name=timeline.thread.name,
+        checkpoints=len(infos),
+        heads=sum(info.is_head and not info.namespace for info in infos),
+        head=head,
+        updated=head.timestamp if head is not None else None,
+        status=head.status if head is not None and head.status != "done" else "idle",
+        bytes_logical=sum(info.bytes_logical for info in infos),
+        forked_from=timeline.segments[1].thread.name if timeline.thread.base is not None else None,
+        expires=expiry(timeline.thread),
+    )
+
+
+def _newest(browser: Browser, namespace: str, limit: int | None, subgraphs: bool) -> list[CheckpointInfo]:
+    """Return the newest checkpoints of one namespace or, with `subgraphs`, of each; `limit` of each at most."""
+    namespaces = browser.timeline.namespaces() if subgraphs else [namespace]
+    return [info for each in namespaces for info in islice(browser.newest_first(each), limit)]
 
 
 def _check_info(given: object) -> None:

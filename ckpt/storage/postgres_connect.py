@@ -87,11 +87,12 @@ def parse_url(url: str) -> tuple[str, dict[str, str]]:
     own: dict[str, str] = {}
     rest: list[str] = []
     for item in query.split("&") if mark else ():
-        name, value = map(unquote, item.partition("=")[::2])
+        name, _, value = item.partition("=")
+        name = unquote(name)
         if name in own:
             raise InvalidInputError(f"the PostgreSQL URL sets {name} twice", hints=["keep one of them"])
         if name in _OWN:
-            own[name] = value
+            own[name] = unquote(value)
         else:
             rest.append(item)
     return front + ("?" + "&".join(rest) if rest else ""), own

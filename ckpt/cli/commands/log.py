@@ -54,22 +54,22 @@ def command(
     repository = invocation.repository()
     if everything and revisions:
         usage("--all shows every thread", "leave out the revision, or --all")
-    thread = None if everything else invocation.thread
-    wanted: list[tuple[str | None, str | None]] = [(revision, thread) for revision in revisions]
-    if not revisions:
-        # Thread by thread: what forks share must not use up the limit.
-        wanted = [(None, name) for name in (repository.thread_names() if thread is None else [thread])]
-    listed: list[CheckpointInfo] = []
-    for revision, name in wanted:
-        whole = _thread_named(invocation, repository, revision) if revision is not None else None
-        listed += repository.log(
-            revision if whole is None else None,
-            thread=name if whole is None else whole,
-            namespace=invocation.namespace,
-            limit=limit + 1,
-            all_heads=heads,
-            subgraphs=subgraphs,
-        )
+    namespace, newest = invocation.namespace, limit + 1
+    if everything:
+        # Of each thread so many: what forks share must not use up the limit.
+        listed = repository.log_of_each(namespace=namespace, limit=newest, subgraphs=subgraphs)
+    else:
+        thread, listed = invocation.thread, []
+        for revision in revisions or (None,):
+            whole = _thread_named(invocation, repository, revision) if revision is not None else None
+            listed += repository.log(
+                revision if whole is None else None,
+                thread=thread if whole is None else whole,
+                namespace=namespace,
+                limit=newest,
+                all_heads=heads,
+                subgraphs=subgraphs,
+            )
     found = merged(listed)
     infos = sorted((info for info, _ in found.values()), key=lambda info: info.checkpoint_id, reverse=True)
     infos = [infos[index] for index in children_first([(info.id, info.parents) for info in infos])]
