@@ -26,9 +26,10 @@ class Ahead(LendingReads):
         self._keys = sorted(key for key, value in rows.items() if value is not None)
 
     @staticmethod
-    def of(reading: Reading, ranges: Sequence[Range]) -> Ahead:
-        """Read some ranges, in one round trip."""
-        return Ahead(reading, ranges, dict(chain.from_iterable(reading.view([], ranges).ranges)))
+    def of(reading: Reading, ranges: Sequence[Range], keys: Sequence[bytes] = ()) -> Ahead:
+        """Read some ranges and single keys, in one round trip."""
+        values, found = reading.view(keys, ranges)
+        return Ahead(reading, ranges, {**dict(zip(keys, values, strict=True)), **dict(chain.from_iterable(found))})
 
     def after(self, records: Mapping[bytes, bytes | None]) -> Ahead:
         """Return what is read once these records were written; those outside of the ranges by `read` alone."""
@@ -61,3 +62,19 @@ class Ahead(LendingReads):
 
     def _holds(self, start: bytes, end: bytes) -> bool:
         return any(first <= start and end <= last for first, last in self._ranges)
+
+
+class Joined:
+    """Changes of records that are made as one: each of what those before it would leave, as `reading` shows it."""
+
+    def __init__(self, reading: Ahead) -> None:
+        self.reading = reading
+        self.expected: dict[bytes, bytes | None] = {}
+        self.records: dict[bytes, bytes | None] = {}
+
+    def add(self, expected: Mapping[bytes, bytes | None], records: Mapping[bytes, bytes | None]) -> None:
+        """Take a change that was made of `reading`."""
+        # What a record is in the store is what the first change expects of it.
+        self.expected = {**expected, **self.expected}
+        self.records |= records
+        self.reading = self.reading.after(records)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -231,18 +231,20 @@ class Directory:
         self._tried_first = True
         return dict.fromkeys([HEADER_KEY, *buckets])
 
-    def release(self, thread: ThreadRecord) -> Change:
-        """Return the change that frees a thread's name and marks the thread as deleted."""
-        record, raw = self.name_record(thread.name)
+    def release(self, thread: ThreadRecord, reading: Reading | None = None) -> Change:
+        """Return the change that frees a thread's name."""
+        record, raw = self.name_record(thread.name, reading)
         if record is None or record.thread != thread.number:
             raise missing(f"the name of thread {thread.name!r}")
         freed = record._replace(thread=None, former=(*record.former, thread.number))
-        return self.renamed(thread.name, raw, freed)
+        return self.renamed(thread.name, raw, freed, reading)
 
-    def renamed(self, name: str, before: bytes | None, after: NameRecord | None) -> Change:
+    def renamed(
+        self, name: str, before: bytes | None, after: NameRecord | None, reading: Reading | None = None
+    ) -> Change:
         """Return the change that replaces the record of a name, which is `before` now, or removes it (None)."""
         name_key, bucket_key = keys.name_key(name), keys.directory_key(keys.name_bucket(name))
-        raw = self._core.storage.read([bucket_key])[0]
+        raw = (reading or self._core.storage).read([bucket_key])[0]
         record = after.encode() if after is not None else None
         tally = Tally.decode(bucket_key, raw).replaced(name_key, before, record)
         return Change({name_key: before, bucket_key: raw}, {name_key: record, bucket_key: tally.encode(bucket_key)})
@@ -260,3 +262,11 @@ def ghost_hash(checkpoint_id: str) -> bytes:
 def ghost_hashes(packed: bytes) -> set[bytes]:
     """Return the hashes that a name record remembers."""
     return {packed[i : i + _GHOST_SIZE] for i in range(0, len(packed), _GHOST_SIZE)}
+
+
+def with_ghosts(record: NameRecord, hashes: Iterable[bytes]) -> NameRecord:
+    """Return a name record that remembers collected checkpoints as well: the last, where most are remembered."""
+    known = ghost_hashes(record.ghosts)
+    # Of two that are alike the last counts.
+    added = reversed(dict.fromkeys(each for each in reversed([*hashes]) if each not in known))
+    return record._replace(ghosts=(record.ghosts + b"".join(added))[-_GHOST_SIZE * GHOSTS_MAX :])

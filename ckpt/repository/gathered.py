@@ -34,8 +34,8 @@ def timelines(core: Core, threads: Iterable[ThreadRecord], *, newest: int | None
     which the rows of a group of threads were read, in a number of round trips that does not depend on how many they
     are. The commits of their checkpoints are loaded as well: with `newest` of so many in each namespace.
     """
-    for group in _groups(sorted(threads, key=lambda thread: thread.number)):
-        ranges = _ranges([*group, *_bases(core, group)])
+    for group in groups(threads, _ROWS_MAX):
+        ranges = ranges_of([*group, *_bases(core, group)])
         reading = Ahead.of(core.storage, ranges)
         # What is amiss is told by who looks at it. Whoever looks at more takes it page by page.
         with suppress(IntegrityError):
@@ -67,11 +67,12 @@ def _looked_at(core: Core, name: str, look: Callable[[Timeline], _T]) -> list[_T
     return [look(Timeline(core, known[0]))] if known is not None else []
 
 
-def _groups(threads: Sequence[ThreadRecord]) -> Iterator[list[ThreadRecord]]:
+def groups(threads: Iterable[ThreadRecord], rows_max: int) -> Iterator[list[ThreadRecord]]:
+    """Yield threads by their numbers, as many together as are worth one round trip: with so many rows, about."""
     group: list[ThreadRecord] = []
     size = 0
-    for thread in threads:
-        if group and (len(group) == _THREADS_MAX or size + thread.sequence > _ROWS_MAX):
+    for thread in sorted(threads, key=lambda each: each.number):
+        if group and (len(group) == _THREADS_MAX or size + thread.sequence > rows_max):
             yield group
             group, size = [], 0
         group.append(thread)
@@ -96,7 +97,7 @@ def _bases(core: Core, group: Sequence[ThreadRecord]) -> list[ThreadRecord]:
     return found
 
 
-def _ranges(threads: Sequence[ThreadRecord]) -> list[Range]:
+def ranges_of(threads: Sequence[ThreadRecord]) -> list[Range]:
     """Return the ranges of all records of threads; threads that follow one another have one."""
     ranges: list[Range] = []
     for start, end in sorted(keys.thread_range(thread.number) for thread in threads):

@@ -118,15 +118,14 @@ class OperationLog:
             return Tally.decode(key, raw), raw
         return Tally.decode(keys.OPERATIONS, None), None
 
-    def settled(self, key: bytes) -> Batch:
-        """Return the batch after which an operation can no longer be undone; its entry stays readable."""
+    def settled(self, numbers: Sequence[int]) -> Batch:
+        """Return the batch after which operations can no longer be undone; their entries stay readable."""
         tally, counted = self._tally()
-        raw = self._core.storage.read([key])[0]
-        if raw is None:
-            return Batch()
-        operation = _decode(key, raw)
-        change = self._written(tally, counted, [(operation, replace(operation, facts=()))])
-        return Batch(change.expected, change.records)
+        wanted = [keys.operation_key(number) for number in numbers]
+        raws = zip(wanted, self._core.storage.read(wanted), strict=True)
+        operations = [_decode(key, raw) for key, raw in raws if raw is not None]
+        change = self._written(tally, counted, [(each, replace(each, facts=())) for each in operations])
+        return Batch(change.expected, change.records) if operations else Batch()
 
     def undone(self, operation: Operation, text: str) -> tuple[Change, Operation]:
         """Return the change that marks an operation as undone and adds the undo itself, and the undo."""

@@ -16,7 +16,7 @@ from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.lineage import above, is_of_a_task
 from ckpt.repository.timeline import Found, Timeline
-from ckpt.storage.base import Range
+from ckpt.storage.base import Range, Reading
 
 Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Collection[str]]
 """Given a namespace, its visible checkpoints newest first and its head, returns the ids to keep."""
@@ -38,6 +38,7 @@ class Plan:
         hide: bool,
         namespace: str | None,
         exactly: bool,
+        reading: Reading | None = None,
     ) -> None:
         self._core = core
         self._thread = thread
@@ -45,7 +46,8 @@ class Plan:
         self._protected = protected
         self._hide_all = hide or thread.forks > 0
         self._exactly = exactly
-        self._reading = Ahead.of(core.storage, self._ranges(namespace))
+        source = reading or core.storage
+        self._reading = Ahead.of(source, self._ranges(source, namespace))
         self._timeline = Timeline(core, thread, self._reading)
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
@@ -66,7 +68,7 @@ class Plan:
             self._prune("", unclaimed=namespace is None)
             self._prune_below(everything=namespace is None)
 
-    def _ranges(self, namespace: str | None) -> list[Range]:
+    def _ranges(self, reading: Reading, namespace: str | None) -> list[Range]:
         """Return the ranges of the thread's records that the plan goes by."""
         number = self._thread.number
         lines, root, rows = keys.lines_range(number), *(keys.checkpoints_range(number, each) for each in ("", None))
@@ -75,7 +77,7 @@ class Plan:
         few = self._thread.lines.count <= _AHEAD_MAX
         if namespace:
             return [root, keys.checkpoints_range(number, namespace), *([lines] if few else [])]
-        known = self._core.storage.scan(*lines) if few and self._thread.lines.count else []
+        known = reading.scan(*lines) if few and self._thread.lines.count else []
         counts = [decode_line(*row).census.count for row in known]
         few = few and self._thread.root.census.count + sum(counts) <= _AHEAD_MAX
         return [lines, rows] if few else [root]

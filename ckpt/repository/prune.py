@@ -19,7 +19,7 @@ from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
 from ckpt.repository.plan import Keep, Plan
 from ckpt.repository.threads import Log, ThreadAdmin, silent
-from ckpt.repository.timeline import Found
+from ckpt.repository.timeline import Found, Timeline
 from ckpt.storage.base import Batch, Reading
 
 
@@ -112,6 +112,12 @@ class Pruner:
             return Batch({**expected, **entry.expected}, {**records, **entry.records}), report
 
         return self._admin.atomically((name,), act)
+
+    def has_work(self, timeline: Timeline, keep: Keep, protected: Collection[tuple[str, str]]) -> bool:
+        """Whether `prune` would change anything about a thread, all of its namespaces taken, as this view shows it."""
+        thread, reading = timeline.thread, timeline.reading
+        plan = Plan(self._core, thread, keep, protected, hide=False, namespace=None, exactly=False, reading=reading)
+        return bool(plan.removed or plan.droppable)
 
     def unhide(self, number: int, sequence: int) -> tuple[Change, int]:
         """Return the change that brings back what the prune with this sequence number hid, and how many those are."""

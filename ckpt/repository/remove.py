@@ -6,7 +6,7 @@ does what a fork still sees. Two may be at it at once, and one that is stopped h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain, islice, takewhile
@@ -17,11 +17,12 @@ from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, 
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.core import Core
-from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, ghost_hashes
+from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, with_ghosts
 from ckpt.repository.mark import collected, rows, thread_records
 from ckpt.repository.memory_writer import count_items
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.prune import Pruner, count_checkpoints
+from ckpt.repository.remove_short import ShortThreads, without
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin, silent
 from ckpt.repository.timeline import Timeline
@@ -64,10 +65,12 @@ class Remover:
         doomed = [thread for thread in gone if thread.number not in self._kept]
         if dry_run:
             return _going(doomed)
+        short = ShortThreads(self._core, self._restorable_of).remove(doomed)
+        doomed = [thread for thread in doomed if thread.number not in short]
         for thread in doomed:
             if not thread.deleted:
-                self._admin.release_expired(thread.name)
-        removed = self._remove_threads(doomed)
+                self._admin.release_expired([thread.name])
+        removed = len(short) + self._remove_threads(doomed)
         self._remove_hidden()
         return removed
 
@@ -75,40 +78,43 @@ class Remover:
         for number, raw in thread_records(self._core.storage):
             yield ThreadRecord.decode(number, raw)
 
-    def _settle(self, key: bytes) -> tuple[Batch, None]:
-        return self._operations.settled(key), None
+    def _settle(self, numbers: Sequence[int]) -> tuple[Batch, None]:
+        return self._operations.settled(numbers), None
 
     def _read_log(self, until: float, over: Collection[int], dry_run: bool) -> None:
         """Forget what undoing operations takes if they are older than `until`, or on threads that are over.
 
         Learns which threads one of the others can restore, wholly or in part.
         """
-        old: list[bytes] = []
+        old: list[int] = []
         for operation in self._operations.newest_first():
             self._log_end = max(self._log_end, operation.number)
             number = operation.facts[0] if operation.facts else None
             if operation.time <= until or (operation.kind in _ON_NUMBERS and number in over):
-                old += [keys.operation_key(operation.number)] if operation.facts else []
+                old += [operation.number] if operation.facts else []
             else:
                 self._keep(operation)
         if not dry_run:
-            for key in old:
-                self._admin.atomically((), partial(self._settle, key))
+            for start in range(0, len(old), _ROWS):
+                self._admin.atomically((), partial(self._settle, old[start : start + _ROWS]))
 
     def _keep(self, operation: Operation) -> None:
         if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
             self._kept.add(int(str(operation.facts[0])))
 
     def _restorable(self, number: int) -> bool:
-        """Whether an operation can restore a thread or rows of it, as the log is now.
+        return number in self._restorable_of([number])
 
-        To be asked after the thread's record was read, by a change that compares it.
+    def _restorable_of(self, numbers: Collection[int]) -> set[int]:
+        """Return which threads an operation can restore, wholly or in part, as the log is now.
+
+        To be asked after the threads' records were read, by a change that compares them.
         """
         end = self._log_end
         for operation in takewhile(lambda each: each.number > end, self._operations.newest_first()):
             self._log_end = max(self._log_end, operation.number)
             self._keep(operation)
-        return number in self._kept
+        return self._kept.intersection(numbers)
 
     def _remove_threads(self, doomed: list[ThreadRecord]) -> int:
         """Remove deleted threads without forks, and return how many; of the others keep what a fork still sees."""
@@ -185,38 +191,33 @@ class Remover:
         if named is None or named.thread == thread.number:
             # Restored just now, or an earlier version of a record was put back: its rows are not ours to remove.
             return Batch(), False
-        known = ghost_hashes(named.ghosts)
         # Of a thread that has expired nothing stays, its name included.
-        added = [] if thread.lapsed(clock.now_ms()) else [ghost for ghost in ghosts if ghost not in known]
-        if not added:
+        name = named if thread.lapsed(clock.now_ms()) else with_ghosts(named, ghosts)
+        if name == named:
             return Batch(), True
-        name = named._replace(ghosts=(named.ghosts + b"".join(added))[-8 * GHOSTS_MAX :])
         change = self._directory.renamed(thread.name, named_raw, name)
         return Batch({**change.expected, key: raw}, change.records), True
 
     def _without_record(self, thread: ThreadRecord) -> tuple[Batch, None]:
         """Return the change that removes the record of a thread whose rows are gone, unless it was removed already."""
-        key = keys.thread_key(thread.number)
-        raw = self._core.storage.read([key])[0]
+        raw = self._core.storage.read([keys.thread_key(thread.number)])[0]
         named, named_raw = self._directory.name_record(thread.name)
-        if named is None or not _doomed(thread.number, raw):
+        if raw is None or named is None or not _doomed(thread.number, raw):
             return Batch(), None
-        name = named._replace(former=tuple(number for number in named.former if number != thread.number))
-        unused = name.thread is None and not name.former and not name.ghosts
-        change = self._directory.renamed(name.name, named_raw, None if unused else name)
-        expected, records = {**change.expected, key: raw}, {**change.records, key: None}
-        if thread.base is not None:
-            base, base_raw = self._directory.by_number(thread.base.thread)
-            expected[keys.thread_key(base.number)] = base_raw
-            records[keys.thread_key(base.number)] = base._replace(forks=base.forks - 1).encode()
-        return Batch(expected, records), None
+        return Batch(*without(self._directory, thread, raw, named, named_raw)), None
 
     def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[Tag]:
-        """Yield the tags that name nothing any more once a thread is gone: the row is there, or nowhere below."""
+        """Yield the tags that name nothing any more once a thread is gone.
+
+        Of its own those of which the row is there, or nowhere below; of threads that are gone those of which it is. A
+        thread that is there may have the same checkpoint under the same id: its tag stays.
+        """
         tags = self._tags.all()
         own = [keys.checkpoint_key(thread.number, tag.namespace, tag.checkpoint_id) for tag in tags]
-        for tag, raw in zip(tags, self._core.storage.read(own), strict=True):
-            if raw is None and tag.thread != thread.number:
+        owners = [keys.thread_key(tag.thread) for tag in tags]
+        found = self._core.storage.read([*own, *owners])
+        for tag, raw, owner in zip(tags, found, found[len(tags) :], strict=False):
+            if tag.thread != thread.number and (raw is None or owner is not None):
                 continue
             puts = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments]
             named = [put is not None and put.commit == tag.commit for put in puts]

@@ -34,10 +34,10 @@ class Tags:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def all(self) -> list[Tag]:
+    def all(self, reading: Reading | None = None) -> list[Tag]:
         """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError as `get` does."""
         self._core.storage.check()
-        return [_decode(key, raw) for key, raw in self._counted(None).items()]
+        return [_decode(key, raw) for key, raw in self._counted(reading).items()]
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
         """Return a tag and its record's bytes, or (None, None).
@@ -72,7 +72,14 @@ class Tags:
 
     def protected(self, thread: int) -> list[tuple[str, str]]:
         """Return the (namespace, checkpoint id) pairs of a thread that carry a tag."""
-        return [(tag.namespace, tag.checkpoint_id) for tag in self.all() if tag.thread == thread]
+        return self.all_protected().get(thread, [])
+
+    def all_protected(self) -> dict[int, list[tuple[str, str]]]:
+        """Return what `protected` does for every thread with tags."""
+        found: dict[int, list[tuple[str, str]]] = {}
+        for tag in self.all():
+            found.setdefault(tag.thread, []).append((tag.namespace, tag.checkpoint_id))
+        return found
 
 
 def _decode(key: bytes, raw: bytes) -> Tag:

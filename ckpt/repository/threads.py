@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
 from ckpt.history import clock, keys
 from ckpt.history.records import Base, Lifetime, Line, NameRecord, ThreadRecord
+from ckpt.repository.ahead import Ahead, Joined
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.timeline import Timeline
-from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
+from ckpt.storage.base import Batch, EpochChangedError, Reading, RecordChangedError
 
 _ATTEMPTS = 1000
 _T = TypeVar("_T")
@@ -131,25 +132,36 @@ class ThreadAdmin:
 
         return self.atomically((name,), act)
 
-    def release_expired(self, name: str) -> bool:
-        """Do what `delete` does to a thread that has expired; False when there is none of that name."""
+    def release_expired(self, names: Sequence[str]) -> int:
+        """Do what `delete` does to those of some threads that have expired, in one transaction; return how many."""
 
-        def act() -> tuple[Batch, bool]:
-            found = self._named(name)
-            if found is None or not found[0].lapsed(clock.now_ms()):
-                return Batch(), False
-            released = self._released(*found)
-            return Batch(released.expected, released.records), True
+        def act() -> tuple[Batch, int]:
+            storage = self._core.storage
+            name_keys = [keys.name_key(name) for name in names]
+            found = dict(zip(name_keys, storage.read(name_keys), strict=True))
+            records = [NameRecord.decode(key, raw) for key, raw in found.items() if raw is not None]
+            numbers = [record.thread for record in records if record.thread is not None]
+            buckets = {keys.directory_key(keys.name_bucket(name)) for name in names}
+            wanted = [*map(keys.thread_key, numbers), *buckets]
+            joined = Joined(Ahead(storage, [], {**found, **dict(zip(wanted, storage.read(wanted), strict=True))}))
+            for number in numbers:
+                (raw,) = joined.reading.read([keys.thread_key(number)])
+                # One that is not there was removed between the two looks.
+                thread = ThreadRecord.decode(number, raw) if raw is not None else None
+                if thread is not None and raw is not None and thread.lapsed(clock.now_ms()):
+                    joined.add(*self._released(thread, raw, joined.reading))
+            released = sum(key in joined.records for key in map(keys.thread_key, numbers))
+            return Batch(joined.expected, joined.records), released
 
-        return self.atomically((name,), act)
+        return self.atomically(names, act)
 
     def _named(self, name: str) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that has a name, expired or not."""
         record, _ = self._directory.name_record(name)
         return self._directory.by_number(record.thread) if record is not None and record.thread is not None else None
 
-    def _released(self, thread: ThreadRecord, raw: bytes) -> Change:
-        change, key = self._directory.release(thread), keys.thread_key(thread.number)
+    def _released(self, thread: ThreadRecord, raw: bytes, reading: Reading | None = None) -> Change:
+        change, key = self._directory.release(thread, reading), keys.thread_key(thread.number)
         deleted = thread._replace(deleted=True).encode()
         return Change({**change.expected, key: raw}, {**change.records, key: deleted})
 

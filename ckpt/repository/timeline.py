@@ -77,10 +77,11 @@ class Timeline:
 
     def __init__(self, core: Core, thread: ThreadRecord, reading: Reading | None = None) -> None:
         self._core = core
-        self._reading = reading or core.storage
+        self.reading = reading or core.storage
+        """What its rows are read from."""
         self.thread = thread
         self._segments: list[Segment] | None = None
-        self._proofs = Proofs(core, self._reading)
+        self._proofs = Proofs(core, self.reading)
         self._tales: dict[tuple[int, str, int | None], Tale] = {}
         self._began: dict[tuple[int, ObjectId], int] = {}
 
@@ -92,7 +93,7 @@ class Timeline:
             directory = Directory(self._core)
             while (base := segments[-1].thread.base) is not None:
                 bare = segments[-1].bare | {base.bare} if base.bare is not None else segments[-1].bare
-                below = directory.by_number(base.thread, self._reading)[0]
+                below = directory.by_number(base.thread, self.reading)[0]
                 if is_before(below, base):
                     raise outdated(f"thread number {below.number}, which others were forked from,")
                 segments.append(Segment(below, base.moment, bare, base.made))
@@ -177,7 +178,7 @@ class Timeline:
         if above is None:
             return 0
         key = keys.checkpoint_key(self.segments[depth].thread.number, "", above)
-        raw = self._reading.read([key])[0]
+        raw = self.reading.read([key])[0]
         if raw is None:
             self._proofs.around(self.segments[depth].thread, "", above)
             return 0
@@ -222,7 +223,7 @@ class Timeline:
                 head = base.bare
                 moves.append(head)
         told: list[Entry] = []
-        rows = self._reading.scan(*keys.checkpoints_range(thread.number, namespace))
+        rows = self.reading.scan(*keys.checkpoints_range(thread.number, namespace))
         self._proofs.rows(thread, namespace, rows)
         for key, raw in rows:
             puts = [event for event in as_of(decode_events(key, raw), until) if isinstance(event, Put)]
@@ -290,11 +291,11 @@ class Timeline:
         """Read rows; where the head may be among them, see whether another one was put since the thread's record."""
         root = self.thread.root
         if not namespace and root.head not in checkpoint_ids:
-            return self._reading.read(wanted)
+            return self.reading.read(wanted)
         line = self._proofs.known_line(self.thread, namespace) if namespace else None
         lines = [root, line] if line is not None else [root]
         asked = [keys.line_key(self.thread.number, namespace)] if namespace and line is None else []
-        values, newer = self._reading.view([*wanted, *asked], [behind(self.thread, each) for each in lines])
+        values, newer = self.reading.view([*wanted, *asked], [behind(self.thread, each) for each in lines])
         if asked and (raw := values.pop()) is not None:
             self._proofs.take_line(self.thread, namespace, raw)
         if any(map(is_overtaken, newer)) and self._proofs.is_current(self.thread):
@@ -304,7 +305,7 @@ class Timeline:
     def put_in(self, segment: Segment, namespace: str, checkpoint_id: str) -> Put | None:
         """Return the put of a checkpoint in one stretch of this timeline, or None."""
         key = keys.checkpoint_key(segment.thread.number, namespace, checkpoint_id)
-        raw = self._reading.read([key])[0]
+        raw = self.reading.read([key])[0]
         return current_put(as_of(decode_events(key, raw), segment.moment)) if raw is not None else None
 
     def _events(self, segment: Segment, key: bytes, raw: bytes | None) -> list[Event]:
@@ -336,7 +337,7 @@ class Timeline:
         """
         self._core.storage.check()
         for segment in self.segments:
-            rows = self._reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
+            rows = self.reading.scan(*keys.checkpoints_range(segment.thread.number, namespace))
             self._proofs.rows(segment.thread, namespace, rows, absent)
 
     def namespaces(self) -> list[str]:
@@ -344,7 +345,7 @@ class Timeline:
         names = {""}
         for segment in self.segments:
             self._proofs.lines(segment.thread)
-            for key, raw in self._reading.scan(*keys.lines_range(segment.thread.number)):
+            for key, raw in self.reading.scan(*keys.lines_range(segment.thread.number)):
                 names.add(decode_line(key, raw).namespace)
         return sorted(names)
 
@@ -422,7 +423,7 @@ class Timeline:
         below = end if before is None else min(end, keys.checkpoint_key(number, namespace, before))
         pages = self._pages(start, below)
         if prove:
-            rows = self._reading.scan(start, end)
+            rows = self.reading.scan(start, end)
             self._proofs.rows(segment.thread, namespace, rows)
             pages = iter([[row for row in reversed(rows) if row[0] < below]])
         for key, raw in chain.from_iterable(pages):
@@ -433,7 +434,7 @@ class Timeline:
     def _pages(self, start: bytes, end: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield the rows of a range in pages, the last of all first."""
         while start < end:
-            page = self._reading.scan(start, end, limit=_PAGE, reverse=True)
+            page = self.reading.scan(start, end, limit=_PAGE, reverse=True)
             yield page
             if len(page) < _PAGE:
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from itertools import chain
 from threading import Lock
 
 from ckpt.errors import ConflictError
@@ -17,6 +18,7 @@ from ckpt.history.records import Line, NameRecord, ThreadRecord
 from ckpt.objects.cache import Cache
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.gathered import look_at_all
 from ckpt.repository.prune import Pruner
 from ckpt.repository.retention import Retention
 from ckpt.repository.tags import Tags
@@ -135,9 +137,17 @@ class Upkeep:
 
     def prune_all(self) -> None:
         """Remove what the retention policy does not keep of any thread."""
-        if self._retention:
-            for thread in self._directory.threads():
-                self._prune(thread.name, self._retention, None)
+        keep = self._retention.keep(clock.now_ms())
+        if keep is None:
+            return
+        tagged = self._tags.all_protected()
+
+        def outgrown(timeline: Timeline) -> list[str]:
+            thread = timeline.thread
+            return [thread.name] if self._pruner.has_work(timeline, keep, tagged.get(thread.number, ())) else []
+
+        for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), outgrown)):
+            self._prune(name, self._retention, None)
 
     def _prune(self, name: str, retention: Retention, namespace: str | None) -> None:
         keep = retention.keep(clock.now_ms())
@@ -152,7 +162,8 @@ class Upkeep:
         """Let go of all expired threads; return how many there were. The collector frees their space."""
         released, cursor = 0, keys.ALL_NAMES[0]
         while page := self._core.storage.scan(cursor, keys.ALL_NAMES[1], limit=_STEP):
-            released += sum(self._admin.release_expired(name) for name in self._expired(page))
+            if expired := self._expired(page):
+                released += self._admin.release_expired(expired)
             cursor = page[-1][0] + b"\x00"
         return released
 
@@ -170,8 +181,8 @@ class Upkeep:
             start, self._cursor, self._swept = self._cursor or keys.ALL_NAMES[0], b"", time.monotonic()
             page = self._core.storage.scan(start, keys.ALL_NAMES[1], limit=_STEP)
             expired = self._expired(page)
-            for name in expired[:_RELEASES_MAX]:
-                self._admin.release_expired(name)
+            if expired:
+                self._admin.release_expired(expired[:_RELEASES_MAX])
             if len(expired) > _RELEASES_MAX:
                 self._cursor = start
             elif len(page) == _STEP:

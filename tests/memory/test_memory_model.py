@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ckpt.repository import Put, Repository
+from ckpt.repository import Put, Repository, remove_short
 from ckpt.storage.memory import MemoryStorage
 
 Place = tuple[tuple[str, ...], str]
@@ -129,9 +130,12 @@ class MemoryMachine(RuleBasedStateMachine):
                 # What both have of an older history is forgotten for both.
                 other.pruned = max(other.pruned, moment)
 
-    @rule()
-    def collects(self) -> None:
-        Repository(self.storage).gc(grace=timedelta(0))
+    @rule(one_by_one=st.booleans())
+    def collects(self, one_by_one: bool) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            if one_by_one:
+                patch.setattr(remove_short, "ROWS_MAX", -1)
+            Repository(self.storage).gc(grace=timedelta(0))
 
     @rule()
     def opens_again(self) -> None:

@@ -30,7 +30,7 @@ from stores import BACKENDS, SHARED, new_store
 from ckpt.errors import AlreadyExistsError, HeadMovedError, ThreadDeletedError
 from ckpt.history import keys
 from ckpt.history.commits import StoredValue
-from ckpt.repository import Repository, open_repository
+from ckpt.repository import Repository, open_repository, remove_short
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.prune import keep_last
 from ckpt.storage.memory import MemoryStorage
@@ -390,11 +390,14 @@ class Machine(RuleBasedStateMachine):
         events.append(Pruned(frozenset(gone), self.lines[name][-1]))
         self.passes_by(name)
 
-    @rule()
-    def collects(self) -> None:
+    @rule(one_by_one=st.booleans())
+    def collects(self, one_by_one: bool) -> None:
         for name in self.threads:
             self.passes_by(name)
-        self.repository.gc(grace=timedelta(0))
+        with pytest.MonkeyPatch.context() as patch:
+            if one_by_one:
+                patch.setattr(remove_short, "ROWS_MAX", -1)
+            self.repository.gc(grace=timedelta(0))
 
     @precondition(lambda self: self.durable)
     @rule()
