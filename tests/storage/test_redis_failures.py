@@ -407,6 +407,35 @@ def test_an_eviction_policy_that_loses_keys_is_told_by_verify(storage: RedisStor
         assert policy in sentence
 
 
+def test_what_the_store_counts_of_itself_is_compared_by_verify(storage: RedisStorage, client: redis.Redis) -> None:
+    fill(storage)
+    meta = keys_of("ckpt")["meta"]
+    for name, told in (("frame_bytes", "the frames hold"), ("objects", "the index holds")):
+        assert storage.verify() == []
+        client.hincrby(meta, name, 1)
+        (sentence,) = storage.verify()
+        assert told in sentence
+        client.hincrby(meta, name, -1)
+
+
+@pytest.mark.parametrize("age", [3500, 3700])
+def test_who_wrote_last_is_remembered_for_an_hour(
+    server: Server, storage: RedisStorage, client: redis.Redis, age: int
+) -> None:
+    """So that a batch that is sent again, as its answer was lost, is told apart from a new one."""
+    fill(storage)
+    done = keys_of("ckpt")["done"]
+    seconds, _ = client.time()
+    client.hset(done, mapping={f"sender {number}": f"1 {seconds - age} " for number in range(1100)})
+    before = client.hlen(done)
+    for _ in range(3):
+        with closing(RedisStorage(server.url)) as other:
+            other.publish(Batch(records={b"b": b"2"}))
+    # Each new one looks at twenty, which it draws: of those that are new as well there are few.
+    removed = before + 3 - client.hlen(done)
+    assert 50 <= removed <= 60 if age > 3600 else removed == 0
+
+
 # -- memory -----------------------------------------------------------------------------------------------
 
 
