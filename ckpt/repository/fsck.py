@@ -12,8 +12,10 @@ it is reported; what was added since the check began may be left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain, islice
 from typing import TypeVar
 
 from ckpt.errors import DamagedRecordError, IntegrityError
@@ -36,6 +38,10 @@ from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import ropes
 from ckpt.storage.base import Range
+from ckpt.values.rope import ROPE, references
+
+_PAGE = 200
+"""Records whose commits and ropes are read at once."""
 
 _Decoded = TypeVar("_Decoded")
 
@@ -199,12 +205,15 @@ class _Records:
             self._problem("thread", name, str(error), name)
 
     def _rows(self) -> None:
-        for row in rows(self._core.storage, self._present()):
-            try:
-                self._row(row)
-            except IntegrityError as error:
-                kind = "item" if row.part == "i" else "checkpoint"
-                self._problem(kind, row.key.hex(), str(error), self._owner(row))
+        queue = rows(self._core.storage, self._present())
+        while page := list(islice(queue, _PAGE)):
+            self._objects.prepare(chain.from_iterable(map(_tops, page)))
+            for row in page:
+                try:
+                    self._row(row)
+                except IntegrityError as error:
+                    kind = "item" if row.part == "i" else "checkpoint"
+                    self._problem(kind, row.key.hex(), str(error), self._owner(row))
         self._counter(max(self._threads, default=0))
 
     def _present(self) -> Range:
@@ -317,3 +326,14 @@ class _Records:
             except (IndexError, UnicodeDecodeError):  # a damaged key
                 id_ = row.key.hex()
         return f"{self._name(number, f'thread number {number}')} {id_}".rstrip()
+
+
+def _tops(row: Row) -> list[ObjectId]:
+    """Return the commits and ropes that a row names, as far as it can be read."""
+    with suppress(IntegrityError):
+        if row.part == "c":
+            return [event.commit for event in decode_events(row.key, row.value) if isinstance(event, Put)]
+        if row.part == "i":
+            named = (references(rope) for rope in ropes(ItemRecord.decode(row.key, row.value)))
+            return [oid for kind, oid in chain.from_iterable(named) if kind == ROPE]
+    return []

@@ -7,12 +7,13 @@ is in doubt until who checks a record that needs it has seen that this record st
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 
 from ckpt.errors import IntegrityError
 from ckpt.history.commits import decode_commit
+from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.repository.core import Core
@@ -21,6 +22,9 @@ from ckpt.storage.base import Place
 from ckpt.values.rope import ROPE, references
 
 _PAGE = 5000
+
+_PACKS = 32
+"""Packs that are read at once."""
 
 _ABSENT = "it is not in the store"
 _NO_FRAME = "the frame that holds it is missing"
@@ -42,6 +46,7 @@ class Objects:
         self._doubtful: list[bytes] = []
         """The objects whose needs are in doubt."""
         self._needed: dict[bytes, list[str]] = {}
+        self._prepared: dict[ObjectId, StoredObject] = {}
         self.references = 0
         self._look(read_data)
 
@@ -88,8 +93,9 @@ class Objects:
         suspects = {key: _NO_FRAME for key, place in self._stored.items() if place.frame not in packs.of}
         if read_data:
             unfolded: _Unfolded = {}
-            for pack in packs.all:
-                self._unfold(pack.frames[-1], unfolded)
+            queue = iter(packs.all)
+            while page := [pack.frames[-1] for pack in islice(queue, _PACKS)]:
+                self._unfold(page, unfolded)
             for key, place in self._stored.items():
                 if _key_at(unfolded, place) != key:
                     suspects.setdefault(key, _OTHER_BYTES)
@@ -107,7 +113,7 @@ class Objects:
             unfolded: _Unfolded = {}
             for number in sorted({place.frame for place in places.values()}, reverse=True):
                 if number not in unfolded:
-                    self._unfold(number, unfolded)
+                    self._unfold([number], unfolded)
             wrong = [key for key in left if key in places and _key_at(unfolded, places[key]) != key]
             now = self._locate(wrong)
             self._bad.update((key, suspects[key]) for key in wrong if now.get(key) == places[key])
@@ -129,21 +135,41 @@ class Objects:
             found |= self._core.storage.locate(page)
         return found
 
-    def _unfold(self, last: int, unfolded: _Unfolded) -> None:
-        """Note which objects can be read in a frame, and in those before it in its pack."""
-        reader = PackReader()
-        # Frame by frame, so that a damaged frame is not blamed on those before it.
-        with suppress(IntegrityError):
-            # An encrypted store refuses to load a frame that was changed.
-            stored = self._core.storage.load([last])
-            chain = chain_to(last, stored)
-            for number in chain:
-                unfolded.setdefault(number, [])  # if one is damaged, those behind it need not be tried
-            for number in chain:
-                (frame,) = reader.read([stored[number].data])
-                unfolded[number] = [index_key(object_id(*obj)) for obj in frame.objects()]
+    def _unfold(self, lasts: Sequence[int], unfolded: _Unfolded) -> None:
+        """Note which objects can be read in some frames, and in those before them in their packs."""
+        try:
+            stored = self._core.storage.load(lasts)
+        except IntegrityError:
+            # An encrypted store refuses to load a frame that was changed, and with it the others.
+            for last in lasts if len(lasts) > 1 else ():
+                self._unfold([last], unfolded)
+            return
+        for last in lasts:
+            # Frame by frame, so that a damaged frame is not blamed on those before it.
+            with suppress(IntegrityError):
+                reader = PackReader()
+                chain = chain_to(last, stored)
+                for number in chain:
+                    unfolded.setdefault(number, [])  # if one is damaged, those behind it need not be tried
+                for number in chain:
+                    (frame,) = reader.read([stored[number].data])
+                    unfolded[number] = [index_key(object_id(*obj)) for obj in frame.objects()]
 
     # -- what is needed -------------------------------------------------------------------------------
+
+    def prepare(self, ids: Iterable[ObjectId]) -> None:
+        """Read commits and ropes that are asked for next, and the ropes below them, in as many calls as they are deep.
+
+        What cannot be read so is left for when it is asked for.
+        """
+        self._prepared = {}
+        level = list(ids)
+        with suppress(IntegrityError):
+            while new := {oid for oid in level if index_key(oid) not in self._needs and oid not in self._prepared}:
+                found = self._core.objects.fetch(new)
+                self._prepared |= found
+                named = (references(rope) for obj in found.values() for rope in _ropes(*obj))
+                level = [oid for kind, oid in chain.from_iterable(named) if kind == ROPE]
 
     def below(self, oid: ObjectId) -> frozenset[bytes]:
         """Return the damaged or missing objects that an object needs, itself included."""
@@ -171,7 +197,7 @@ class Objects:
         if key in self._bad:
             return []
         try:
-            kind, data = self._core.objects.fetch([oid])[oid]
+            kind, data = self._prepared.get(oid) or self._core.objects.fetch([oid])[oid]
             return [child for rope in _ropes(kind, data) for child in self.named(rope)]
         except IntegrityError as error:
             self._doubt(key, str(error))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from ckpt.history.checkpoints import Put, decode_events
-from ckpt.history.commits import StoredValue, decode_commit
+from ckpt.history.commits import Commit, StoredValue, decode_commit
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord
+from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, rows, thread_records
@@ -65,16 +68,23 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         reading = seen_by(root_of(core.storage), prefix)
         records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
         left = {thread.number: thread.base.moment for thread in records if thread.base is not None}
-        for row in rows(reading):
-            if row.part == "i":
-                item = own(ItemRecord.decode(row.key, row.value), left.get(row.thread, 0))
-                items += bool(item.recent) and item.recent[-1].value is not None
-                counter.item(item)
-            if row.part != "c":
-                continue
-            puts = [event for event in decode_events(row.key, row.value) if isinstance(event, Put)]
-            checkpoints += bool(puts)
-            counter.add((prefix, row.thread), [event.commit for event in puts])
+        queue = rows(reading)
+        while page := list(islice(queue, _PAGE)):
+            found = [
+                own(ItemRecord.decode(row.key, row.value), left.get(row.thread, 0)) for row in page if row.part == "i"
+            ]
+            items += sum(bool(item.recent) and item.recent[-1].value is not None for item in found)
+            counter.items_of(found)
+            puts = [
+                (
+                    (prefix, row.thread),
+                    [event.commit for event in decode_events(row.key, row.value) if isinstance(event, Put)],
+                )
+                for row in page
+                if row.part == "c"
+            ]
+            checkpoints += sum(bool(commits) for _, commits in puts)
+            counter.checkpoints_of(puts)
         if scopes.get(prefix, _THREADS).kind == GRAPH:
             threads += sum(not thread.deleted for thread in records)
         heads += counter.heads(prefix, [thread for thread in records if not thread.deleted])
@@ -101,6 +111,9 @@ def collect_stats(core: Core, store_format: int) -> Stats:
     )
 
 
+_PAGE = 200
+"""Records whose commits and ropes are read at once."""
+
 _NO_METADATA = ChannelStats("", 0, 0)
 _THREADS = Scope(GRAPH, "")
 
@@ -122,6 +135,8 @@ class _Counter:
         self.unique = 0
         self.items = 0
         """Bytes of all versions of all items of memories, each written in full."""
+        self._below: dict[ObjectId, bytes] = {}
+        """The ropes below those that are counted next."""
 
     def heads(self, prefix: bytes, threads: list[ThreadRecord]) -> int:
         """Return how many root checkpoints no other continues, per thread; a fresh fork has its base's head."""
@@ -131,19 +146,24 @@ class _Counter:
                 own[owner] = own.get(owner, 0) + 1
         return sum(own.get((prefix, thread.number), 0) or thread.root.head is not None for thread in threads)
 
-    def add(self, thread: _Owner, commits: list[ObjectId]) -> None:
-        """Take the commits of one checkpoint."""
-        for oid, obj in self._core.objects.fetch([oid for oid in commits if oid not in self._seen]).items():
-            self._seen.add(oid)
-            commit = decode_commit(obj.data)
-            self._ids.add((thread, commit.namespace, commit.checkpoint_id))
-            self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
-            for name, value in ((None, commit.header), (None, commit.metadata), *commit.channels.items()):
-                self._channel(name, value)
+    def checkpoints_of(self, puts: Sequence[tuple[_Owner, Sequence[ObjectId]]]) -> None:
+        """Take the commits of checkpoints, in the order given, of each checkpoint's thread."""
+        new = dict.fromkeys(oid for _, commits in puts for oid in commits if oid not in self._seen)
+        decoded = {oid: decode_commit(obj.data) for oid, obj in self._fetch(new).items()}
+        self._load(value.rope for commit in decoded.values() for _, value in _values(commit))
+        for thread, commits in puts:
+            for commit in [decoded[oid] for oid in dict.fromkeys(commits) if oid not in self._seen]:
+                self._ids.add((thread, commit.namespace, commit.checkpoint_id))
+                self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
+                for name, value in _values(commit):
+                    self._channel(name, value)
+            self._seen.update(commits)
 
-    def item(self, record: ItemRecord) -> None:
-        """Take the versions of an item of a memory."""
-        for rope in ropes(record):
+    def items_of(self, records: Sequence[ItemRecord]) -> None:
+        """Take the versions of items of memories."""
+        found = [rope for record in records for rope in ropes(record)]
+        self._load(found)
+        for rope in found:
             self.items += rope_length(rope)
             self.unique += self._pieces(rope)
 
@@ -156,9 +176,23 @@ class _Counter:
         self.unique += unique
         self.channels[name] = ChannelStats(old.name, old.logical + rope_length(value.rope), old.unique + unique)
 
+    def _load(self, wanted: Iterable[bytes]) -> None:
+        """Load the ropes below some that were not seen before, in as many calls as they are deep."""
+        self._below = {}
+        level = [rope for rope in wanted if rope not in self._ropes]
+        while level:
+            named = (ObjectId(item.payload) for rope in level for item in decode_items(rope) if item.kind == ROPE)
+            new = dict.fromkeys(oid for oid in named if oid not in self._seen and oid not in self._below)
+            found = {oid: obj.data for oid, obj in self._fetch(new).items()}
+            self._below |= found
+            level = list(found.values())
+
+    def _fetch(self, wanted: Collection[ObjectId]) -> dict[ObjectId, StoredObject]:
+        return self._core.objects.fetch(wanted) if wanted else {}
+
     def _pieces(self, rope: bytes) -> int:
         size = 0
-        pending: list[ObjectId] = []
+        below: list[ObjectId] = []
         for item in decode_items(rope):
             oid = ObjectId(item.payload)
             if item.kind == INLINE:
@@ -166,10 +200,14 @@ class _Counter:
             elif oid not in self._seen:
                 self._seen.add(oid)
                 if item.kind == ROPE:
-                    pending.append(oid)
+                    below.append(oid)
                 else:
                     size += item.length
-        if pending:
-            for obj in self._core.objects.fetch(pending).values():
-                size += self._pieces(obj.data)
-        return size
+        return size + sum(self._pieces(self._below[oid]) for oid in below)
+
+
+def _values(commit: Commit) -> Iterator[tuple[str | None, StoredValue]]:
+    """Yield what a commit holds, with the channel that it belongs to."""
+    yield None, commit.header
+    yield None, commit.metadata
+    yield from commit.channels.items()

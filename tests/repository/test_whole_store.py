@@ -113,6 +113,11 @@ def test_looking_at_all_threads_costs_calls_by_hundreds_of_them(storage: Storage
     assert calls(lambda saver: list(saver.list(None))) <= 32
     assert calls(lambda saver: list(saver.list(None, limit=3))) <= 16
     assert calls(lambda saver: saver.delete_for_runs(["of no run"])) <= 16
+    # Each commit and rope, but not each by itself.
+    assert calls(lambda saver: saver.repository.stats()) <= 60
+    counted.calls.clear()
+    assert Repository(counted).fsck().problems == []
+    assert sum(name in ("load", "locate") for name in counted.calls) <= 40
 
 
 def test_deleting_runs_leaves_alone_what_they_did_not_make(storage: Storage) -> None:
