@@ -248,8 +248,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
 
     def _candidates(self, config: RunnableConfig | None, before: str | None) -> Iterator[StoredCheckpoint]:
         if config is None:
-            rows = self.repository.read_everything(before=before)
-            yield from sorted(rows, key=lambda row: row.checkpoint_id, reverse=True)
+            yield from self.repository.read_everything(before=before)
             return
         thread, _, checkpoint_id = place(config)
         namespace = config["configurable"].get("checkpoint_ns")

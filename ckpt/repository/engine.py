@@ -17,7 +17,7 @@ from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.gathered import look_at_all, timelines
 from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
-from ckpt.repository.listing import Listing
+from ckpt.repository.listing import Listing, Walk, newest_first
 from ckpt.repository.options import Options
 from ckpt.repository.plan import Keep
 from ckpt.repository.prune import Pruner, PruneReport
@@ -223,15 +223,22 @@ class Engine:
         yield from self._listed(Listing(self._core, lambda: self.timeline(thread), namespace, before), thread)
 
     def read_everything(self, *, before: str | None = None) -> Iterator[StoredCheckpoint]:
-        """Yield the checkpoints of all threads, of every namespace: of each thread as `read_all` does.
+        """Yield the checkpoints of all threads and namespaces, greatest id first, as `read_all` does those of a thread.
 
-        Threads come in no useful order; those created since the first was read are left out. Costs a few round trips
-        for each hundred of short threads.
+        What is put meanwhile may be left out. Threads are read some hundred at a time, as far as the caller goes.
         """
         keys.check_text("the id of a checkpoint", "" if before is None else before)
-        for timeline in timelines(self._core, self._directory.threads()):
-            self._upkeep.read(timeline.thread, timeline.thread.encode())
-            yield from self._listed(Listing(self._core, self._first(timeline), None, before), timeline.thread.name)
+        threads = sorted(self._directory.threads(), key=lambda thread: thread.greatest, reverse=True)
+        yield from newest_first(self._walks(threads, before))
+
+    def _walks(self, threads: Sequence[ThreadRecord], before: str | None) -> Iterator[Walk[StoredCheckpoint]]:
+        bounds = {thread.number: thread.greatest for thread in threads}
+        for timeline in timelines(self._core, threads):
+            thread = timeline.thread
+            self._upkeep.read(thread, thread.encode())
+            bound = bounds[thread.number]
+            listing = Listing(self._core, self._first(timeline), None, before)
+            yield Walk(bound if before is None else min(bound, before), self._listed(listing, thread.name))
 
     def _first(self, timeline: Timeline) -> Callable[[], Timeline | None]:
         """Return what finds a thread's present view, and this one when it is called first."""

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 def timelines(core: Core, threads: Iterable[ThreadRecord], *, newest: int | None = None) -> Iterator[Timeline]:
-    """Yield the views of threads by their numbers, each as it is when its turn comes.
+    """Yield the views of threads, in the order given, each as it is when its turn comes.
 
     A thread that was deleted, removed or has expired meanwhile is left out. All that a view shows is of one moment, at
     which the rows of a group of threads were read, in a number of round trips that does not depend on how many they
@@ -52,7 +52,7 @@ def look_at_all(
     core: Core, threads: Iterable[ThreadRecord], look: Callable[[Timeline], _T], *, newest: int | None = None
 ) -> Iterator[_T]:
     """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed."""
-    for timeline in timelines(core, threads, newest=newest):
+    for timeline in timelines(core, by_number(threads), newest=newest):
         try:
             found = look(timeline)
         except IntegrityError:
@@ -67,11 +67,16 @@ def _looked_at(core: Core, name: str, look: Callable[[Timeline], _T]) -> list[_T
     return [look(Timeline(core, known[0]))] if known is not None else []
 
 
+def by_number(threads: Iterable[ThreadRecord]) -> list[ThreadRecord]:
+    """Return threads in the order in which their rows stand in a store."""
+    return sorted(threads, key=lambda thread: thread.number)
+
+
 def groups(threads: Iterable[ThreadRecord], rows_max: int) -> Iterator[list[ThreadRecord]]:
-    """Yield threads by their numbers, as many together as are worth one round trip: with so many rows, about."""
+    """Yield threads in order, as many together as are worth one round trip: with so many rows, about."""
     group: list[ThreadRecord] = []
     size = 0
-    for thread in sorted(threads, key=lambda each: each.number):
+    for thread in threads:
         if group and (len(group) == _THREADS_MAX or size + thread.sequence > rows_max):
             yield group
             group, size = [], 0

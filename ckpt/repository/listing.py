@@ -1,10 +1,11 @@
-"""Listing the checkpoints of a thread page by page, while others write to it, prune it and collect."""
+"""Listing checkpoints while others write, prune and collect: of a thread page by page, of many as their turn comes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from heapq import merge
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heappop, heappush, heapreplace, merge
+from itertools import dropwhile, islice
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from ckpt.errors import IntegrityError
 from ckpt.history.commits import Commit
@@ -66,3 +67,54 @@ class Listing:
         last = self._last
         # Of a namespace that had no turn yet, greater ids may have come since.
         return rows if last is None else (found for found in rows if found.checkpoint_id <= last)
+
+
+class _Named(Protocol):
+    @property
+    def checkpoint_id(self) -> str: ...
+
+
+_T = TypeVar("_T", bound=_Named)
+
+
+class Walk(NamedTuple, Generic[_T]):
+    """The checkpoints of a thread, greatest id first, none of which has a greater id than `bound`."""
+
+    bound: str
+    rows: Iterator[_T]
+
+
+class _Begun(Generic[_T]):
+    """A walk whose next row is at hand. It comes before others whose next row has a smaller id."""
+
+    def __init__(self, row: _T, rest: Iterator[_T]) -> None:
+        self.row = row
+        self.rest = rest
+
+    def __lt__(self, other: _Begun[_T]) -> bool:
+        return self.row.checkpoint_id > other.row.checkpoint_id
+
+
+def newest_first(walks: Iterable[Walk[_T]]) -> Iterator[_T]:
+    """Yield the rows of all walks, greatest id first, given those with the greatest bounds first.
+
+    Each is begun only when rows of it may be next. A row beyond its walk's bound came too late, and is left out.
+    """
+    begun: list[_Begun[_T]] = []
+    for bound, rows in walks:
+        while begun and begun[0].row.checkpoint_id > bound:
+            yield _next(begun)
+        rest = dropwhile(lambda row, bound=bound: row.checkpoint_id > bound, rows)  # type: ignore[misc]
+        if (first := next(rest, None)) is not None:
+            heappush(begun, _Begun(first, rest))
+    while begun:
+        yield _next(begun)
+
+
+def _next(begun: list[_Begun[_T]]) -> _T:
+    row, rest = begun[0].row, begun[0].rest
+    if (after := next(rest, None)) is None:
+        heappop(begun)
+    else:
+        heapreplace(begun, _Begun(after, rest))
+    return row

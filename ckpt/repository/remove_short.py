@@ -14,7 +14,7 @@ from ckpt.history.records import NameRecord, ThreadRecord
 from ckpt.repository.ahead import Ahead, Joined
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory, ghost_hash, with_ghosts
-from ckpt.repository.gathered import groups, ranges_of
+from ckpt.repository.gathered import by_number, groups, ranges_of
 from ckpt.repository.mark import rows
 from ckpt.repository.tags import Tag, Tags
 from ckpt.storage.base import Batch, Reading, RecordChangedError
@@ -41,7 +41,7 @@ class ShortThreads:
         """Remove those of the threads that can go at once, and return their numbers; some three trips for a hundred."""
         removed: set[int] = set()
         short = [thread for thread in doomed if not thread.forks and thread.sequence <= ROWS_MAX]
-        for group in groups(short, ROWS_MAX):
+        for group in groups(by_number(short), ROWS_MAX):
             removed |= self._remove(group)
         return removed
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import ckpt
 from ckpt.errors import IntegrityError
@@ -16,6 +18,7 @@ from ckpt.history.commits import StoredValue
 from ckpt.langgraph import CkptSaver
 from ckpt.repository import Repository
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
+from ckpt.repository.listing import Walk, newest_first
 from ckpt.repository.prune import Keep
 
 COUNT = 120
@@ -205,3 +208,41 @@ def test_the_saver_finds_nothing_where_a_checkpoint_was_just_removed(
         found = saver.get_tuple(config)
         assert found is not None
         assert found.checkpoint["channel_values"] == {"text": f"50{TEXT}"}
+
+
+# -- of many threads ----------------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    checkpoint_id: str
+    thread: int
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.lists(st.integers(0, 60), max_size=9, unique=True)), max_size=7),
+    st.integers(0, 30),
+)
+def test_what_many_threads_have_comes_in_order_and_no_thread_is_begun_too_early(
+    threads: list[tuple[int, list[int]]], wanted: int
+) -> None:
+    """Some have rows beyond the bound that was known of them: those came too late."""
+    threads.sort(reverse=True)
+    begun: list[int] = []
+
+    def walks() -> Iterator[Walk[Row]]:
+        for number, (bound, found) in enumerate(threads):
+            begun.append(number)
+            yield Walk(f"{bound:02}", iter([Row(f"{each:02}", number) for each in sorted(found, reverse=True)]))
+
+    expected = sorted(
+        (Row(f"{each:02}", number) for number, (bound, found) in enumerate(threads) for each in found if each <= bound),
+        reverse=True,
+    )
+    rows = newest_first(walks())
+    first = [row for _, row in zip(range(wanted), rows, strict=False)]
+    assert [row.checkpoint_id for row in first] == [row.checkpoint_id for row in expected[:wanted]]
+    if wanted and len(first) == wanted:
+        # One more than had to be looked at, to see that it need not be.
+        needed = sum(f"{bound:02}" >= first[-1].checkpoint_id for bound, _ in threads)
+        assert len(begun) <= needed + 1
+    assert sorted([*first, *rows], reverse=True) == expected

@@ -111,7 +111,8 @@ def test_looking_at_all_threads_costs_calls_by_hundreds_of_them(storage: Storage
     assert calls(lambda saver: saver.repository.log(limit=5)) <= 16
     # The values of so many checkpoints are loaded page by page.
     assert calls(lambda saver: list(saver.list(None))) <= 32
-    assert calls(lambda saver: list(saver.list(None, limit=3))) <= 16
+    # Of the threads that come first in it alone.
+    assert calls(lambda saver: list(saver.list(None, limit=3))) <= 8
     assert calls(lambda saver: saver.delete_for_runs(["of no run"])) <= 16
     # Each commit and rope, but not each by itself.
     assert calls(lambda saver: saver.repository.stats()) <= 60
