@@ -256,13 +256,17 @@ class Engine:
     def threads_where(self, wanted: Callable[[Commit], bool]) -> list[str]:
         """Return the names of the threads, sorted, that have a checkpoint whose commit is `wanted`.
 
-        Renews no lifetime. Costs what `read_everything` does.
+        One that was pruned counts as long as it can be brought back. Renews no lifetime. Reads all threads, some
+        hundred at a time.
         """
 
         def has_one(timeline: Timeline) -> list[str]:
-            shown = (found.put for each in timeline.namespaces() for found in timeline.newest_first(each))
-            commits = self._core.commits(put.commit for put in shown if put is not None)
-            return [timeline.thread.name] if any(map(wanted, commits.values())) else []
+            for each in timeline.namespaces():
+                puts = (found.put for found in timeline.newest_first(each, hidden=True))
+                while page := [put.commit for put in islice(puts, _PAGE_MAX) if put is not None]:
+                    if any(map(wanted, self._core.commits(page).values())):
+                        return [timeline.thread.name]
+            return []
 
         return sorted(chain.from_iterable(look_at_all(self._core, self._directory.threads(), has_one)))
 

@@ -5,54 +5,82 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice
 from typing import TypeVar
 
 from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
-from ckpt.history.checkpoints import current_put, decode_events
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.mark import rows
 from ckpt.repository.timeline import Timeline
-from ckpt.storage.base import Range
+from ckpt.storage.base import Range, Reading
 
 _THREADS_MAX = 100
 _ROWS_MAX = 2000
-"""Rows of the threads that are read at once, about: of one that has more all are read at once in any case."""
+"""Rows of threads that are read at once, about, and of those that they were forked from; of one that has more, all."""
+
+_COMMITS_MAX = 256
+"""Commits that are loaded at once: whoever looks at more of a thread loads them page by page."""
 
 _T = TypeVar("_T")
 
 
-def timelines(core: Core, threads: Iterable[ThreadRecord], *, newest: int | None = None) -> Iterator[Timeline]:
+def timelines(
+    core: Core, threads: Iterable[ThreadRecord], *, namespace: str | None = None, newest: int = _COMMITS_MAX
+) -> Iterator[Timeline]:
     """Yield the views of threads, in the order given, each as it is when its turn comes.
 
-    A thread that was deleted, removed or has expired meanwhile is left out. All that a view shows is of one moment, at
-    which the rows of a group of threads were read, in a number of round trips that does not depend on how many they
-    are. The commits of their checkpoints are loaded as well: with `newest` of so many in each namespace.
+    A thread that was deleted, removed or has expired meanwhile is left out. What a view shows is of one moment, at
+    which the rows of a group of threads were read, those of one `namespace` or of all: in a number of round trips that
+    does not depend on how many threads there are. What else it is asked it reads by itself, as it does of long bases.
+    The commits of the `newest` checkpoints of each namespace are loaded as well.
     """
     for group in groups(threads, _ROWS_MAX):
-        ranges = ranges_of([*group, *_bases(core, group)])
-        reading = Ahead.of(core.storage, ranges)
-        # What is amiss is told by who looks at it. Whoever looks at more takes it page by page.
-        with suppress(IntegrityError):
-            core.commits(islice(_commits(reading, ranges, newest), _ROWS_MAX))
-        now = clock.now_ms()
+        numbers = [thread.number for thread in (*group, *_bases(core, group))]
+        reading = Ahead.of(core.storage, *_wanted(numbers, namespace))
+        part: list[Timeline] = []
+        commits: dict[ObjectId, None] = {}
         for listed in group:
-            raw = reading.read([keys.thread_key(listed.number)])[0]
-            thread = ThreadRecord.decode(listed.number, raw) if raw is not None else None
-            if thread is not None and not thread.deleted and not thread.lapsed(now):
-                yield Timeline(core, thread, reading)
+            timeline = _timeline(core, listed.number, reading)
+            if timeline is not None:
+                part.append(timeline)
+                # What is amiss is told by who looks at it.
+                with suppress(IntegrityError):
+                    commits |= dict.fromkeys(islice(_commits(timeline, namespace, newest), _COMMITS_MAX))
+            if len(commits) >= _COMMITS_MAX or listed is group[-1]:
+                with suppress(IntegrityError):
+                    core.commits(commits)
+                yield from part
+                part, commits = [], {}
+
+
+def _timeline(core: Core, number: int, reading: Reading) -> Timeline | None:
+    raw = reading.read([keys.thread_key(number)])[0]
+    thread = ThreadRecord.decode(number, raw) if raw is not None else None
+    there = thread is not None and not thread.deleted and not thread.lapsed(clock.now_ms())
+    return Timeline(core, thread, reading) if thread is not None and there else None
+
+
+def _commits(timeline: Timeline, namespace: str | None, newest: int) -> Iterator[ObjectId]:
+    """Yield the commits of the newest checkpoints of a namespace, or of each (None)."""
+    for each in timeline.namespaces() if namespace is None else [namespace]:
+        found = timeline.newest_first(each, prove=False, around=False)
+        yield from (row.put.commit for row in islice(found, newest) if row.put is not None)
 
 
 def look_at_all(
-    core: Core, threads: Iterable[ThreadRecord], look: Callable[[Timeline], _T], *, newest: int | None = None
+    core: Core,
+    threads: Iterable[ThreadRecord],
+    look: Callable[[Timeline], _T],
+    *,
+    namespace: str | None = None,
+    newest: int = _COMMITS_MAX,
 ) -> Iterator[_T]:
     """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed."""
-    for timeline in timelines(core, by_number(threads), newest=newest):
+    for timeline in timelines(core, by_number(threads), namespace=namespace, newest=newest):
         try:
             found = look(timeline)
         except IntegrityError:
@@ -87,37 +115,43 @@ def groups(threads: Iterable[ThreadRecord], rows_max: int) -> Iterator[list[Thre
 
 
 def _bases(core: Core, group: Sequence[ThreadRecord]) -> list[ThreadRecord]:
-    """Return the threads that those of a group were forked from, as far back as it goes; one round trip for each step.
+    """Return threads that those of a group were forked from, as far back as there is room for their rows.
 
-    What is not there is left out.
+    One round trip for each step back. What is not there is left out.
     """
     seen = {thread.number for thread in group}
     found: list[ThreadRecord] = []
     latest = group
+    size = 0
     while wanted := sorted({each.base.thread for each in latest if each.base is not None} - seen):
-        raws = core.storage.read([keys.thread_key(number) for number in wanted])
-        latest = [ThreadRecord.decode(number, raw) for number, raw in zip(wanted, raws, strict=True) if raw is not None]
         seen.update(wanted)
+        wanted = wanted[: _THREADS_MAX - len(found)]
+        raws = core.storage.read([keys.thread_key(number) for number in wanted])
+        latest = []
+        for number, raw in zip(wanted, raws, strict=True):
+            base = ThreadRecord.decode(number, raw) if raw is not None else None
+            if base is not None and size + base.sequence <= _ROWS_MAX:
+                size += base.sequence
+                latest = [*latest, base]
         found += latest
     return found
 
 
-def ranges_of(threads: Sequence[ThreadRecord]) -> list[Range]:
+def _wanted(numbers: Sequence[int], namespace: str | None) -> tuple[list[Range], list[bytes]]:
+    """Return the ranges and the single keys of what is read of threads."""
+    if namespace is None:
+        return ranges_of(numbers), []
+    single = [keys.thread_key(number) for number in numbers]
+    if namespace:
+        single += [keys.line_key(number, namespace) for number in numbers]
+    return [keys.checkpoints_range(number, namespace) for number in numbers], single
+
+
+def ranges_of(numbers: Iterable[int]) -> list[Range]:
     """Return the ranges of all records of threads; threads that follow one another have one."""
     ranges: list[Range] = []
-    for start, end in sorted(keys.thread_range(thread.number) for thread in threads):
+    for start, end in sorted(map(keys.thread_range, numbers)):
         if ranges and ranges[-1][1] == start:
             start = ranges.pop()[0]
         ranges.append((start, end))
     return ranges
-
-
-def _commits(reading: Ahead, ranges: Iterable[Range], newest: int | None) -> Iterator[ObjectId]:
-    """Yield the commits of the checkpoints that are shown, or of the `newest` of each namespace."""
-    for bounds in ranges:
-        checkpoints = (row for row in rows(reading, bounds) if row.part == "c")
-        for _, group in groupby(checkpoints, key=lambda row: (row.thread, keys.checkpoints_of(row.key, row.thread))):
-            for row in list(group)[-newest if newest else None :]:
-                put = current_put(decode_events(row.key, row.value))
-                if put is not None:
-                    yield put.commit

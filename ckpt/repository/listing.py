@@ -72,6 +72,8 @@ class Listing:
 class _Named(Protocol):
     @property
     def checkpoint_id(self) -> str: ...
+    @property
+    def thread(self) -> str: ...
 
 
 _T = TypeVar("_T", bound=_Named)
@@ -85,18 +87,19 @@ class Walk(NamedTuple, Generic[_T]):
 
 
 class _Begun(Generic[_T]):
-    """A walk whose next row is at hand. It comes before others whose next row has a smaller id."""
+    """A walk whose next row is at hand. It comes before others whose next row has a smaller id, or a greater name."""
 
     def __init__(self, row: _T, rest: Iterator[_T]) -> None:
         self.row = row
         self.rest = rest
 
     def __lt__(self, other: _Begun[_T]) -> bool:
-        return self.row.checkpoint_id > other.row.checkpoint_id
+        mine, others = self.row.checkpoint_id, other.row.checkpoint_id
+        return mine > others or (mine == others and self.row.thread < other.row.thread)
 
 
 def newest_first(walks: Iterable[Walk[_T]]) -> Iterator[_T]:
-    """Yield the rows of all walks, greatest id first, given those with the greatest bounds first.
+    """Yield the rows of all walks, greatest id first and then by thread, given those with the greatest bounds first.
 
     Each is begun only when rows of it may be next. A row beyond its walk's bound came too late, and is left out.
     """

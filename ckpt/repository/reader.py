@@ -120,9 +120,11 @@ class Reader(Engine):
     def log_of_each(
         self, *, namespace: str = "", limit: int | None = None, subgraphs: bool = False
     ) -> list[CheckpointInfo]:
-        """Return the newest checkpoints of every thread, up to `limit` of each in each namespace, greatest id first.
+        """Return the newest checkpoints of every thread, up to `limit` of each in each namespace.
 
-        What forks share is there for each of them. Costs a few round trips for each hundred of short threads.
+        Greatest id first, and those that forks share by the names of the threads.
+
+        Costs a few round trips for each hundred of short threads.
         """
         limit = checked_limit(limit)
         check_place(None, namespace)
@@ -132,8 +134,10 @@ class Reader(Engine):
             return _newest(Browser(self._core, timeline, tags), namespace, limit, subgraphs)
 
         # One more of each, to tell what the last one changed.
-        more = limit + 1 if limit is not None else None
-        infos = chain.from_iterable(look_at_all(self._core, self._directory.threads(), look, newest=more))
+        loaded = {} if limit is None else {"newest": limit + 1}
+        threads = self._directory.threads()
+        every = look_at_all(self._core, threads, look, namespace=None if subgraphs else namespace, **loaded)
+        infos = sorted(chain.from_iterable(every), key=lambda info: info.thread)
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)
 
     def channels(self, info: CheckpointInfo) -> list[ChannelInfo]:

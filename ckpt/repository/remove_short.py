@@ -46,20 +46,19 @@ class ShortThreads:
         return removed
 
     def _remove(self, group: Sequence[ThreadRecord]) -> set[int]:
-        with self._core.locked(*{thread.name for thread in group}):
-            joined = Joined(self._read(group))
-            # Only now: of what was read, the log then tells who can restore it.
-            kept = self._restorable([thread.number for thread in group])
-            tags = self._tags.all(joined.reading)
-            numbers = [thread.number for thread in group if thread.number not in kept]
-            removed = {number for number in numbers if self._add(number, tags, joined)}
-            if not removed:
-                return set()
-            try:
+        # No thread of this process is kept from writing: what is removed is compared with what was read.
+        joined = Joined(self._read(group))
+        # Only now: of what was read, the log then tells who can restore it.
+        kept = self._restorable([thread.number for thread in group])
+        tags = self._tags.all(joined.reading)
+        numbers = [thread.number for thread in group if thread.number not in kept]
+        removed = {number for number in numbers if self._add(number, tags, joined)}
+        try:
+            if removed:
                 with self._turns.step():
                     self._core.storage.publish(Batch(joined.expected, joined.records))
-            except RecordChangedError:
-                return set()
+        except RecordChangedError:
+            return set()
         return removed
 
     def _read(self, group: Sequence[ThreadRecord]) -> Ahead:
@@ -68,7 +67,9 @@ class ShortThreads:
         wanted = {keys.TAGS, *map(keys.name_key, names)}
         wanted.update(keys.directory_key(keys.name_bucket(name)) for name in names)
         wanted.update(keys.thread_key(thread.base.thread) for thread in group if thread.base is not None)
-        return Ahead.of(self._core.storage, [keys.ALL_TAGS, *ranges_of(group)], sorted(wanted))
+        return Ahead.of(
+            self._core.storage, [keys.ALL_TAGS, *ranges_of(thread.number for thread in group)], sorted(wanted)
+        )
 
     def _add(self, number: int, tags: Iterable[Tag], joined: Joined) -> bool:
         """Add the change that removes a thread to others; False where it needs more than a look."""

@@ -153,7 +153,7 @@ class ThreadAdmin:
             released = sum(key in joined.records for key in map(keys.thread_key, numbers))
             return Batch(joined.expected, joined.records), released
 
-        return self.atomically(names, act)
+        return self.atomically((), act)
 
     def _named(self, name: str) -> tuple[ThreadRecord, bytes] | None:
         """Return the thread that has a name, expired or not."""

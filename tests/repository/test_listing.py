@@ -215,7 +215,7 @@ def test_the_saver_finds_nothing_where_a_checkpoint_was_just_removed(
 
 class Row(NamedTuple):
     checkpoint_id: str
-    thread: int
+    thread: str
 
 
 @given(
@@ -232,10 +232,15 @@ def test_what_many_threads_have_comes_in_order_and_no_thread_is_begun_too_early(
     def walks() -> Iterator[Walk[Row]]:
         for number, (bound, found) in enumerate(threads):
             begun.append(number)
-            yield Walk(f"{bound:02}", iter([Row(f"{each:02}", number) for each in sorted(found, reverse=True)]))
+            yield Walk(f"{bound:02}", iter([Row(f"{each:02}", f"{number}") for each in sorted(found, reverse=True)]))
 
     expected = sorted(
-        (Row(f"{each:02}", number) for number, (bound, found) in enumerate(threads) for each in found if each <= bound),
+        (
+            Row(f"{each:02}", f"{number}")
+            for number, (bound, found) in enumerate(threads)
+            for each in found
+            if each <= bound
+        ),
         reverse=True,
     )
     rows = newest_first(walks())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from clock_kit import Clock
 from stores import BACKENDS, new_store
 from test_round_trips import Counted, Process, config, first_steps, name_of
 
-from ckpt.errors import IntegrityError
+from ckpt.errors import CkptError, IntegrityError
 from ckpt.history import keys
 from ckpt.history.records import NameRecord
 from ckpt.langgraph import CkptSaver
@@ -106,7 +106,7 @@ def test_looking_at_all_threads_costs_calls_by_hundreds_of_them(storage: Storage
         act(saver)
         return len(counted.calls)
 
-    assert calls(lambda saver: saver.repository.threads()) <= 16
+    assert calls(lambda saver: saver.repository.threads()) <= 20
     assert calls(lambda saver: saver.repository.log()) <= 16
     assert calls(lambda saver: saver.repository.log(limit=5)) <= 16
     # The values of so many checkpoints are loaded page by page.
@@ -139,6 +139,42 @@ def test_deleting_runs_leaves_alone_what_they_did_not_make(storage: Storage) -> 
     start, end = keys.thread_range(number)
     of_b = [row for row in before if start <= row[0] < end]
     assert storage.scan(start, end) == of_b and of_b
+
+
+def test_what_was_pruned_of_a_run_goes_with_it(storage: Storage) -> None:
+    repository = Repository(storage)
+    for number in range(3):
+        repository.thread("t").commit({"n": number}, metadata={"run_id": f"r{number}"})
+    repository.prune(["t"], keep_last=1)
+    CkptSaver(repository).delete_for_runs(["r0"])
+    with suppress(CkptError):
+        repository.undo()
+    assert "r0" not in [info.run_id for info in repository.log(thread="t")]
+
+
+def test_what_is_read_at_once_is_bounded(storage: Storage) -> None:
+    """A hundred forks of long threads, and forks of forks of forks."""
+    process = Process(storage)
+    repository = Repository(storage)
+    for number in range(40):
+        for step in range(60):
+            process.put(f"long{number}", step)
+        repository.copy_thread(f"long{number}", f"fork{number}")
+    name = "fork0"
+    for number in range(150):
+        repository.copy_thread(name, name := f"deep{number}")
+    sizes: list[tuple[int, int]] = []
+
+    class Measured(Counted):
+        def view(self, wanted: Any, ranges: Any) -> Any:
+            found = storage.view(wanted, ranges)
+            sizes.append((len(ranges), sum(map(len, found.ranges))))
+            return found
+
+    measured: Any = Measured(storage)
+    assert len(Repository(measured).threads()) == 40 + 40 + 150
+    assert len(Repository(measured).log_of_each(limit=2)) == 2 * (40 + 40 + 150)
+    assert max(count for count, _ in sizes) <= 256 and max(rows for _, rows in sizes) <= 5000
 
 
 class Meanwhile:
