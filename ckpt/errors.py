@@ -47,6 +47,8 @@ class CkptError(Exception):
         super().__init__(message)
         self.message = message
         self.hints = tuple(hints)
+        for hint in self.hints:
+            self.add_note(hint)  # so that a traceback has them
 
 
 class InvalidInputError(CkptError, ValueError):

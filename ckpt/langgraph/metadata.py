@@ -15,6 +15,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from ckpt.errors import CkptError, InvalidInputError, UnstorableValueError
 from ckpt.history.commits import StoredValue
+from ckpt.langgraph.plain import plain_scalar
 from ckpt.repository.arguments import check_mapping
 from ckpt.repository.incoming import Typed
 from ckpt.values.kinds import TAG
@@ -42,8 +43,8 @@ def merged_metadata(
     """Return the metadata to be stored with a checkpoint.
 
     All that the call gives is kept. From the config's metadata and configurable values come those that are str,
-    int, float or bool, whose key is a str, does not begin with `__` and is not one of LangGraph's own. `allowed`
-    names the keys to take; None takes all whose names do not look like secrets.
+    int, float or bool (of an enum of those its value), whose key is a str, does not begin with `__` and is not one of
+    LangGraph's own. `allowed` names the keys to take; None takes all whose names do not look like secrets.
     """
     check_mapping("the metadata of a checkpoint", metadata)
     merged = dict(metadata)
@@ -55,7 +56,7 @@ def merged_metadata(
                 continue
             wanted = key in allowed if allowed is not None else not looks_secret(key, value)
             if wanted and isinstance(value, str | int | float):
-                merged[key] = value
+                merged[key] = plain_scalar(value)
     return merged
 
 

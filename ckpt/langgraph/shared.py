@@ -16,6 +16,7 @@ from langgraph.checkpoint.base import ChannelVersions
 
 from ckpt.errors import InvalidInputError
 from ckpt.forking import renewed_in_child
+from ckpt.langgraph.plain import plain_text
 from ckpt.objects.cache import Cache
 from ckpt.repository import Repository, open_repository
 
@@ -201,7 +202,7 @@ def thread_name(thread_id: object) -> str:
     """Return the name of the thread that an id of any type stands for; None stands for none."""
     if thread_id is None:
         raise InvalidInputError("the thread_id is None", hints=[_CONFIG_FORM])
-    return thread_id if type(thread_id) is str else str(thread_id)
+    return plain_text(thread_id) if isinstance(thread_id, str) else str(thread_id)
 
 
 def named_id(config: RunnableConfig) -> str | None:
@@ -224,7 +225,7 @@ def _text_of(configurable: Mapping[str, Any], name: str) -> str | None:
     found = configurable.get(name)
     if found is not None and not isinstance(found, str):
         raise InvalidInputError(f"{name} is a {type(found).__name__}, not a str", hints=["give a str, or leave it out"])
-    return found
+    return plain_text(found) if found is not None else None
 
 
 def config_of(thread_id: str, namespace: str, checkpoint_id: str) -> RunnableConfig:

@@ -31,6 +31,7 @@ from langgraph.store.base import (
 from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
+from ckpt.langgraph.plain import plain
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
@@ -129,7 +130,7 @@ class CkptStore(LifeCycle, BaseStore):
         self.memory.apply(
             Put(
                 *address,
-                op.value,
+                plain(op.value) if op.value is not None else None,
                 ttl=_lifetime(op),
                 vectors=encode_vectors(texts.get(address, {}), vectors),
             )

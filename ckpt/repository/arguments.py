@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Mapping
+from operator import index
 from typing import Any, TypeVar
 
 from ckpt.errors import InvalidInputError
@@ -46,15 +47,19 @@ def check_count(what: str, given: object, *, least: int) -> None:
         raise InvalidInputError(f"{what} is {given}; it must be {least} or more")
 
 
-def checked_limit(given: object) -> int | None:
+def checked_limit(given: Any) -> int | None:
     """Return how many results are wanted at the most, None for all, or raise InvalidInputError."""
     if given is None:
         return None
-    if not isinstance(given, int) or isinstance(given, bool) or given < 0:
+    try:
+        limit = -1 if isinstance(given, bool) else index(given)
+    except TypeError:
+        limit = -1
+    if limit < 0:
         raise InvalidInputError(
             f"limit={given!r} is no number of results", hints=["give an int from 0 on, or None for no limit"]
         )
-    return min(given, sys.maxsize)
+    return min(limit, sys.maxsize)
 
 
 def check_place(thread: object, namespace: object) -> None:

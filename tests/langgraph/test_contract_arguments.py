@@ -104,6 +104,8 @@ def refused(call: Callable[[], object]) -> CkptError:
         call()
     told = [caught.value.message, *caught.value.hints]
     assert all(told)
+    # A traceback shows them.
+    assert getattr(caught.value, "__notes__", []) == [*caught.value.hints]
     assert "Traceback" not in "".join(told)
     return caught.value
 

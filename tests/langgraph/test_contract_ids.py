@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import uuid
 from typing import Any
 
@@ -46,6 +47,10 @@ HOSTILE = [
     "L" * 65_535 + "M",
 ]
 ENCODABLE = [name for name in HOSTILE if not any("\ud800" <= letter <= "\udfff" for letter in name)]
+
+
+class Tenant(str, enum.Enum):  # noqa: UP042 - of which `str` is another text
+    ACME = "acme"
 
 
 def test_hostile_thread_ids_never_mix(api: Calls) -> None:
@@ -133,6 +138,8 @@ def test_two_parts_of_an_address_cannot_be_shifted_into_each_other(api: Calls) -
         (7, "7"),
         (-1, "-1"),
         (uuid.UUID("12345678-1234-5678-1234-567812345678"), "12345678-1234-5678-1234-567812345678"),
+        # Texts of a class of their own are the text that they are, whatever `str` says of them.
+        (Tenant.ACME, "acme"),
     ],
 )
 def test_other_thread_ids_are_their_text(api: Calls, given: object, name: str) -> None:

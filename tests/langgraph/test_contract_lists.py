@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import numpy
 import pytest
 from saver_kit import Calls, config, ids, put
 
@@ -47,6 +48,13 @@ def test_an_id_in_the_config_selects(api: Calls) -> None:
     assert api.list(config("t", "9")) == []
     selected = api.list(config("t", "2", ns=None))
     assert {found.config["configurable"]["checkpoint_ns"] for found in selected} == {"", "child:1"}
+
+
+def test_any_whole_number_is_a_limit(api: Calls) -> None:
+    for thread in ("a", "b"):
+        put(api, thread, "1")
+        put(api, thread, "2", parent="1")
+    assert ids(api.list(None, limit=numpy.int64(3))) == ["2", "2", "1"]
 
 
 def test_before_is_strictly_less_by_id(api: Calls) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import enum
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 from saver_kit import Calls, checkpoint, config, put
 
@@ -102,6 +104,23 @@ def test_settings_of_a_model_are_no_secrets(api: Calls) -> None:
     settings = {"max_tokens": 256, "token_budget": 0.5, "tokenizer": "cl100k", "detokenise": True}
     hidden = {"tokens": "hunter2", "pin_secret": 1234, "api_token_password": 7}
     assert put_with(api, {**settings, **hidden}, {"step": 1}) == {"step": 1, **settings}
+
+
+class Role(str, enum.Enum):  # noqa: UP042 - of which `str` is another text
+    ADMIN = "admin"
+
+
+class Tier(enum.IntEnum):
+    GOLD = 3
+
+
+def test_texts_and_numbers_of_other_classes_are_stored_plain(api: Calls) -> None:
+    odd = {"role": Role.ADMIN, "tier": Tier.GOLD, "temperature": numpy.float64(0.5), "flag": True}
+    merged = put_with(api, odd, {"step": 1})
+    assert merged == {"step": 1, "role": "admin", "tier": 3, "temperature": 0.5, "flag": True}
+    kinds = {name: type(value) for name, value in merged.items()}
+    assert kinds == {"step": int, "role": str, "tier": int, "temperature": float, "flag": bool}
+    assert len(api.list(config("t"), filter={"role": "admin", "tier": 3})) == 1
 
 
 def test_no_byte_of_a_secret_reaches_the_file(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import enum
 import json
 import threading
 import time
@@ -13,9 +15,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+import numpy
 import pytest
 from langchain_core.embeddings import Embeddings
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import START, StateGraph
 from langgraph.store.base import (
     BaseStore,
@@ -30,7 +33,7 @@ from langgraph.store.memory import InMemoryStore
 from memory_kit import DIMS, Clock, aembed, embed
 
 import ckpt
-from ckpt.errors import AlreadyExistsError, InvalidInputError
+from ckpt.errors import AlreadyExistsError, InvalidInputError, UnstorableValueError
 from ckpt.langgraph import CkptSaver, CkptStore, vectors
 from ckpt.repository import Put, Repository
 
@@ -650,3 +653,60 @@ def test_a_value_that_was_collected_meanwhile_is_stored_again(store_url: str) ->
             assert found is not None
             assert found.value == value
             assert other.fsck().problems == []
+
+
+# -- what is a text or a number by inheritance ------------------------------------------------------------------
+
+
+class Tier(enum.IntEnum):
+    GOLD = 3
+
+
+class Role(str, enum.Enum):  # noqa: UP042 - of which `str` is another text
+    ADMIN = "admin"
+
+
+class Listed(list):  # type: ignore[type-arg]
+    pass
+
+
+class Named(dict):  # type: ignore[type-arg]
+    pass
+
+
+def test_texts_numbers_lists_and_dicts_of_other_classes_are_stored_plain(store: CkptStore) -> None:
+    said = AIMessage("likes tea").text
+    assert type(said) is not str
+    value = {
+        said: said,
+        "deep": Listed([{"said": (said, 1)}, Named(n=Tier.GOLD)]),
+        "role": Role.ADMIN,
+        "number": numpy.float64(0.5),
+        "kept": collections.OrderedDict(a=1),
+        "true": True,
+    }
+    store.put(ANA, "k", value)
+    (item,) = store.search(ANA, filter={"role": "admin", "deep": {"$ne": 1}})
+    found = store.get(ANA, "k")
+    assert found is not None and item.value == found.value == value
+    plain = json.loads(json.dumps(found.value))
+    assert plain == {
+        "likes tea": "likes tea",
+        "deep": [{"said": ["likes tea", 1]}, {"n": 3}],
+        "role": "admin",
+        "number": 0.5,
+        "kept": {"a": 1},
+        "true": True,
+    }
+    for part, kind in ((found.value["role"], str), (found.value["number"], float), (found.value["deep"], list)):
+        assert type(part) is kind
+    assert type(found.value["deep"][1]["n"]) is int and type(found.value["kept"]) is collections.OrderedDict
+    assert type(found.value["true"]) is bool and type(next(iter(found.value))) is str
+
+
+def test_what_is_nested_in_itself_is_refused_and_not_followed(store: CkptStore) -> None:
+    value: dict[str, Any] = {"n": 1}
+    value["self"] = value
+    with pytest.raises(UnstorableValueError):
+        store.put(ANA, "k", value)
+    assert store.get(ANA, "k") is None
