@@ -22,7 +22,7 @@ _THREADS_MAX = 100
 _ROWS_MAX = 2000
 """Rows of threads that are read at once, about, and of those that they were forked from; of one that has more, all."""
 
-_COMMITS_MAX = 256
+_COMMITS_MAX = 128
 """Commits that are loaded at once: whoever looks at more of a thread loads them page by page."""
 
 _T = TypeVar("_T")
@@ -36,7 +36,7 @@ def timelines(
     A thread that was deleted, removed or has expired meanwhile is left out. What a view shows is of one moment, at
     which the rows of a group of threads were read, those of one `namespace` or of all: in a number of round trips that
     does not depend on how many threads there are. What else it is asked it reads by itself, as it does of long bases.
-    The commits of the `newest` checkpoints of each namespace are loaded as well.
+    Over a network the commits of the `newest` checkpoints of each namespace are loaded as well.
     """
     for group in groups(threads, _ROWS_MAX):
         numbers = [thread.number for thread in (*group, *_bases(core, group))]
@@ -47,6 +47,7 @@ def timelines(
             timeline = _timeline(core, listed.number, reading)
             if timeline is not None:
                 part.append(timeline)
+            if timeline is not None and core.storage.remote:
                 # What is amiss is told by who looks at it.
                 with suppress(IntegrityError):
                     commits |= dict.fromkeys(islice(_commits(timeline, namespace, newest), _COMMITS_MAX))

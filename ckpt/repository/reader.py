@@ -79,7 +79,11 @@ class Reader(Engine):
         return info
 
     def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
-        """Return all threads, or those whose name matches a glob, the one written to last first."""
+        """Return all threads, or those whose name matches a glob, the one written to last first.
+
+        One that is created, or deleted and created again, meanwhile may be left out. Costs a few round trips for each
+        hundred of short threads.
+        """
         check_text("a pattern", "" if pattern is None else pattern)
         wanted = [each for each in self._directory.threads() if pattern is None or fnmatchcase(each.name, pattern)]
         tags = self._tags.by_commit()

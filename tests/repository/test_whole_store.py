@@ -152,6 +152,19 @@ def test_what_was_pruned_of_a_run_goes_with_it(storage: Storage) -> None:
     assert "r0" not in [info.run_id for info in repository.log(thread="t")]
 
 
+class Measured(Counted):
+    """Writes down of how many ranges each view is, and how many rows it returns."""
+
+    def __init__(self, storage: Storage) -> None:
+        super().__init__(storage)
+        self.sizes: list[tuple[int, int]] = []
+
+    def view(self, wanted: Any, ranges: Any) -> Any:
+        found = self._storage.view(wanted, ranges)
+        self.sizes.append((len(ranges), sum(map(len, found.ranges))))
+        return found
+
+
 def test_what_is_read_at_once_is_bounded(storage: Storage) -> None:
     """A hundred forks of long threads, and forks of forks of forks."""
     process = Process(storage)
@@ -163,18 +176,25 @@ def test_what_is_read_at_once_is_bounded(storage: Storage) -> None:
     name = "fork0"
     for number in range(150):
         repository.copy_thread(name, name := f"deep{number}")
-    sizes: list[tuple[int, int]] = []
-
-    class Measured(Counted):
-        def view(self, wanted: Any, ranges: Any) -> Any:
-            found = storage.view(wanted, ranges)
-            sizes.append((len(ranges), sum(map(len, found.ranges))))
-            return found
-
     measured: Any = Measured(storage)
     assert len(Repository(measured).threads()) == 40 + 40 + 150
     assert len(Repository(measured).log_of_each(limit=2)) == 2 * (40 + 40 + 150)
-    assert max(count for count, _ in sizes) <= 256 and max(rows for _, rows in sizes) <= 5000
+    assert max(count for count, _ in measured.sizes) <= 256 and max(rows for _, rows in measured.sizes) <= 5000
+
+
+def test_the_log_of_one_namespace_reads_no_other(storage: Storage) -> None:
+    process = Process(storage)
+    for thread in ("a", "b"):
+        first_steps(process, thread, 2)
+        for step in range(30):
+            process.put(thread, step, "sub:1")
+    for namespace, rows in (("", 4), ("sub:1", 60)):
+        measured: Any = Measured(storage)
+        found = Repository(measured).log_of_each(namespace=namespace, limit=1)
+        assert [info.namespace for info in found] == [namespace] * 2
+        # Beside them all names are read, and all tags.
+        assert sorted(count for _, count in measured.sizes)[-1] == rows
+    assert len(Repository(storage).log_of_each(limit=1, subgraphs=True)) == 4
 
 
 class Meanwhile:
