@@ -43,12 +43,11 @@ def plain(value: Mapping[str, Any]) -> Any:
 def _plain(value: Any) -> Any:
     cls = type(value)
     if cls is dict or (isinstance(value, dict) and cls not in CODES):
-        made: Any = {plain_scalar(key): _plain(each) for key, each in value.items()}
-        same = cls is dict and all(a is b for a, b in zip(value, made, strict=False))
-        return value if same and all(made[key] is each for key, each in value.items()) else made
-    if cls is list or (isinstance(value, list) and cls not in CODES):
-        made = [_plain(each) for each in value]
-        return value if cls is list and all(a is b for a, b in zip(value, made, strict=True)) else made
-    if cls is tuple:
-        return tuple(_plain(each) for each in value)
+        entries = [(plain_scalar(key), _plain(each)) for key, each in value.items()]
+        same = all(a is c and b is d for (a, b), (c, d) in zip(entries, value.items(), strict=True))
+        return value if cls is dict and same else dict(entries)
+    if cls in (list, tuple) or (isinstance(value, list) and cls not in CODES):
+        items = [_plain(each) for each in value]
+        same = all(a is b for a, b in zip(items, value, strict=True))
+        return value if cls in (list, tuple) and same else tuple(items) if cls is tuple else items
     return plain_scalar(value)

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 
 
 def timelines(
-    core: Core, threads: Iterable[ThreadRecord], *, namespace: str | None = None, newest: int = _COMMITS_MAX
+    core: Core, threads: Iterable[ThreadRecord], *, namespace: str | None = None, newest: int | None = None
 ) -> Iterator[Timeline]:
     """Yield the views of threads, in the order given, each as it is when its turn comes.
 
@@ -41,31 +41,44 @@ def timelines(
     for group in groups(threads, _ROWS_MAX):
         numbers = [thread.number for thread in (*group, *_bases(core, group))]
         reading = Ahead.of(core.storage, *_wanted(numbers, namespace))
-        part: list[Timeline] = []
-        commits: dict[ObjectId, None] = {}
-        for listed in group:
-            timeline = _timeline(core, listed.number, reading)
-            if timeline is not None:
-                part.append(timeline)
-            if timeline is not None and core.storage.remote:
-                # What is amiss is told by who looks at it.
-                with suppress(IntegrityError):
-                    commits |= dict.fromkeys(islice(_commits(timeline, namespace, newest), _COMMITS_MAX))
-            if len(commits) >= _COMMITS_MAX or listed is group[-1]:
-                with suppress(IntegrityError):
-                    core.commits(commits)
-                yield from part
-                part, commits = [], {}
+        found = [each for listed in group if (each := _timeline(core, listed.number, reading)) is not None]
+        yield from _with_commits(core, found, namespace, newest) if core.storage.remote else found
 
 
 def _timeline(core: Core, number: int, reading: Reading) -> Timeline | None:
-    raw = reading.read([keys.thread_key(number)])[0]
-    thread = ThreadRecord.decode(number, raw) if raw is not None else None
-    there = thread is not None and not thread.deleted and not thread.lapsed(clock.now_ms())
-    return Timeline(core, thread, reading) if thread is not None and there else None
+    (raw,) = reading.read([keys.thread_key(number)])
+    if raw is None:
+        return None
+    thread = ThreadRecord.decode(number, raw)
+    return None if thread.deleted or thread.lapsed(clock.now_ms()) else Timeline(core, thread, reading)
 
 
-def _commits(timeline: Timeline, namespace: str | None, newest: int) -> Iterator[ObjectId]:
+def _with_commits(
+    core: Core, found: Iterable[Timeline], namespace: str | None, newest: int | None
+) -> Iterator[Timeline]:
+    """Yield views after their commits were loaded, many together. What is amiss is told by who looks at it."""
+    for part, commits in _parts(found, namespace, newest):
+        with suppress(IntegrityError):
+            core.commits(commits)
+        yield from part
+
+
+def _parts(
+    found: Iterable[Timeline], namespace: str | None, newest: int | None
+) -> Iterator[tuple[list[Timeline], set[ObjectId]]]:
+    part: list[Timeline] = []
+    commits: set[ObjectId] = set()
+    for timeline in found:
+        part.append(timeline)
+        with suppress(IntegrityError):
+            commits.update(islice(_commits(timeline, namespace, newest), _COMMITS_MAX))
+        if len(commits) >= _COMMITS_MAX:
+            yield part, commits
+            part, commits = [], set()
+    yield part, commits
+
+
+def _commits(timeline: Timeline, namespace: str | None, newest: int | None) -> Iterator[ObjectId]:
     """Yield the commits of the newest checkpoints of a namespace, or of each (None)."""
     for each in timeline.namespaces() if namespace is None else [namespace]:
         found = timeline.newest_first(each, prove=False, around=False)
@@ -78,7 +91,7 @@ def look_at_all(
     look: Callable[[Timeline], _T],
     *,
     namespace: str | None = None,
-    newest: int = _COMMITS_MAX,
+    newest: int | None = None,
 ) -> Iterator[_T]:
     """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed."""
     for timeline in timelines(core, by_number(threads), namespace=namespace, newest=newest):
@@ -122,7 +135,7 @@ def _bases(core: Core, group: Sequence[ThreadRecord]) -> list[ThreadRecord]:
     """
     seen = {thread.number for thread in group}
     found: list[ThreadRecord] = []
-    latest = group
+    latest = [*group]
     size = 0
     while wanted := sorted({each.base.thread for each in latest if each.base is not None} - seen):
         seen.update(wanted)
@@ -133,7 +146,7 @@ def _bases(core: Core, group: Sequence[ThreadRecord]) -> list[ThreadRecord]:
             base = ThreadRecord.decode(number, raw) if raw is not None else None
             if base is not None and size + base.sequence <= _ROWS_MAX:
                 size += base.sequence
-                latest = [*latest, base]
+                latest.append(base)
         found += latest
     return found
 

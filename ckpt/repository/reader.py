@@ -126,9 +126,8 @@ class Reader(Engine):
     ) -> list[CheckpointInfo]:
         """Return the newest checkpoints of every thread, up to `limit` of each in each namespace.
 
-        Greatest id first, and those that forks share by the names of the threads.
-
-        Costs a few round trips for each hundred of short threads.
+        Greatest id first, and those that forks share by the names of the threads. Costs a few round trips for each
+        hundred of short threads.
         """
         limit = checked_limit(limit)
         check_place(None, namespace)
@@ -138,9 +137,9 @@ class Reader(Engine):
             return _newest(Browser(self._core, timeline, tags), namespace, limit, subgraphs)
 
         # One more of each, to tell what the last one changed.
-        loaded = {} if limit is None else {"newest": limit + 1}
+        newest = None if limit is None else limit + 1
         threads = self._directory.threads()
-        every = look_at_all(self._core, threads, look, namespace=None if subgraphs else namespace, **loaded)
+        every = look_at_all(self._core, threads, look, namespace=None if subgraphs else namespace, newest=newest)
         infos = sorted(chain.from_iterable(every), key=lambda info: info.thread)
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)
 

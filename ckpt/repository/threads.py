@@ -147,8 +147,7 @@ class ThreadAdmin:
             for number in numbers:
                 (raw,) = joined.reading.read([keys.thread_key(number)])
                 # One that is not there was removed between the two looks.
-                thread = ThreadRecord.decode(number, raw) if raw is not None else None
-                if thread is not None and raw is not None and thread.lapsed(clock.now_ms()):
+                if raw is not None and (thread := ThreadRecord.decode(number, raw)).lapsed(clock.now_ms()):
                     joined.add(*self._released(thread, raw, joined.reading))
             released = sum(key in joined.records for key in map(keys.thread_key, numbers))
             return Batch(joined.expected, joined.records), released
