@@ -39,6 +39,10 @@ class Commit(NamedTuple):
     metadata: StoredValue
     channels: dict[str, StoredValue]
 
+    def values(self) -> list[StoredValue]:
+        """Return all that it holds: header, metadata, and the channels in their order."""
+        return [self.header, self.metadata, *self.channels.values()]
+
 
 def encode_commit(commit: Commit) -> bytes:
     """Return the canonical bytes of a commit."""

@@ -150,7 +150,7 @@ class Browser:
             is_head=is_head,
             is_current=row.checkpoint_id == head,
             tags=tuple(self._tags.get(stored_id, ())),
-            bytes_logical=sum(rope_length(value.rope) for value in _values(commit)),
+            bytes_logical=sum(rope_length(value.rope) for value in commit.values()),
             bytes_new=put.added + (_written(parent[0]) if parent is not None else 0),
             sequence=put.sequence,
         )
@@ -165,12 +165,6 @@ def _batches(rows: Iterator[Found]) -> Iterator[list[Found]]:
             size, batch = min(4 * size, _BATCH), []
     if batch:
         yield batch
-
-
-def _values(commit: Commit) -> Iterator[StoredValue]:
-    yield commit.header
-    yield commit.metadata
-    yield from commit.channels.values()
 
 
 def _written(row: Found) -> int:

@@ -49,7 +49,7 @@ class StoredCheckpoint(NamedTuple):
     def values(self) -> list[StoredValue]:
         """Return all that belongs to it: header, metadata, channels, pending writes, the latter two in their order."""
         written = (StoredValue(write.type, write.rope) for write in self.writes)
-        return [self.commit.header, self.commit.metadata, *self.commit.channels.values(), *written]
+        return [*self.commit.values(), *written]
 
 
 class Engine:

@@ -241,6 +241,5 @@ def _ropes(kind: int, data: bytes) -> list[bytes]:
     if kind == Kind.ROPE:
         return [data]
     if kind == Kind.COMMIT:
-        commit = decode_commit(data)
-        return [value.rope for value in (commit.header, commit.metadata, *commit.channels.values())]
+        return [value.rope for value in decode_commit(data).values()]
     return []

@@ -244,8 +244,7 @@ class Marker:
                     if kind == Kind.ROPE:
                         self._rope(data, below)
                     elif kind == Kind.COMMIT:
-                        commit = decode_commit(data)
-                        for value in (commit.header, commit.metadata, *commit.channels.values()):
+                        for value in decode_commit(data).values():
                             self._rope(value.rope, below)
             pending = below
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 from ckpt.history.checkpoints import Put, decode_events
-from ckpt.history.commits import Commit, StoredValue, decode_commit
+from ckpt.history.commits import StoredValue, decode_commit
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.frames import StoredObject
@@ -150,12 +150,12 @@ class _Counter:
         """Take the commits of checkpoints, in the order given, of each checkpoint's thread."""
         new = dict.fromkeys(oid for _, commits in puts for oid in commits if oid not in self._seen)
         decoded = {oid: decode_commit(obj.data) for oid, obj in self._fetch(new).items()}
-        self._load(value.rope for commit in decoded.values() for _, value in _values(commit))
+        self._load(value.rope for commit in decoded.values() for value in commit.values())
         for thread, commits in puts:
             for commit in [decoded[oid] for oid in dict.fromkeys(commits) if oid not in self._seen]:
                 self._ids.add((thread, commit.namespace, commit.checkpoint_id))
                 self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
-                for name, value in _values(commit):
+                for name, value in zip((None, None, *commit.channels), commit.values(), strict=True):
                     self._channel(name, value)
             self._seen.update(commits)
 
@@ -204,10 +204,3 @@ class _Counter:
                 else:
                     size += item.length
         return size + sum(self._pieces(self._below[oid]) for oid in below)
-
-
-def _values(commit: Commit) -> Iterator[tuple[str | None, StoredValue]]:
-    """Yield what a commit holds, with the channel that it belongs to."""
-    yield None, commit.header
-    yield None, commit.metadata
-    yield from commit.channels.items()
