@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_WORKERS = 8
+WORKERS = 8
+"""Threads on which the async methods run."""
+
 _VERSIONS_CACHE = 256
 _warned: list[str] = []
 
@@ -75,7 +77,7 @@ class Shared:
     def pool(self) -> ThreadPoolExecutor:
         with self._lock:
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(_WORKERS, thread_name_prefix="ckpt")
+                self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ckpt")
             return self._pool
 
     def leave(self, call: Future[Any], lines: frozenset[str]) -> None:
@@ -149,7 +151,7 @@ class LifeCycle:
 
     async def _read(self, call: Callable[[], _T], *lines: str) -> _T:
         """Return what a call returns that may block, and that only reads these lines, or any."""
-        return await self._run(call, frozenset(lines), writes=False)
+        return await self._run(lambda: self._shared.pool().submit(call), frozenset(lines), writes=False)
 
     async def _write(self, call: Callable[[], _T], *lines: str) -> _T:
         """Return what a call returns that may block, and that writes to these lines, or to any.
@@ -157,13 +159,14 @@ class LifeCycle:
         Cancelled while it is under way, it goes on, as a thread cannot be stopped. Whatever is asked for afterwards
         waits for its end: it must not come later than what was begun later.
         """
-        return await self._run(call, frozenset(lines), writes=True)
+        return await self._run(lambda: self._shared.pool().submit(call), frozenset(lines), writes=True)
 
-    async def _run(self, call: Callable[[], _T], lines: frozenset[str], *, writes: bool) -> _T:
+    async def _run(self, begin: Callable[[], Future[_T]], lines: frozenset[str], *, writes: bool) -> _T:
+        """Return the result of what `begin` begins, as `_read` or `_write` does."""
         shared = self._shared
         while left := shared.left(lines):
             await asyncio.wait([asyncio.wrap_future(ended) for ended in left])
-        under_way = shared.pool().submit(call)
+        under_way = begin()
         try:
             return await asyncio.wrap_future(under_way)
         except asyncio.CancelledError:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from langgraph.store.base import (
     BaseStore,
@@ -32,8 +32,9 @@ from ckpt.errors import CkptError, InvalidInputError
 from ckpt.history.keys import check_text
 from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.plain import plain
-from ckpt.langgraph.shared import Done, LifeCycle, Shared
+from ckpt.langgraph.shared import WORKERS, Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
+from ckpt.langgraph.together import WEIGHT_MAX, Together
 from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
 from ckpt.repository.arguments import check_count, check_mapping, check_names, several
@@ -50,6 +51,9 @@ logger = logging.getLogger(__name__)
 _SWEEP_INTERVAL = timedelta(minutes=5)
 # What has expired is always omitted, whatever `omit_expired` says.
 _TTL_NAMES = ("default_ttl", "omit_expired", "refresh_on_read", "sweep_interval_minutes")
+
+_READS_AT_ONCE = WORKERS - 1
+"""Calls that read for tasks at the same time: what comes meanwhile is read together. One thread is left for puts."""
 
 _Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
@@ -91,6 +95,9 @@ class CkptStore(LifeCycle, BaseStore):
         self.index_config = index
         self.ttl_config = ttl
         self.memory: Memory = self.repository.memory(name)
+        self._reads = Together(self._answer_all, self._shared.pool, at_once=_READS_AT_ONCE)
+        # They would wait for each other: changes of one memory follow one another.
+        self._puts = Together(self._put_all, self._shared.pool, at_once=1)
         self._swept = time.monotonic()
         self._sweeper: Sweeper | None = None
         self._sweeper_lock = Lock()
@@ -107,18 +114,27 @@ class CkptStore(LifeCycle, BaseStore):
         self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
-            self._put(batch, texts, self._index.embed(texts.values()) if self._index is not None else {})
+            vectors = self._index.embed(texts.values()) if self._index is not None else {}
+            self._put_all([_Putting(batch.puts, texts, vectors)])
         return batch.results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
-        """Do what `batch` does, off the event loop."""
+        """Do what `batch` does, off the event loop.
+
+        What several tasks ask for at once is read together, and puts of different items are one transaction.
+        """
         batch = _Batch(ops)
-        queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
-        await self._read(lambda: self._answer(batch, queries))
+        if batch.reads:
+            queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
+            asked = _Asked(batch, queries)
+            # Comparing vectors may take long: nobody who wants a single item has to wait for it.
+            weight = WEIGHT_MAX if queries else len(batch.reads)
+            await self._run(lambda: self._reads.submit(asked, weight), frozenset(), writes=False)
         if batch.puts:
             texts = self._texts(batch)
             vectors = await self._index.aembed(texts.values()) if self._index is not None else {}
-            await self._write(lambda: self._put(batch, texts, vectors))
+            putting, addresses = _Putting(batch.puts, texts, vectors), frozenset(batch.puts)
+            await self._run(lambda: self._puts.submit(putting, len(addresses), addresses), frozenset(), writes=True)
         return batch.results
 
     def _texts(self, batch: _Batch) -> dict[_Address, Texts]:
@@ -126,7 +142,7 @@ class CkptStore(LifeCycle, BaseStore):
             return {}
         return {address: self._index.texts(op) for address, op in batch.puts.items()}
 
-    def _put(self, batch: _Batch, texts: Mapping[_Address, Texts], vectors: Mapping[str, Sequence[float]]) -> None:
+    def _put_all(self, jobs: Sequence[_Putting]) -> None:
         self.memory.apply(
             Put(
                 *address,
@@ -134,11 +150,23 @@ class CkptStore(LifeCycle, BaseStore):
                 ttl=_lifetime(op),
                 vectors=encode_vectors(texts.get(address, {}), vectors),
             )
-            for address, op in batch.puts.items()
+            for puts, texts, vectors in jobs
+            for address, op in puts.items()
         )
         interval = self._sweep_interval
         if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
             self._sweep_in_passing()
+
+    def _answer_all(self, jobs: Sequence[_Asked]) -> None:
+        """Fill in the results of the reads of several batches."""
+        if len(jobs) == 1:
+            return self._answer(*jobs[0])
+        together = _Batch([op for batch, _ in jobs for op in batch.reads.values()])
+        self._answer(together, {query: vector for _, queries in jobs for query, vector in queries.items()})
+        results = iter(together.results)
+        for batch, _ in jobs:
+            for at in batch.reads:
+                batch.results[at] = next(results)
 
     def _answer(self, batch: _Batch, queries: Mapping[str, Sequence[float]]) -> None:
         """Fill in the results of all reads."""
@@ -352,6 +380,21 @@ class _Batch:
                 raise InvalidInputError(f"Unknown operation type: {type(op)}")
             self.reads[at] = op
         self.addresses, self.prefixes, self.queries = list(addresses), list(prefixes), list(queries)
+
+
+class _Asked(NamedTuple):
+    """A batch whose reads are to be answered, and the vectors of its queries."""
+
+    batch: _Batch
+    queries: Mapping[str, Sequence[float]]
+
+
+class _Putting(NamedTuple):
+    """What a batch puts, the texts in it to be found by, and the vectors of those."""
+
+    puts: Mapping[_Address, PutOp]
+    texts: Mapping[_Address, Texts]
+    vectors: Mapping[str, Sequence[float]]
 
 
 def _lifetime(op: PutOp) -> timedelta | None:
