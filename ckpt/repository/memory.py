@@ -24,7 +24,8 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.incoming import Typed
 from ckpt.repository.memory_forget import Forgetter
-from ckpt.repository.memory_reader import Address, Entry, MemoryReader
+from ckpt.repository.memory_look import Address
+from ckpt.repository.memory_reader import Entry, MemoryReader
 from ckpt.repository.memory_vectors import Ranked, keep, rank
 from ckpt.repository.memory_writer import MemoryWriter, NewVersion, now
 from ckpt.repository.threads import ThreadAdmin

@@ -7,64 +7,21 @@ counted too, in each memory whose row would count, unless its namespace is large
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from ckpt.history import keys
-from ckpt.history.items import ItemRecord, Version, decode_namespace, item_entry
-from ckpt.history.records import ThreadRecord
-from ckpt.history.seal import Census, census, damaged, miscounted, missing, summed
+from ckpt.history.items import Version, decode_namespace, item_entry
+from ckpt.history.seal import Census, miscounted, summed
 from ckpt.objects.cache import Cache
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
+from ckpt.repository.memory_look import ENTRY_SIZE, Address, Counted, Known, Look, Row, Segment
+from ckpt.repository.memory_recent import MemoryRecent
 from ckpt.repository.versions import all_versions, at_moments
 
 _NAMES_MAX = 1024
 _WHOLE_SIZE = 64 << 20
-_ENTRY_SIZE = 1000
-_COUNTED_MAX = 256
-"""Items of a namespace up to which the absence of one is proved by counting all of them."""
-
-
-class Segment(NamedTuple):
-    """A stretch of a memory's past: the rows of one thread, with its salt, up to a moment (None: all).
-
-    `made` is when the fork was made that sees it as a base.
-    """
-
-    number: int
-    moment: int | None
-    salt: bytes
-    made: int = 0
-
-
-class Known(NamedTuple):
-    """Where a memory lies: its name's record as it was read, and its stretches, newest first."""
-
-    named: bytes
-    segments: tuple[Segment, ...]
-
-
-class Address(NamedTuple):
-    """Where an item stands in a memory."""
-
-    namespace: tuple[str, ...]
-    key: str
-
-
-class Row(NamedTuple):
-    """An item's record in one thread."""
-
-    key: bytes
-    raw: bytes
-    record: ItemRecord
-
-
-class _Counted(NamedTuple):
-    """A row, and what it adds to the census of its namespace."""
-
-    row: Row
-    entry: int
 
 
 class Entry(NamedTuple):
@@ -96,7 +53,7 @@ class MemoryReader:
         self._directory = directory
         self._known: Cache[str, Known] = Cache(_NAMES_MAX)
         self._whole: Cache[tuple[str, tuple[str, ...]], _Snapshot] = Cache(_WHOLE_SIZE)
-        self._rows: Cache[bytes, _Counted] = Cache(_WHOLE_SIZE)
+        self._rows: Cache[bytes, Counted] = Cache(_WHOLE_SIZE)
 
     def forget(self) -> None:
         """Drop what is remembered of memories: something was removed from the store."""
@@ -173,7 +130,7 @@ class MemoryReader:
         for prefix, entries in zip(prefixes, whole, strict=True):
             # A lifetime changes without its memory: it is looked up every time.
             if as_of is None and not any(entry.version.ttl for entry in entries):
-                self._whole.put((name, prefix), _Snapshot(looked.state, entries), _ENTRY_SIZE * (1 + len(entries)))
+                self._whole.put((name, prefix), _Snapshot(looked.state, entries), ENTRY_SIZE * (1 + len(entries)))
         return self._entries(looked.items, looked, as_of), whole
 
     def _below(self, looked: Look, prefix: tuple[str, ...], as_of: int | None) -> list[Entry]:
@@ -201,6 +158,17 @@ class MemoryReader:
                 return looked
             self._known.drop(name)
         return None
+
+    def guess(self, name: str, addresses: Sequence[Address], recent: MemoryRecent) -> Look | None:
+        """Return what a look would find should all be as this process wrote it last; None when that is not known.
+
+        Asks the store for nothing.
+        """
+        known = self._known.get(name)
+        if known is None:
+            return None
+        looked = Look(known, name, addresses, (), self._rows)
+        return looked if looked.guess(recent) else None
 
     def entries(self, looked: Look) -> list[Entry | None]:
         """Return what stands at the addresses of a look, expired items included."""
@@ -286,137 +254,3 @@ def _until(segment: Segment, as_of: int | None) -> int | None:
     if as_of is None or segment.moment is None:
         return segment.moment if as_of is None else as_of
     return min(segment.moment, as_of)
-
-
-class Look:
-    """One look at the store: what is wanted of it, and what it said."""
-
-    def __init__(
-        self,
-        known: Known,
-        name: str,
-        addresses: Sequence[Address],
-        prefixes: Sequence[tuple[str, ...]],
-        decoded: Cache[bytes, _Counted],
-    ) -> None:
-        self._decoded = decoded
-        self._named, self._name_key = known.named, keys.name_key(name)
-        self.state: tuple[bytes | None, ...] = ()
-        """The records of the memory's thread and its bases, one of which changes whenever an item does."""
-        self._segments = known.segments
-        self.salts = {segment.number: segment.salt for segment in known.segments}
-        """Of each thread, the newest first."""
-        self._addresses = [(address, keys.namespace_path(address.namespace)) for address in addresses]
-        self._paths = {prefix: keys.namespace_path(prefix) for prefix in prefixes}
-        self._ranges: dict[tuple[bytes, bytes], list[tuple[bytes, bytes]]] = {}
-        self.number = known.segments[0].number
-        self.values: dict[bytes, bytes | None] = {}
-        """The records that were looked at one by one, by key: thread, items and their namespaces."""
-        self.items: list[list[tuple[Segment, Row]]] = []
-        """The rows of each item asked for, the newest thread's first."""
-
-    def read(self, core: Core) -> bool:
-        """Look; False when the memory's name no longer stands for the same thread."""
-        wanted = {self._name_key: None}
-        ranges: dict[tuple[bytes, bytes], None] = {}
-        for number in self.salts:
-            wanted[keys.thread_key(number)] = None
-            for address, path in self._addresses:
-                wanted[keys.item_key(number, path, address.key)] = None
-                wanted[keys.namespace_key(number, path)] = None
-            for path in self._paths.values():
-                ranges[keys.items_range(number, path)] = None
-                ranges[keys.namespaces_range(number, path)] = None
-        values, rows = core.storage.view(list(wanted), list(ranges))
-        self.values = dict(zip(wanted, values, strict=True))
-        self._ranges = dict(zip(ranges, rows, strict=True))
-        self.state = tuple([self.values[keys.thread_key(number)] for number in self.salts])
-        if self.values[self._name_key] != self._named:
-            return False
-        self.items = [list(self._item(address, path)) for address, path in self._addresses]
-        return True
-
-    def _item(self, address: Address, path: bytes) -> Iterator[tuple[Segment, Row]]:
-        for segment in self._segments:
-            key = keys.item_key(segment.number, path, address.key)
-            raw = self.values[key]
-            if raw is not None:
-                row = Row(key, raw, ItemRecord.decode(key, raw))
-                if Address(row.record.namespace, row.record.key) != address:
-                    raise damaged("an item of a memory")
-                self._check_alone(segment, path, row)
-                yield segment, row
-
-    def _check_alone(self, segment: Segment, path: bytes, row: Row) -> None:
-        """Raise DamagedRecordError when an item is all that its namespace has, and not as that was counted."""
-        key = keys.namespace_key(segment.number, path)
-        raw = self.values[key]
-        expected = decode_namespace(key, raw)[1] if raw is not None else Census()
-        if expected.count <= 1:
-            found = summed([item_entry(segment.salt, row.key, row.raw)])
-            if found != expected:
-                raise miscounted("an item of a memory", found, expected)
-
-    def doubtful(self, past: bool) -> Iterator[tuple[int, bytes]]:
-        """Yield (thread, path) of small namespaces that have items, and not the one asked for.
-
-        Above the first row that was found, or with `past` wherever there is none.
-        """
-        absent: dict[tuple[int, bytes], None] = {}
-        for (_, path), rows in zip(self._addresses, self.items, strict=True):
-            found = {segment.number for segment, _ in rows}
-            for number in self.salts:
-                if number not in found:
-                    absent[number, path] = None
-                elif not past:
-                    break
-        for number, path in absent:
-            key = keys.namespace_key(number, path)
-            raw = self.values[key]
-            if raw is not None and 0 < decode_namespace(key, raw)[1].count <= _COUNTED_MAX:
-                yield number, path
-
-    def all(self, prefix: tuple[str, ...]) -> list[list[tuple[Segment, Row]]]:
-        """Return the rows of each item below a prefix, the newest thread's first, after counting them."""
-        path = self._paths[prefix]
-        found: dict[bytes, list[tuple[Segment, Row]]] = {}
-        for segment in self._segments:
-            number = segment.number
-            rows = list(self._rows(segment.salt, self._ranges[keys.items_range(number, path)]))
-            self._count(number, path, rows)
-            skipped = len(keys.thread_key(number))
-            for row, _ in rows:
-                found.setdefault(row.key[skipped:], []).append((segment, row))
-        return list(found.values())
-
-    def _rows(self, salt: bytes, rows: Sequence[tuple[bytes, bytes]]) -> Iterator[_Counted]:
-        """Decode rows, but for those that are as they were last seen."""
-        seen, _ = self._decoded.get_many(key for key, _ in rows)
-        new: list[_Counted] = []
-        for key, raw in rows:
-            counted = seen.get(key)
-            if counted is None or counted.row.raw != raw:
-                counted = _Counted(Row(key, raw, ItemRecord.decode(key, raw)), item_entry(salt, key, raw))
-                new.append(counted)
-            yield counted
-        self._decoded.put_many((each.row.key, each, 3 * len(each.row.raw) + _ENTRY_SIZE) for each in new)
-
-    def _count(self, number: int, path: bytes, rows: Iterable[_Counted]) -> None:
-        """Raise DamagedRecordError unless the rows below a path are those that their namespaces count."""
-        there: dict[bytes, list[int]] = {}
-        for row, entry in rows:
-            there.setdefault(keys.path_of(row.key, number), []).append(entry)
-        namespaces = self._ranges[keys.namespaces_range(number, path)]
-        told = {keys.path_of(key, number): decode_namespace(key, raw)[1] for key, raw in namespaces}
-        for each in {**there, **told}:
-            found, expected = summed(there.get(each, ())), told.get(each, Census())
-            if found != expected:
-                raise miscounted("an item of a memory", found, expected)
-        if not path:
-            raw = self.values[keys.thread_key(number)]
-            if raw is None:
-                raise missing(f"thread number {number}")
-            thread = ThreadRecord.decode(number, raw)
-            found = census(self.salts[number], namespaces)
-            if found != thread.root.census:
-                raise miscounted("a namespace of a memory", found, thread.root.census)

@@ -25,7 +25,9 @@ from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.incoming import Typed
-from ckpt.repository.memory_reader import Address, Entry, Look, MemoryReader
+from ckpt.repository.memory_look import Address, Look
+from ckpt.repository.memory_reader import Entry, MemoryReader
+from ckpt.repository.memory_recent import MemoryRecent
 from ckpt.repository.versions import put_away
 from ckpt.storage.base import Batch, EpochChangedError, RecordChangedError
 from ckpt.values.cut import Cutter
@@ -64,6 +66,7 @@ class MemoryWriter:
         self._core = core
         self._directory = directory
         self._reader = reader
+        self._recent = MemoryRecent(core)
 
     def apply(self, name: str, changes: Sequence[NewVersion], *, expired_at: int | None = None) -> int:
         """Apply all changes or none, durably on return, and return how many versions were added.
@@ -86,6 +89,7 @@ class MemoryWriter:
                     numbers = self._core.storage.publish(batch)
                 except RecordChangedError:
                     self._core.objects.abandon(line)
+                    self._recent.looked(name, right=False)
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
@@ -95,14 +99,14 @@ class MemoryWriter:
                 else:
                     self._core.objects.stored(line, draft, numbers)
                     self._core.objects.remember(draft)
+                    self._recent.wrote(batch.records)
                     return result
         raise ConflictError(f"memory {name!r} is changed by other writers all the time", hints=["try again later"])
 
     def _batch(
         self, name: str, changes: Sequence[NewVersion], expired_at: int | None, epoch: int
     ) -> tuple[Batch, Draft, int]:
-        addresses = [change.address for change in changes]
-        looked = self._reader.look(name, addresses, prove=False)
+        looked = self._looked(name, changes, expired_at)
         if looked is None and all(change.value is None for change in changes):
             return Batch(), Draft(), 0
         attempt = self._building_on(looked) if looked is not None else self._new(name)
@@ -117,6 +121,21 @@ class MemoryWriter:
                 added += 1
         attempt.thread = attempt.thread._replace(sequence=moment)
         return self._finished(attempt, epoch) if added else Batch(), attempt.draft, added
+
+    def _looked(self, name: str, changes: Sequence[NewVersion], expired_at: int | None) -> Look | None:
+        """Return the rows that changes build on: as they are, or as they should be, which is not asked for then.
+
+        What adds nothing, as deleting may, is compared with nothing: for that, only what is there counts.
+        """
+        addresses = [change.address for change in changes]
+        writes = expired_at is None and all(change.value is not None for change in changes)
+        guessed = self._reader.guess(name, addresses, self._recent) if writes else None
+        if guessed is not None and self._recent.is_calm(name):
+            return guessed
+        looked = self._reader.look(name, addresses, prove=False)
+        if writes:
+            self._recent.looked(name, right=guessed is not None and looked is not None and guessed.agrees(looked))
+        return looked
 
     def _building_on(self, looked: Look) -> _Attempt:
         key = keys.thread_key(looked.number)

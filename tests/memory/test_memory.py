@@ -15,7 +15,7 @@ import ckpt
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError, UnstorableValueError
 from ckpt.history import keys
 from ckpt.history.items import ItemRecord
-from ckpt.repository import Memory, Put, Repository, memory_reader, memory_writer
+from ckpt.repository import Memory, Put, Repository, memory_look, memory_writer
 from ckpt.repository.scopes import MEMORY
 from ckpt.storage.base import Batch
 
@@ -567,7 +567,9 @@ def test_reading_takes_as_many_calls_for_many_items_as_for_one(
     assert len(one) <= 3
 
 
-def test_a_put_takes_one_call_to_read_and_one_to_write(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_put_takes_one_call_to_read_and_one_to_write_at_most(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory = repository.memory()
     memory.put(ANA, "warm", {"n": 0})
     calls: list[str] = []
@@ -584,7 +586,8 @@ def test_a_put_takes_one_call_to_read_and_one_to_write(repository: Repository, m
     memory.put(ANA, "warm", {"n": 1})
     memory.apply([Put(("n", f"{number}"), "k", {"n": number, "text": LONG}) for number in range(50)])
     memory.delete(ANA, "warm")
-    assert calls == ["view", "publish"] * 4
+    # That nobody else writes here shows with the first one; deleting what is not there would be compared with nothing.
+    assert calls == ["view", "publish", "publish", "publish", "view", "publish"]
 
 
 def ckpt_again(repository: Repository) -> Any:
@@ -636,7 +639,7 @@ def test_a_lost_object_is_named_by_fsck(repository: Repository) -> None:
 
 
 def test_large_namespaces_are_not_counted_for_every_miss(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory_reader, "_COUNTED_MAX", 3)
+    monkeypatch.setattr(memory_look, "_COUNTED_MAX", 3)
     for number in range(3):
         memory.put(ANA, f"{number}", {"n": number})
     looked: list[int] = []
