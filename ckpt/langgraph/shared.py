@@ -48,7 +48,7 @@ class Shared:
 
     def in_child(self) -> None:
         """Begin anew in a forked process: the threads of a pool, and whoever held the lock, stay behind."""
-        self._pool: ThreadPoolExecutor | None = None
+        self._pools: dict[int, ThreadPoolExecutor] = {}
         self._lock = Lock()
         self._left: list[tuple[Future[None], frozenset[str]]] = []
 
@@ -74,11 +74,12 @@ class Shared:
                 )
         return cls(store, owned=False)
 
-    def pool(self) -> ThreadPoolExecutor:
+    def pool(self, workers: int = WORKERS) -> ThreadPoolExecutor:
+        """Return the pool of so many threads, which are started when they are needed."""
         with self._lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="ckpt")
-            return self._pool
+            if workers not in self._pools:
+                self._pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="ckpt")
+            return self._pools[workers]
 
     def leave(self, call: Future[Any], lines: frozenset[str]) -> None:
         """Take note of a write that nobody waits for any more and that goes on all the same."""
@@ -98,8 +99,8 @@ class Shared:
 
     def close(self) -> None:
         with self._lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
             pool.shutdown(wait=True)
         if self.owned:
             self.repository.close()

@@ -10,9 +10,10 @@ import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from langgraph.store.base import (
     BaseStore,
@@ -21,23 +22,21 @@ from langgraph.store.base import (
     Item,
     ListNamespacesOp,
     Op,
-    PutOp,
     Result,
     SearchItem,
     SearchOp,
     TTLConfig,
 )
 
-from ckpt.errors import CkptError, InvalidInputError
-from ckpt.history.keys import check_text
-from ckpt.langgraph.filters import check_filter, common_prefix, matches_filter, matches_namespace
-from ckpt.langgraph.plain import plain
-from ckpt.langgraph.shared import WORKERS, Done, LifeCycle, Shared
+from ckpt.errors import CkptError
+from ckpt.langgraph.batches import Address, Batch, Getting, Putting, changes_of
+from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namespace
+from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
-from ckpt.langgraph.together import WEIGHT_MAX, Together
-from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors, encode_vectors
-from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Put, Repository
-from ckpt.repository.arguments import check_count, check_mapping, check_names, several
+from ckpt.langgraph.together import Together
+from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors
+from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Repository
+from ckpt.repository.arguments import check_mapping, check_names
 from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
 from ckpt.repository.memory_reader import Entry
@@ -52,10 +51,6 @@ _SWEEP_INTERVAL = timedelta(minutes=5)
 # What has expired is always omitted, whatever `omit_expired` says.
 _TTL_NAMES = ("default_ttl", "omit_expired", "refresh_on_read", "sweep_interval_minutes")
 
-_READS_AT_ONCE = WORKERS - 1
-"""Calls that read for tasks at the same time: what comes meanwhile is read together. One thread is left for puts."""
-
-_Address = tuple[tuple[str, ...], str]
 _Scored = tuple[Entry, float | None]
 
 
@@ -95,9 +90,9 @@ class CkptStore(LifeCycle, BaseStore):
         self.index_config = index
         self.ttl_config = ttl
         self.memory: Memory = self.repository.memory(name)
-        self._reads = Together(self._answer_all, self._shared.pool, at_once=_READS_AT_ONCE)
-        # They would wait for each other: changes of one memory follow one another.
-        self._puts = Together(self._put_all, self._shared.pool, at_once=1)
+        self._gets: Together[Getting] = Together(self._shared.pool)
+        # On one thread, as they would wait for each other: changes of one memory follow one another.
+        self._puts: Together[Putting] = Together(partial(self._shared.pool, 1))
         self._swept = time.monotonic()
         self._sweeper: Sweeper | None = None
         self._sweeper_lock = Lock()
@@ -110,65 +105,56 @@ class CkptStore(LifeCycle, BaseStore):
         Reads see what was there before, all as of one moment and in one round trip. Of several puts of one item
         the last counts, and all are one transaction.
         """
-        batch = _Batch(ops)
+        batch = Batch(ops)
         self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
             vectors = self._index.embed(texts.values()) if self._index is not None else {}
-            self._put_all([_Putting(batch.puts, texts, vectors)])
+            self.memory.apply(changes_of(batch.puts, texts, vectors))
+            self._sweep_if_due()
         return batch.results
 
     async def abatch(self, ops: Iterable[Op]) -> list[Result]:
         """Do what `batch` does, off the event loop.
 
-        What several tasks ask for at once is read together, and puts of different items are one transaction.
+        What several tasks get at the same time is read together, and what they put is one transaction.
         """
-        batch = _Batch(ops)
+        batch = Batch(ops)
         if batch.reads:
             queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
-            asked = _Asked(batch, queries)
-            # Comparing vectors may take long: nobody who wants a single item has to wait for it.
-            weight = WEIGHT_MAX if queries else len(batch.reads)
-            await self._run(lambda: self._reads.submit(asked, weight), frozenset(), writes=False)
+            if all(isinstance(op, GetOp) for op in batch.reads.values()):
+                getting = Getting(batch)
+                await self._run(lambda: self._gets.submit(self._get_all, getting), frozenset(), writes=False)
+            else:  # may take long: nobody else shall wait for it
+                await self._read(lambda: self._answer(batch, queries))
         if batch.puts:
             texts = self._texts(batch)
             vectors = await self._index.aembed(texts.values()) if self._index is not None else {}
-            putting, addresses = _Putting(batch.puts, texts, vectors), frozenset(batch.puts)
-            await self._run(lambda: self._puts.submit(putting, len(addresses), addresses), frozenset(), writes=True)
+            putting = Putting(self.memory, batch.puts, texts, vectors)
+            await self._run(lambda: self._puts.submit(self._put_all, putting), frozenset(), writes=True)
+            self._sweep_if_due()
         return batch.results
 
-    def _texts(self, batch: _Batch) -> dict[_Address, Texts]:
+    def _texts(self, batch: Batch) -> dict[Address, Texts]:
         if self._index is None:
             return {}
         return {address: self._index.texts(op) for address, op in batch.puts.items()}
 
-    def _put_all(self, jobs: Sequence[_Putting]) -> None:
-        self.memory.apply(
-            Put(
-                *address,
-                plain(op.value) if op.value is not None else None,
-                ttl=_lifetime(op),
-                vectors=encode_vectors(texts.get(address, {}), vectors),
-            )
-            for puts, texts, vectors in jobs
-            for address, op in puts.items()
-        )
-        interval = self._sweep_interval
-        if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
-            self._sweep_in_passing()
+    def _put_all(self, jobs: Sequence[Putting]) -> None:
+        self.memory.write([version for job in jobs for version in job.versions])
 
-    def _answer_all(self, jobs: Sequence[_Asked]) -> None:
-        """Fill in the results of the reads of several batches."""
+    def _get_all(self, jobs: Sequence[Getting]) -> None:
+        """Fill in the results of several batches that only get items."""
         if len(jobs) == 1:
-            return self._answer(*jobs[0])
-        together = _Batch([op for batch, _ in jobs for op in batch.reads.values()])
-        self._answer(together, {query: vector for _, queries in jobs for query, vector in queries.items()})
-        results = iter(together.results)
-        for batch, _ in jobs:
-            for at in batch.reads:
-                batch.results[at] = next(results)
+            return self._answer(jobs[0].batch, {})
+        together = Batch([op for job in jobs for op in job.batch.reads.values()])
+        self._answer(together, {})
+        found = iter(together.results)
+        for job in jobs:
+            for at, result in zip(job.batch.reads, found, strict=False):
+                job.batch.results[at] = result
 
-    def _answer(self, batch: _Batch, queries: Mapping[str, Sequence[float]]) -> None:
+    def _answer(self, batch: Batch, queries: Mapping[str, Sequence[float]]) -> None:
         """Fill in the results of all reads."""
         if not batch.reads:
             return
@@ -214,7 +200,7 @@ class CkptStore(LifeCycle, BaseStore):
         scored, left = Ranked([], list(range(len(having))))
         if self._distance == "cosine":
             scored, left = self.memory.nearest(having, query, limit)
-        unscored: set[_Address] = set()
+        unscored: set[Address] = set()
         if left:
             for place, score in self._looked_at([having[at] for at in left], query, limit):
                 if score is None:
@@ -286,9 +272,17 @@ class CkptStore(LifeCycle, BaseStore):
         self.stop_ttl_sweeper()
         super().close()
 
+    def _sweep_if_due(self) -> None:
+        interval = self._sweep_interval
+        if interval is not None and time.monotonic() - self._swept >= interval.total_seconds():
+            self._sweep_in_passing()
+
     def _sweep_in_passing(self) -> None:
         self._swept = time.monotonic()
-        self._shared.pool().submit(self._sweep_quietly)
+        try:
+            self._shared.pool().submit(self._sweep_quietly)
+        except RuntimeError as error:  # no thread is to be had, as while the interpreter ends: no put fails for that
+            logger.warning("expired items were not deleted: %s", error)
 
     def _sweep_quietly(self) -> None:
         try:
@@ -347,70 +341,6 @@ class CkptStore(LifeCycle, BaseStore):
     async def adiff(self, since: CkptStore | Moment, *, as_of: Moment | None = None) -> list[MemoryChange]:
         """Do what `diff` does, off the event loop."""
         return await self._read(lambda: self.diff(since, as_of=as_of))
-
-
-class _Batch:
-    """Operations by kind, and the results as they come in."""
-
-    def __init__(self, ops: Iterable[Op]) -> None:
-        self.results: list[Result] = []
-        self.puts: dict[_Address, PutOp] = {}
-        self.reads: dict[int, GetOp | SearchOp | ListNamespacesOp] = {}
-        addresses: dict[_Address, None] = {}
-        prefixes: dict[tuple[str, ...], None] = {}
-        queries: dict[str, None] = {}
-        for at, op in enumerate(several(ops, "ops")):
-            self.results.append(None)
-            if isinstance(op, PutOp):
-                # As the last one, also in order.
-                self.puts.pop((tuple(op.namespace), op.key), None)
-                self.puts[tuple(op.namespace), op.key] = op
-                continue
-            if isinstance(op, GetOp):
-                addresses[tuple(op.namespace), op.key] = None
-            elif isinstance(op, SearchOp):
-                _check_search(op)
-                prefixes[tuple(op.namespace_prefix)] = None
-                queries |= {op.query: None} if op.query else {}
-            elif isinstance(op, ListNamespacesOp):
-                _check_page(op)
-                check_count("max_depth", 0 if op.max_depth is None else op.max_depth, least=0)
-                prefixes[common_prefix(op.match_conditions or ())] = None
-            else:
-                raise InvalidInputError(f"Unknown operation type: {type(op)}")
-            self.reads[at] = op
-        self.addresses, self.prefixes, self.queries = list(addresses), list(prefixes), list(queries)
-
-
-class _Asked(NamedTuple):
-    """A batch whose reads are to be answered, and the vectors of its queries."""
-
-    batch: _Batch
-    queries: Mapping[str, Sequence[float]]
-
-
-class _Putting(NamedTuple):
-    """What a batch puts, the texts in it to be found by, and the vectors of those."""
-
-    puts: Mapping[_Address, PutOp]
-    texts: Mapping[_Address, Texts]
-    vectors: Mapping[str, Sequence[float]]
-
-
-def _lifetime(op: PutOp) -> timedelta | None:
-    return minutes(op.ttl, "ttl") if op.value is not None else None
-
-
-def _check_search(op: SearchOp) -> None:
-    check_mapping("a filter", {} if op.filter is None else op.filter)
-    check_filter(op.filter)
-    check_text("a query", "" if op.query is None else op.query)
-    _check_page(op)
-
-
-def _check_page(op: SearchOp | ListNamespacesOp) -> None:
-    check_count("limit", op.limit, least=0)
-    check_count("offset", op.offset, least=0)
 
 
 def _namespaces(op: ListNamespacesOp, entries: Iterable[Entry]) -> list[tuple[str, ...]]:

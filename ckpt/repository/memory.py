@@ -252,6 +252,13 @@ class Memory:
 
     def apply(self, changes: Iterable[Put]) -> None:
         """Make all changes or none, in one transaction; of several to one item the last counts."""
+        self.write(self.prepare(changes))
+
+    def prepare(self, changes: Iterable[Put]) -> list[NewVersion]:
+        """Return changes as `write` takes them, serialized; of several to one item the last. Asks the store nothing.
+
+        Raises UnstorableValueError and InvalidInputError, as `put` does.
+        """
         dumps = self._memories.serializer.dumps_typed
         last: dict[Address, NewVersion] = {}
         for change in several(changes, "changes"):
@@ -262,8 +269,12 @@ class Memory:
             if change.value is not None:
                 value = Typed(*dumps(_mapping(change.value, change.key), path=change.key))
             last[address] = NewVersion(address, value, _microseconds(change.ttl), change.vectors)
-        if last:
-            self._memories.writer.apply(self.name, list(last.values()))
+        return list(last.values())
+
+    def write(self, versions: Sequence[NewVersion]) -> None:
+        """Make all changes or none, in one transaction, durably on return; each of another item."""
+        if versions:
+            self._memories.writer.apply(self.name, versions)
 
     def renew(self, entries: Iterable[Entry]) -> None:
         """Let items that have a lifetime live on as if they were put now. Best effort; fails no reader."""

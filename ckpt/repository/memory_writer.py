@@ -1,8 +1,8 @@
 """Writing to a memory: any number of puts and deletions are one transaction.
 
-The rows that a change builds on are read first and compared inside the transaction; a lost race is read again
-and retried. Every change of a memory moves its thread to a new moment, so changes of one memory follow each
-other, also those of several processes.
+The rows that a change builds on are read first, or are those that this process wrote last, and compared inside the
+transaction; a lost race is read again and retried. Every change of a memory moves its thread to a new moment, so
+changes of one memory follow each other, also those of several processes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ class NewVersion(NamedTuple):
     value: Typed | None
     ttl: int = 0
     vectors: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """How many bytes it is, serialized."""
+        return len(self.vectors) + (len(self.value.data) if self.value is not None else 0)
 
 
 @dataclass(slots=True)
@@ -219,6 +224,7 @@ class MemoryWriter:
                 expected = {key: raw for key, raw in expected.items() if key not in changed}
                 records = {key: raw for key, raw in records.items() if key not in changed}
             else:
+                self._recent.wrote(records)
                 return
 
     def _renewed_here(self, name: str, entries: Sequence[Entry], moment: int, epoch: int) -> tuple[Batch, Draft, None]:

@@ -8,7 +8,7 @@ import enum
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -205,7 +205,7 @@ def test_writers_sweep_in_passing(store_url: str, clock: Clock, monkeypatch: pyt
         monkeypatch.setattr(time, "monotonic", lambda: started + 301)
         store.put(ANA, "m", {"n": 1})
         store._shared.pool().shutdown(wait=True)
-        store._shared._pool = None
+        store._shared._pools = {}
         assert len(store.history(ANA, "k")) == 2
 
 
@@ -613,16 +613,16 @@ def test_a_put_that_was_cancelled_does_not_come_over_a_later_one(
     store: CkptStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entered, released = threading.Event(), threading.Event()
-    apply = store.memory.apply
+    write = store.memory.write
 
-    def slow(puts: Iterable[Put]) -> None:
+    def slow(versions: Any) -> None:
         if not entered.is_set():
             entered.set()
             assert released.wait(30)
-        apply(puts)
+        write(versions)
 
     async def run() -> None:
-        monkeypatch.setattr(store.memory, "apply", slow)
+        monkeypatch.setattr(store.memory, "write", slow)
         first = asyncio.create_task(store.aput(ANA, "k", {"v": "old"}))
         await asyncio.to_thread(entered.wait, 30)
         first.cancel()
