@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 import psycopg
 from langgraph.checkpoint.postgres import PostgresSaver
@@ -48,13 +48,6 @@ class _InSchema(Contender):
         """The schema's name."""
         return self.place.rpartition("schema=")[2]
 
-    @property
-    def conninfo(self) -> str:
-        """What libpq is given to find the saver's tables without naming their schema."""
-        url = self.place.rpartition("&schema=")[0]
-        given = conninfo_to_dict(url).get("options") or ""
-        return make_conninfo(url, options=f"{given} -c search_path={self.schema}".strip())
-
 
 class CkptPostgres(_InSchema, Ours):
     """`CkptSaver` over a schema."""
@@ -71,6 +64,14 @@ class PostgresContender(_InSchema):
     name = "postgres"
     modules = ("langgraph.checkpoint.postgres",)
     _pool: ConnectionPool[Any] | None = None
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        # Made here and without libpq, as it is no part of opening: a program has it, and finds libpq as cold as we do.
+        front, _, query = place.rpartition("&schema=")[0].partition("?")
+        given = dict(parse_qsl(query))
+        given["options"] = f"{given.get('options', '')} -c search_path={self.schema}".strip()
+        self.conninfo = f"{front}?{urlencode(given, quote_via=quote)}"
 
     def _open(self) -> Saver:
         return PostgresSaver(psycopg.connect(self.conninfo, **_OPTIONS))

@@ -21,7 +21,7 @@ Address = tuple[tuple[str, ...], str]
 """The namespace and the key of an item."""
 
 
-class Batch:
+class OpBatch:
     """Operations by kind, and the results as they come in."""
 
     def __init__(self, ops: Iterable[Op]) -> None:
@@ -59,7 +59,7 @@ class Getting:
 
     claims: frozenset[Address] = frozenset()
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: OpBatch) -> None:
         self.batch = batch
 
     def prepare(self) -> int:

@@ -29,7 +29,7 @@ from langgraph.store.base import (
 )
 
 from ckpt.errors import CkptError
-from ckpt.langgraph.batches import Address, Batch, Getting, Putting, changes_of
+from ckpt.langgraph.batches import Address, Getting, OpBatch, Putting, changes_of
 from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
@@ -105,7 +105,7 @@ class CkptStore(LifeCycle, BaseStore):
         Reads see what was there before, all as of one moment and in one round trip. Of several puts of one item
         the last counts, and all are one transaction.
         """
-        batch = Batch(ops)
+        batch = OpBatch(ops)
         self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
@@ -119,7 +119,7 @@ class CkptStore(LifeCycle, BaseStore):
 
         What several tasks get at the same time is read together, and what they put is one transaction.
         """
-        batch = Batch(ops)
+        batch = OpBatch(ops)
         if batch.reads:
             queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
             if all(isinstance(op, GetOp) for op in batch.reads.values()):
@@ -135,7 +135,7 @@ class CkptStore(LifeCycle, BaseStore):
             self._sweep_if_due()
         return batch.results
 
-    def _texts(self, batch: Batch) -> dict[Address, Texts]:
+    def _texts(self, batch: OpBatch) -> dict[Address, Texts]:
         if self._index is None:
             return {}
         return {address: self._index.texts(op) for address, op in batch.puts.items()}
@@ -147,14 +147,14 @@ class CkptStore(LifeCycle, BaseStore):
         """Fill in the results of several batches that only get items."""
         if len(jobs) == 1:
             return self._answer(jobs[0].batch, {})
-        together = Batch([op for job in jobs for op in job.batch.reads.values()])
+        together = OpBatch([op for job in jobs for op in job.batch.reads.values()])
         self._answer(together, {})
         found = iter(together.results)
         for job in jobs:
             for at, result in zip(job.batch.reads, found, strict=False):
                 job.batch.results[at] = result
 
-    def _answer(self, batch: Batch, queries: Mapping[str, Sequence[float]]) -> None:
+    def _answer(self, batch: OpBatch, queries: Mapping[str, Sequence[float]]) -> None:
         """Fill in the results of all reads."""
         if not batch.reads:
             return
