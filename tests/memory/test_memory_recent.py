@@ -10,6 +10,7 @@ import pytest
 from memory_kit import Clock
 
 import ckpt
+from ckpt.history import keys
 from ckpt.repository import Memory, Put, Repository
 
 ANA, BOB = ("users", "ana"), ("users", "bob")
@@ -177,3 +178,42 @@ def test_after_a_collection_values_are_stored_again(pair: tuple[Repository, Repo
     assert found is not None
     assert found.value == long
     assert pair[1].fsck().problems == []
+
+
+def test_what_a_base_has_from_another_is_not_taken_to_be_absent(pair: tuple[Repository, Repository]) -> None:
+    one, other = pair[0].memory(), pair[1].memory()
+    other.put(ANA, "k", {"n": 1})
+    created = other.history(ANA, "k")[0].when
+    fork = one.fork("fork")
+    calm(one)
+    calm(fork)
+    fork.put(ANA, "k", {"n": 2})
+    found = fork.get(ANA, "k")
+    assert found is not None
+    assert found.created == created
+
+
+def test_half_of_what_was_remembered_is_no_damage(pair: tuple[Repository, Repository]) -> None:
+    memory = calm(pair[0].memory())
+    memory.put(ANA, "k", {"n": 1})
+    number = memory._memories.directory.find("default")
+    assert number is not None
+    namespace = keys.namespace_key(number[0].number, keys.namespace_path(ANA))
+    recent = memory._memories.writer._recent
+    assert recent.rows([namespace])
+    recent.wrote({namespace: None})  # as when there is no room for it any more
+    assert not recent.rows([namespace])
+    memory.put(ANA, "k", {"n": 2})
+    assert values(memory, ANA, "k") == [{"n": 1}, {"n": 2}]
+
+
+def test_nothing_is_remembered_beyond_a_removal(pair: tuple[Repository, Repository]) -> None:
+    memory = calm(pair[0].memory())
+    found = memory._memories.directory.find("default")
+    assert found is not None
+    recent, key = memory._memories.writer._recent, keys.thread_key(found[0].number)
+    assert recent.rows([key])
+    assert recent.is_calm("default")
+    memory._memories.core.removed()
+    assert not recent.rows([key])
+    assert not recent.is_calm("default")
