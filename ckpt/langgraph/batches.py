@@ -15,10 +15,8 @@ from ckpt.langgraph.vectors import Texts, encode_vectors
 from ckpt.repository import Memory, Put
 from ckpt.repository.arguments import check_count, check_mapping, several
 from ckpt.repository.lifetimes import minutes
+from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_writer import NewVersion
-
-Address = tuple[tuple[str, ...], str]
-"""The namespace and the key of an item."""
 
 
 class OpBatch:
@@ -34,12 +32,13 @@ class OpBatch:
         for at, op in enumerate(several(ops, "ops")):
             self.results.append(None)
             if isinstance(op, PutOp):
+                address = Address(tuple(op.namespace), op.key)
                 # As the last one, also in order.
-                self.puts.pop((tuple(op.namespace), op.key), None)
-                self.puts[tuple(op.namespace), op.key] = op
+                self.puts.pop(address, None)
+                self.puts[address] = op
                 continue
             if isinstance(op, GetOp):
-                addresses[tuple(op.namespace), op.key] = None
+                addresses[Address(tuple(op.namespace), op.key)] = None
             elif isinstance(op, SearchOp):
                 _check_search(op)
                 prefixes[tuple(op.namespace_prefix)] = None

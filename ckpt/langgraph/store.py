@@ -29,7 +29,7 @@ from langgraph.store.base import (
 )
 
 from ckpt.errors import CkptError
-from ckpt.langgraph.batches import Address, Getting, OpBatch, Putting, changes_of
+from ckpt.langgraph.batches import Getting, OpBatch, Putting, changes_of
 from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
@@ -39,6 +39,7 @@ from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Rep
 from ckpt.repository.arguments import check_mapping, check_names
 from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
+from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_reader import Entry
 from ckpt.repository.memory_vectors import Ranked
 
@@ -164,7 +165,7 @@ class CkptStore(LifeCycle, BaseStore):
         chosen: dict[int, list[_Scored]] = {}
         for at, op in batch.reads.items():
             if isinstance(op, GetOp):
-                entry = items[tuple(op.namespace), op.key]
+                entry = items[Address(tuple(op.namespace), op.key)]
                 chosen[at] = [(entry, None)] if entry is not None else []
             elif isinstance(op, SearchOp):
                 chosen[at] = self._search(op, below[tuple(op.namespace_prefix)], queries)
@@ -204,12 +205,14 @@ class CkptStore(LifeCycle, BaseStore):
         if left:
             for place, score in self._looked_at([having[at] for at in left], query, limit):
                 if score is None:
-                    unscored.add((having[left[place]].namespace, having[left[place]].key))
+                    unscored.add(Address(having[left[place]].namespace, having[left[place]].key))
                 else:
                     scored.append((left[place], score))
         scored.sort(key=lambda each: (-each[1], each[0]))
         page: list[_Scored] = [(having[place], score) for place, score in scored[op.offset : limit]]
-        rest = [entry for entry in entries if not entry.version.vectors or (entry.namespace, entry.key) in unscored]
+        rest = [
+            entry for entry in entries if not entry.version.vectors or Address(entry.namespace, entry.key) in unscored
+        ]
         start = max(op.offset - (len(entries) - len(rest)), 0)
         return page + [(entry, None) for entry in rest[start : start + op.limit - len(page)]]
 
