@@ -103,6 +103,19 @@ def _element_ends(data: bytes, start: int, count: int) -> list[int] | None:
     return ends
 
 
+def _text_end(data: bytes, start: int) -> int:
+    """Return where the piece of a text ends that begins at `start`."""
+    # A line that ends before the piece is long enough does not end it, whatever its hash.
+    newline = data.find(b"\n", start + _TEXT_PIECE_MIN - 1)
+    line = data.rfind(b"\n", start, newline) + 1 or start
+    while newline >= 0:
+        end = newline + 1
+        if not crc32(data[line:end]) & _TEXT_MASK:
+            return end
+        line, newline = end, data.find(b"\n", end)
+    return len(data)
+
+
 class Cutter:
     """Cuts values; each object made is handed to `emit`, children before the rope that names them.
 
@@ -214,16 +227,10 @@ class Cutter:
 
     def _text(self, data: bytes, start: int) -> list[Item]:
         items: list[Item] = []
-        line = start
-        find = data.find
-        while (newline := find(b"\n", line)) >= 0:
-            end = newline + 1
-            if end - start >= _TEXT_PIECE_MIN and not crc32(data[line:end]) & _TEXT_MASK:
-                items += self._chunks(data[start:end], 0)
-                start = end
-            line = end
-        if start < len(data):
-            items += self._chunks(data[start:], 0)
+        while start < len(data):
+            end = _text_end(data, start)
+            items += self._chunks(data[start:end], 0)
+            start = end
         return items
 
     def _chunks(self, data: bytes, count: int) -> list[Item]:

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, cast
 
 from ckpt.errors import DamagedObjectError
 from ckpt.objects.ids import Kind, ObjectId
@@ -37,6 +38,9 @@ class Item(NamedTuple):
     siblings: int
     payload: bytes
 
+
+_Decoded = tuple[int, int, int, bytes]
+"""An item without its names, which cost more than reading it."""
 
 Emit = Callable[[int, bytes], ObjectId]
 """Takes an object (kind, bytes), returns its id, and remembers that it must be stored."""
@@ -78,7 +82,14 @@ def encode_items(items: Iterable[Item]) -> bytes:
 
 def decode_items(rope: bytes) -> list[Item]:
     """Return the items of an encoded rope, or raise DamagedObjectError."""
-    items = []
+    return list(map(_item, _decoded(rope)))
+
+
+_item: Callable[[_Decoded], Item] = partial(tuple.__new__, Item)
+
+
+def _decoded(rope: bytes) -> list[_Decoded]:
+    items: list[_Decoded] = []
     offset, end = 0, len(rope)
     while offset < end:
         # As in `encode_items`, the commonest shapes are spelled out.
@@ -94,7 +105,7 @@ def decode_items(rope: bytes) -> list[Item]:
             raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
         if kind != INLINE and not length:
             raise DamagedObjectError("a rope is damaged: it names an object for no bytes at all")
-        items.append(Item(kind, length, count, rope[offset : offset + size]))
+        items.append((kind, length, count, rope[offset : offset + size]))
         offset += size
     return items
 
@@ -177,47 +188,65 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
     `load` is called once per level of nesting, for all ropes together. Raises DamagedObjectError when a
     rope's pieces are not as long as it says, and whatever `load` raises.
     """
-    columns: list[list[Item]] = [decode_items(rope) for rope in ropes]
-    lengths = [sum(item.length for item in column) for column in columns]
-    blobs: dict[ObjectId, bytes] = {}
+    columns = [_decoded(rope) for rope in ropes]
+    groups: dict[bytes, tuple[list[_Decoded], int]] = {}
+    blobs: dict[bytes, bytes] = {}
+    below = columns
     for _ in range(_DEPTH_MAX):
-        wanted_ropes = {ObjectId(item.payload) for column in columns for item in column if item.kind == ROPE}
-        wanted_blobs = {
-            ObjectId(item.payload) for column in columns for item in column if item.kind == BLOB
-        } - blobs.keys()
-        if not wanted_ropes and not wanted_blobs:
+        wanted, whole = _named(below, ROPE).difference(groups), _named(below, BLOB).difference(blobs)
+        if not wanted and not whole:
             break
-        loaded = load(wanted_ropes | wanted_blobs)
-        blobs.update((oid, loaded[oid]) for oid in wanted_blobs)
-        if wanted_ropes:
-            opened = {oid: _open(oid, loaded) for oid in wanted_ropes}
-            columns = [_expand(column, opened) for column in columns]
-            if sum(map(len, columns)) > ITEMS_MAX:
-                raise DamagedObjectError("a rope is damaged: it has more pieces than any value could")
+        loaded = load(wanted | whole)
+        blobs.update((oid, loaded[oid]) for oid in whole)
+        below = []
+        for oid in wanted:
+            items = _decoded(loaded[oid])
+            groups[oid] = items, _length(items)
+            below.append(items)
     else:
         raise DamagedObjectError("a rope is nested without end")
     values = []
-    for column, length in zip(columns, lengths, strict=True):
-        value = b"".join([item.payload if item.kind == INLINE else blobs[ObjectId(item.payload)] for item in column])
-        if len(value) != length:
+    left = ITEMS_MAX
+    for column in columns:
+        pieces = _pieces(column, groups, blobs, left)
+        left -= len(pieces)
+        value = b"".join(pieces)
+        if len(value) != (length := _length(column)):
             raise DamagedObjectError(f"a value is {len(value)} bytes long where its rope says {length}")
         values.append(value)
     return values
 
 
-def _open(oid: ObjectId, loaded: Mapping[ObjectId, bytes]) -> tuple[list[Item], int]:
-    items = decode_items(loaded[oid])
-    return items, sum(item.length for item in items)
+def _named(columns: list[list[_Decoded]], wanted: int) -> set[ObjectId]:
+    return cast("set[ObjectId]", {payload for items in columns for kind, _, _, payload in items if kind == wanted})
 
 
-def _expand(column: list[Item], opened: Mapping[ObjectId, tuple[list[Item], int]]) -> list[Item]:
-    expanded: list[Item] = []
-    for item in column:
-        if item.kind == ROPE:
-            items, length = opened[ObjectId(item.payload)]
-            if length != item.length:
-                raise DamagedObjectError("a rope is not as long as the reference to it says")
-            expanded += items
+def _length(items: list[_Decoded]) -> int:
+    return sum([length for _, length, _, _ in items])
+
+
+def _pieces(
+    items: list[_Decoded],
+    groups: Mapping[bytes, tuple[list[_Decoded], int]],
+    blobs: Mapping[bytes, bytes],
+    most: int,
+) -> list[bytes]:
+    pieces: list[bytes] = []
+    stack = [iter(items)]
+    while stack:
+        for kind, length, _, payload in stack[-1]:
+            if kind == INLINE:
+                pieces.append(payload)
+            elif kind == BLOB:
+                pieces.append(blobs[payload])
+            else:
+                group, size = groups[payload]
+                if size != length:
+                    raise DamagedObjectError("a rope is not as long as the reference to it says")
+                stack.append(iter(group))
+                break
         else:
-            expanded.append(item)
-    return expanded
+            stack.pop()
+        if len(pieces) > most:
+            raise DamagedObjectError("a rope is damaged: it has more pieces than any value could")
+    return pieces

@@ -47,7 +47,7 @@ def logs(
     if importlib.util.find_spec("atheris") is None:
         pytest.skip("atheris has no wheel for this platform")
     place = tmp_path_factory.mktemp("fuzz")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(place)}
     started = {}
     try:
         for name in NAMES:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping
+from itertools import product
+from zlib import crc32
 
 import msgpack
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from ckpt.errors import DamagedObjectError
 from ckpt.objects.ids import ObjectId, object_id
 from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut, Cutter
-from ckpt.values.rope import assemble, rope_length
+from ckpt.values.rope import INLINE, ROPE, assemble, decode_items, rope_length
 
 EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -234,6 +236,70 @@ def test_the_same_value_elsewhere_is_the_same_objects(wrap: object) -> None:
     new = sum(len(objects.stored[oid]) for oid in inside - alone)
     assert len(alone & inside) >= 300
     assert new < 12_000
+
+
+def pieces_of_text(text: bytes) -> list[bytes]:
+    """What docs/format.md says of long texts, word by word."""
+    pieces, start, line = [], 0, 0
+    for end in [at + 1 for at, byte in enumerate(text) if byte == 0x0A]:
+        if end - start >= 512 and not crc32(text[line:end]) & 0b1111:
+            pieces.append(text[start:end])
+            start = end
+        line = end
+    return pieces + [text[start:]] * (start < len(text))
+
+
+def cut_text(text: bytes) -> list[bytes]:
+    """The pieces of a text of more than LEAF_MAX bytes."""
+    objects = Objects()
+    rope, _, _ = objects.cut(pack([text.decode()]))
+    array, *items = decode_items(rope)
+    while any(item.kind == ROPE for item in items):
+        groups = [
+            decode_items(objects.stored[ObjectId(item.payload)]) if item.kind == ROPE else [item] for item in items
+        ]
+        items = [item for group in groups for item in group]
+    header, *pieces = [
+        item.payload if item.kind == INLINE else objects.stored[ObjectId(item.payload)] for item in items
+    ]
+    assert array.payload == b"\x91"
+    assert header + text == pack(text.decode())
+    return pieces
+
+
+@EXAMPLES
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0, 1, 7, 40, 300, 600]), st.booleans()), max_size=6),
+)
+def test_long_text_is_cut_where_the_format_says(seed: int, blocks: list[tuple[int, int, bool]]) -> None:
+    chosen = random.Random(seed)
+    body = "".join(
+        ("\n" if empty else "") + "".join(chosen.choices("abc \t", k=chosen.randint(0, width))) + "\n"
+        for count, width, empty in blocks
+        for _ in range(count)
+    )
+    # Long enough to be cut, and with a last line that has no end.
+    text = body.encode() + b"x" * max(LEAF_MAX + 1 - len(body), 3)
+    assert cut_text(text) == pieces_of_text(text)
+
+
+@pytest.mark.parametrize(
+    ("before", "length"), [(0, 511), (0, 512), (0, 513), (100, 411), (100, 412), (509, 2), (510, 2)]
+)
+def test_a_piece_of_text_ends_behind_its_512th_byte_at_the_earliest(before: int, length: int) -> None:
+    # A line whose hash ends a piece, behind one whose hash does not, or as the first one.
+    wanted = [(before, False), (length, True)] if before else [(length, True)]
+    text = b"".join(line_of(size, ends=ends) for size, ends in wanted) + b"x" * LEAF_MAX
+    ends = before + length
+    assert cut_text(text) == ([text[:ends], text[ends:]] if ends >= 512 else [text])
+
+
+def line_of(length: int, *, ends: bool) -> bytes:
+    """A line whose hash ends a piece, or does not."""
+    lines = (b"%c%c%b" % (*pair, b" " * length) for pair in product(range(0x20, 0x7F), repeat=2))
+    lines = (line[: length - 1] + b"\n" for line in lines)
+    return next(line for line in lines if (not crc32(line) & 0b1111) is ends)
 
 
 def test_appending_to_a_long_list_makes_few_objects() -> None:
