@@ -123,8 +123,16 @@ class Browser:
         parent = parents.get((row.namespace, parent_id)) if parent_id is not None else None
         metadata = _mapping(commit.metadata, values[commit.metadata])
         header = _header(commit, values)
+        source = _text(metadata.get("source"))
         seen = _dict(header.get("versions_seen"))
-        before = _dict(_header(parent[1], values).get("versions_seen")) if parent is not None else {}
+        ran: set[str] = set()
+        if parent_id is None:
+            ran.update(seen)
+        elif parent is not None:
+            before = _dict(_header(parent[1], values).get("versions_seen"))
+            ran.update(node for node, versions in seen.items() if before.get(node) != versions)
+            # What a `Send` started has seen no channel. All packets run in the step that follows them.
+            ran.update(packets(parent[1], values) if source == "loop" else ())
         sent = packets(commit, values)
         nodes = tuple(dict.fromkeys(following(commit, values, sent, _dict(header.get("channel_versions")), seen)))
         is_head = row.checkpoint_id not in continued
@@ -139,10 +147,11 @@ class Browser:
             parents=tuple(each.commit.hex() for each in commit.parents if each.commit),
             parent_checkpoint_id=parent_id,
             step=step if isinstance(step, int) else None,
-            source=_text(metadata.get("source")),
+            source=source,
             run_id=_text(metadata.get("run_id")),
             timestamp=commit.timestamp,
-            nodes=tuple(sorted(n for n, v in seen.items() if n not in _NOT_NODES and before.get(n) != v)),
+            # An input has LangGraph drop the tasks that were open, as if they had seen all: nothing ran.
+            nodes=tuple(sorted(ran - _NOT_NODES)) if source != "input" else (),
             next=nodes,
             status=told,
             stopped=stopped,

@@ -12,11 +12,11 @@ from typing import Any
 class CheckpointInfo:
     """A checkpoint without its values.
 
-    `id` is the commit's id in hex. `nodes` are the nodes whose run made it, `next` those to run next. `status`:
-    `interrupted` and `error` are told of a head by its pending writes, `pending` when nodes are to run next,
-    else `done`. `stopped` are the nodes that asked or failed, if so. `bytes_logical` is its size written in full,
-    `bytes_new` what storing it took, its tasks' writes included. `is_head`: no other checkpoint continues it;
-    `is_current`: the next run does.
+    `id` is the commit's id in hex. `nodes` are the nodes whose run made it (none where its parent, which tells, was
+    pruned), `next` those to run next. `status`: `interrupted` and `error` are told of a head by its pending writes,
+    `pending` when nodes are to run next, else `done`. `stopped` are the nodes that asked or failed, if so.
+    `bytes_logical` is its size written in full, `bytes_new` what storing it took, its tasks' writes included.
+    `is_head`: no other checkpoint continues it; `is_current`: the next run does.
     """
 
     id: str

@@ -77,6 +77,7 @@ def test_next_is_what_get_state_says(make: Any) -> None:
         _same(saver, graph, place)
         assert saver.repository.resolve("t").status == "done"
         assert not any(each.name.startswith("join:") and not each.internal for each in _channels(saver))
+        _ran_what_was_next(saver)
 
 
 @pytest.mark.parametrize("seen", [{}, {"c": {}}, {"c": {"join:a+b:c": 2}}, {"c": {"join:a+b:c": 3}}], ids=str)
@@ -194,3 +195,46 @@ def _same(saver: CkptSaver, graph: Any, place: Any) -> None:
 def _channels(saver: CkptSaver) -> list[Any]:
     repository = saver.repository
     return [channel for info in repository.log(thread="t") for channel in repository.channels(info)]
+
+
+def _ran_what_was_next(saver: CkptSaver) -> None:
+    infos = {info.checkpoint_id: info for info in saver.repository.log(thread="t")}
+    steps = [info for info in infos.values() if info.source == "loop"]
+    assert len(steps) > 2
+    for info in steps:
+        assert set(info.nodes) == set(infos[info.parent_checkpoint_id or ""].next) - {START}
+
+
+def test_what_a_send_started_ran_in_every_round() -> None:
+    builder = StateGraph(State)
+    builder.add_node("plan", lambda state: {"out": ["plan"]})
+    builder.add_node("work", lambda state: {"out": ["work"]})
+    builder.add_edge(START, "plan")
+    builder.add_conditional_edges(
+        "plan", lambda state: [Send("work", {"out": []})] * 2 if len(state["out"]) < 9 else [], ["work"]
+    )
+    builder.add_edge("work", "plan")
+    with CkptSaver("memory://") as saver:
+        builder.compile(checkpointer=saver).invoke({"out": []}, {"configurable": {"thread_id": "t"}})
+        _ran_what_was_next(saver)
+        steps = [info.nodes for info in reversed(saver.repository.log(thread="t"))]
+    assert steps == [(), (), *[("plan",), ("work",)] * 3, ("plan",)]
+
+
+def test_a_question_that_an_input_drops_did_not_run() -> None:
+    place: Any = {"configurable": {"thread_id": "t"}}
+    with CkptSaver("memory://") as saver:
+        graph = _graph((START, "a"), ("a", "b"), ask="b").compile(checkpointer=saver)
+        graph.invoke({"out": []}, place)
+        graph.invoke({"out": ["again"]}, place)
+        steps = [(info.source, info.nodes) for info in reversed(saver.repository.log(thread="t"))]
+    assert steps == [("input", ()), ("loop", ()), ("loop", ("a",)), ("input", ()), ("loop", ()), ("loop", ("a",))]
+
+
+def test_of_a_checkpoint_whose_parent_was_pruned_no_nodes_are_told() -> None:
+    with CkptSaver("memory://") as saver:
+        graph = _graph((START, "a"), ("a", "b"), ("b", "c")).compile(checkpointer=saver)
+        graph.invoke({"out": []}, {"configurable": {"thread_id": "t"}})
+        saver.repository.prune(["t"], keep_last=2)
+        saver.repository.gc(grace="0s")
+        assert [info.nodes for info in saver.repository.log(thread="t")] == [("c",), ()]
