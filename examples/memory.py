@@ -1,6 +1,6 @@
 """Long-term memory for a LangGraph agent: it remembers, can be asked what it knew when, and can be branched.
 
-Needs `pip install 'ckpt-store[langgraph]' langgraph`; no model and no key.
+Needs `pip install '.[langgraph]' langgraph` from a checkout; no model and no key.
 """
 
 from __future__ import annotations

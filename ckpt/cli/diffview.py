@@ -76,7 +76,7 @@ def statistics(out: Output, found: Diff, extents: Extents, fresh: Callable[[str]
             Cell("|"),
             Cell(f"{size(fresh(key))} new", right=True),
         ])  # fmt: skip
-    out.table(rows, flexible=0)
+    out.table(rows, flexible=(0,))
     total = f"{size(found.changes.bytes_new)} new, {size(found.changes.bytes_shared)} shared"
     out.print(f"{counted(len(rows), 'key')} changed, {total}")
 

@@ -58,7 +58,7 @@ def report(error: BaseException, invocation: Invocation, arguments: Sequence[str
         return 2
     if isinstance(error, click.UsageError):
         hints = [f"{error.ctx.command_path} --help explains the command"] if error.ctx else []
-        message = error.format_message()
+        message = error.format_message().replace("is not a valid integer range", "is not a whole number")
         if isinstance(error, click.NoSuchOption):
             message = f"no such option: {error.option_name}"
             near = nearest(error.option_name, error.possibilities or ())

@@ -47,7 +47,7 @@ def draw(out: Output, entries: Sequence[Entry], *, graph: bool, oneline: bool, m
     drawing = layout([(entry.info.id, entry.info.parents) for entry in entries], glyphs)
     margin = drawing.width + 2 if graph else 3
     cells = _cells(out, entries, oneline=oneline)
-    lines = out.columns(cells, flexible=5, width=max(out.width - margin, 40))
+    lines = out.columns(cells, flexible=(5,), width=max(out.width - margin, 40))
     for entry, row, line in zip(entries, drawing.rows, lines, strict=True):
         glyph = out.style(_glyph(entry.info, glyphs), _style(entry.info))
         if not graph:

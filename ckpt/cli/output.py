@@ -37,6 +37,7 @@ STYLES: Final[dict[str, dict[str, Any]]] = {
     "hint": {"fg": "cyan"},
 }
 WIDTH_WITHOUT_TERMINAL: Final = 120
+_FLEXIBLE_WIDTH_MIN: Final = 12
 _ASCII: Final = str.maketrans({"…": "...", "·": "|", "×": "x", "→": "->", "–": "-"})
 _UNICODE_NEEDED: Final = "@○‖×◆│├─╯╮┼┴…·"
 
@@ -135,9 +136,11 @@ class Output:
     @property
     def width(self) -> int:
         """The columns a line may have."""
-        if "COLUMNS" in os.environ or self._out.isatty():
-            return max(shutil.get_terminal_size().columns, 20)
-        return WIDTH_WITHOUT_TERMINAL
+        return max(shutil.get_terminal_size().columns, 20) if self._is_bounded else WIDTH_WITHOUT_TERMINAL
+
+    @property
+    def _is_bounded(self) -> bool:
+        return "COLUMNS" in os.environ or self._out.isatty()
 
     def text(self, stored: str) -> str:
         """Return text from a store as it may stand in a line."""
@@ -159,19 +162,24 @@ class Output:
         else:
             self._write(line + "\n")
 
-    def table(self, rows: Sequence[Sequence[Cell]], *, flexible: int | None = None, indent: str = "") -> None:
-        """Write rows of cells in columns; the flexible column gives way when the terminal is narrow."""
+    def table(self, rows: Sequence[Sequence[Cell]], *, flexible: Sequence[int] = (), indent: str = "") -> None:
+        """Write rows of cells in columns; the flexible ones give way, in this order, when the terminal is narrow.
+
+        Where nothing says how wide it is, as in a pipe, nothing is cut.
+        """
+        flexible = flexible if self._is_bounded else ()
         for line in self.columns(rows, flexible=flexible, width=self.width - width_of(indent)):
             self.print(indent + line)
 
-    def columns(self, rows: Sequence[Sequence[Cell]], *, flexible: int | None, width: int) -> list[str]:
+    def columns(self, rows: Sequence[Sequence[Cell]], *, flexible: Sequence[int], width: int) -> list[str]:
         """Return rows of cells as lines of equal columns, two spaces apart."""
         count = max(map(len, rows), default=0)
         widths = [max((width_of(row[i].text) for row in rows if i < len(row)), default=0) for i in range(count)]
         used = [i for i in range(count) if widths[i]]
-        if flexible is not None and flexible in used:
-            excess = sum(widths[i] + 2 for i in used) - 2 - width
-            widths[flexible] = max(widths[flexible] - max(excess, 0), min(widths[flexible], 12))
+        for column in flexible:
+            if column in used:
+                excess = sum(widths[i] + 2 for i in used) - 2 - width
+                widths[column] = max(widths[column] - max(excess, 0), min(widths[column], _FLEXIBLE_WIDTH_MIN))
         return ["  ".join(self._cell(row[i], widths[i]) for i in used if i < len(row)).rstrip() for row in rows]
 
     def note(self, line: str) -> None:

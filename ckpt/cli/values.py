@@ -20,10 +20,10 @@ def follow(value: object, path: Path, *, start: Path = ()) -> object:
         found, inside = step(value, part)
         if not found:
             here = format_path((*start, *path[:depth]))
-            raise PathNotFoundError(
-                f"the state holds nothing at {format_path((*start, *path))}",
-                hints=[f"the last part that exists is {here}: {_children(value)}"],
-            )
+            hints = [f"the last part that exists is {here}: {_children(value)}"]
+            if isinstance(part, str) and part.isdecimal() and step(value, int(part))[0]:
+                hints.append(f"there is {format_path((*start, *path[:depth], int(part)))}")
+            raise PathNotFoundError(f"the state holds nothing at {format_path((*start, *path))}", hints=hints)
         value = inside
     return value
 

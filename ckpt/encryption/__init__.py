@@ -117,12 +117,12 @@ def rotate(
 
     `new_key` takes the place of `key`, in one step. With `data` all that is stored is sealed anew under a new data
     key, in bounded steps; a call that was interrupted is continued by the next. Raises WrongKeyError when `key` is
-    not the store's.
+    not the store's, and InvalidInputError when a key is none or the `encryption` extra is not installed.
     """
-    from ckpt.encryption.rotation import Resealed, reseal, rewrap
-
     if new_key is None and not data:
         raise InvalidInputError("there is nothing to rotate", hints=["give a new_key, or data=True, or both"])
+    with _extra():
+        from ckpt.encryption.rotation import Resealed, reseal, rewrap
     with opened(url, key) as storage:
         if new_key is not None:
             rewrap(storage, new_key)

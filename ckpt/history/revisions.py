@@ -53,7 +53,7 @@ _SUFFIX_MARK = re.compile(r"[~^#]|@\{")
 _COUNTED = re.compile(r"([~^])([0-9]{0,9})|#(-?[0-9]{1,9})")
 _BRACED = re.compile(r"@\{([^{}\"]*)\}")
 _BRACED_QUOTED = re.compile(r"@\{(next|run):(?=\")")
-_AGO = re.compile(r"([0-9]{1,6}) ?(s|min|h|d|w) ago")
+_AGO = re.compile(r"([0-9]{1,6}) ?(s|m(?:in)?|h|d|w) ago")
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )
@@ -251,7 +251,7 @@ def _braced(content: str) -> Suffix | None:
         return EarlierHead(int(content))
     ago = _AGO.fullmatch(content)
     if ago:
-        unit: Unit = ago[2]  # type: ignore[assignment]  # the pattern admits no other
+        unit: Unit = "min" if ago[2] == "m" else ago[2]  # type: ignore[assignment]  # the pattern admits no other
         return Ago(int(ago[1]), unit)
     if _MOMENT.fullmatch(content):
         try:

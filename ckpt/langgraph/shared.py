@@ -243,7 +243,7 @@ def warn_encrypted() -> None:
         _warned.append("encrypted")
         logger.warning(
             "EncryptedSerializer encrypts each value with a random nonce, so no two are equal and nothing is "
-            "stored only once. Values stay readable; the store grows as with other savers. CkptSaver(…, "
+            "stored only once: the store grows as with other savers. All works as before. CkptSaver(…, "
             "encryption_key=…) encrypts everything, metadata included, and still stores equal values once."
         )
 

@@ -361,5 +361,5 @@ def _require_root(info: CheckpointInfo) -> None:
 def _refuse(operation: Operation, why: str) -> NoReturn:
     raise ConflictError(
         f"op {operation.id} ({operation.text}) cannot be undone: {why}",
-        hints=["ckpt op log shows what came after"],
+        hints=["ckpt op log shows what came after, and older operations, which can be undone by their number"],
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -43,6 +45,7 @@ from ckpt.repository.tags import Tags
 from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Place
 
+_LIKE_A_MOMENT = re.compile(r"@\{[^{}]*(ago|\d{4}-\d\d)[^{}]*\}")
 _PREFIX_MATCHES = 200
 _ORDER_SAMPLE = 64
 """Index entries that show whether the index is ordered by key; a smaller index is looked at as a whole."""
@@ -136,7 +139,10 @@ class Resolver:
                     hints=["name one by its id; ckpt log with --ns shows those that are off the line"],
                 )
             what = f"namespace {namespace!r} of thread {name!r}" if namespace else f"thread {name!r}"
-            raise RevisionNotFoundError(f"{what} has no checkpoints", hints=["ckpt threads lists all threads"])
+            names = (
+                "ckpt log --subgraphs --json names all namespaces" if namespace else "ckpt threads lists all threads"
+            )
+            raise RevisionNotFoundError(f"{what} has no checkpoints", hints=[names])
 
     def _tagged(self, name: str, thread: str | None) -> Iterator[CheckpointInfo]:
         tag, _ = self._tags.get(name)
@@ -266,10 +272,15 @@ class Resolver:
 
     def _nothing(self, revision: str) -> RevisionNotFoundError:
         names = [record.name for record in self._directory.threads()]
-        close = difflib.get_close_matches(revision, names, 1)
-        guess = f"did you mean {close[0]}?  " if close else ""
+        longer = [name for name in names if name.startswith(revision)]
+        close = longer or difflib.get_close_matches(revision, names, 1)
+        # A name that reads as something else is written out.
+        meant = format_revision(Reading(ThreadName(revision), ())) if revision in close else "".join(close[:1])
+        guess = f"did you mean {shlex.quote(meant)}?  " if meant else ""
         listing = f"ckpt threads lists all {len(names)}" if len(names) > 1 else "ckpt threads lists them"
         hints = [f"{guess}{listing}"] if names else [elsewhere(graphs(self._core)) or "there are no threads yet"]
+        if _LIKE_A_MOMENT.search(revision):
+            hints.append("a moment is written @{2h ago}, units s, min, h, d, w, or with its zone: @{2026-01-31T10:00Z}")
         if any(mark in revision for mark in "~^#{"):
             hints.append("ckpt help revisions explains what may follow a name")
         return RevisionNotFoundError(f"no thread or checkpoint matches {revision!r}", hints=hints)

@@ -194,7 +194,10 @@ class ThreadAdmin:
         if named is None or named.thread is not None:
             raise AlreadyExistsError(
                 f"there is another thread {thread.name!r} now",
-                hints=["delete or rename it first, then undo this operation by its number: ckpt op log"],
+                hints=[
+                    "free the name: ckpt delete it, after a ckpt fork to another name if it is to stay",
+                    "then undo this operation by its number: ckpt op log",
+                ],
             )
         back = thread._replace(deleted=False)
         former = tuple(other for other in named.former if other != number)

@@ -133,11 +133,18 @@ def read_conninfo(text: str) -> dict[str, Any]:
 
 
 def _meant(url: str) -> list[str]:
-    """Return a hint for each option that is nearly a known one, naming that alone: the rest may be of a password."""
+    """Return a hint for each option that is not known: the nearest one, or where it stands; it may be of a password."""
     known = [*_OWN, *(option.keyword.decode() for option in Conninfo.get_defaults())]
-    names = [unquote(item.partition("=")[0]).lower() for item in url.partition("?")[2].split("&")]
-    nearly = [get_close_matches(name, known, 1, cutoff=0.8) for name in names if name not in known]
-    return [f"did you mean the option {near[0]!r}?" for near in nearly if near]
+    _, mark, query = url.partition("?")
+    hints: list[str] = []
+    for position, item in enumerate(query.split("&") if mark else (), start=1):
+        name = unquote(item.partition("=")[0]).lower()
+        near = get_close_matches(name, known, 1, cutoff=0.8)
+        if near and name not in known:
+            hints.append(f"did you mean the option {near[0]!r}?")
+        elif not near:
+            hints.append(f"the option in place {position} behind the '?' is none of libpq's")
+    return hints
 
 
 def shown_url(parameters: dict[str, Any], options: Options) -> str:

@@ -309,5 +309,9 @@ def damaged(path: Path, error: Exception | str) -> IntegrityError:
     """Return the error for a database file that is not whole."""
     return IntegrityError(
         f"the database file {path} is damaged: {error}",
-        hints=["stop writing to it, keep a copy, and look at it with: ckpt fsck"],
+        hints=[
+            "stop writing to it, and keep a copy",
+            "if it can still be opened, ckpt fsck names what is affected; else restore a backup, "
+            "or see what sqlite3's .recover can save",
+        ],
     )

@@ -65,12 +65,29 @@ def test_columns_give_way_where_they_may(monkeypatch: pytest.MonkeyPatch) -> Non
             [Cell("id"), Cell("word " * 20), Cell("1.2 kB", right=True)],
             [Cell("x"), Cell("漢字"), Cell("9 B", right=True)],
         ],
-        flexible=1,
+        flexible=(1,),
     )
     lines = stream.getvalue().splitlines()
     assert lines[0].endswith("…  1.2 kB")
     assert lines[1].endswith("     9 B")
     assert len(lines[0]) == 40
+
+
+def test_columns_give_way_in_the_order_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = [Cell("n" * 40), Cell("idle"), Cell("fork of " + "f" * 40)]
+    for width, name, origin in [(110, 40, 48), (90, 40, 42), (60, 40, 12), (50, 30, 12), (20, 12, 12)]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        out, stream = output(monkeypatch)
+        out.table([row], flexible=(2, 0))
+        shown = stream.getvalue().rstrip("\n").split("  ")
+        assert [len(cell) for cell in shown] == [name, 4, origin], width
+
+
+def test_nothing_is_cut_where_no_width_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    out, stream = output(monkeypatch)
+    out.table([[Cell("n" * 150), Cell("idle")]], flexible=(0,))
+    assert stream.getvalue() == "n" * 150 + "  idle\n"
 
 
 def test_an_encoding_that_cannot_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:

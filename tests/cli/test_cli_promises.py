@@ -89,3 +89,22 @@ def test_a_pager_is_told_that_text_is_utf8(monkeypatch: pytest.MonkeyPatch, tmp_
     pager.write("another\n")
     pager.close()
     assert told.read_text() == "utf-8"
+
+
+def test_a_key_that_is_a_number_is_pointed_at(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        repository.commit("numbers", {"notes": {3: "three", "a": 1}})
+    done = run("show", "numbers", "notes.3")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (3, "hint: there is notes[3]")
+    assert run("show", "numbers", "notes[3]").stdout == "three\n"
+    assert "hint: there is" not in run("show", "numbers", "notes.4").stderr
+
+
+def test_usage_says_what_is_wrong_with_a_number_and_with_two_ways_to_name_threads() -> None:
+    for arguments, words in [
+        (("log", "t", "-n", "x"), "invalid value for '-n': 'x' is not a whole number"),
+        (("prune", "--all", "t", "--keep-last", "1"), "--all means every thread, and threads are named as well"),
+        (("prune", "--keep-last", "1"), "name the threads, or all of them with --all"),
+    ]:
+        done = run(*arguments)
+        assert (done.exit_code, done.stderr.splitlines()[0]) == (2, f"error: {words}")

@@ -316,6 +316,9 @@ def test_without_the_library_the_error_says_what_to_install(store: Path) -> None
         "except ckpt.CkptError as error: print(type(error).__name__, error.hints[0])\n"
         f"try: ckpt.open({str(store)!r})\n"
         "except ckpt.CkptError as error: print(type(error).__name__)\n"
+        "from ckpt.encryption import rotate\n"
+        f"try: rotate({str(store)!r}, bytes(32), data=True)\n"
+        "except ckpt.CkptError as error: print(error.hints[0])\n"
     )
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
@@ -324,6 +327,7 @@ def test_without_the_library_the_error_says_what_to_install(store: Path) -> None
     assert done.stdout.splitlines() == [
         "InvalidInputError install it with: pip install 'ckpt-store[encryption]'",
         "WrongKeyError",
+        "install it with: pip install 'ckpt-store[encryption]'",
     ], done.stderr
 
 

@@ -137,6 +137,7 @@ def test_a_word_is_a_thread_a_tag_or_an_id_as_a_whole_and_at_each_cut() -> None:
         ("@{run:7b0e-11}", (InRun("7b0e-11"),)),
         ("@{2h ago}", (Ago(2, "h"),)),
         ("@{90min ago}", (Ago(90, "min"),)),
+        ("@{5m ago}", (Ago(5, "min"),)),
         ("@{2026-01-31T10:00Z}", (AtTime(datetime(2026, 1, 31, 10, tzinfo=UTC)),)),
         ("@{2026-01-31T10:00:01.5+02:00}", (AtTime(datetime(2026, 1, 31, 8, 0, 1, 500000, UTC)),)),
     ],

@@ -72,8 +72,17 @@ def test_an_earlier_head_that_was_pruned() -> None:
 
 def test_a_word_that_names_nothing(repository: Repository) -> None:
     for revision, hints in [
-        ("acme corps", ("did you mean acme corp?  ckpt threads lists all 2",)),
+        ("acme corps", ("did you mean 'acme corp'?  ckpt threads lists all 2",)),
+        ("acm", ("did you mean 'acme corp'?  ckpt threads lists all 2",)),
         ("zzz", ("ckpt threads lists all 2",)),
+        (
+            "zzz@{1d12h ago}",
+            (
+                "ckpt threads lists all 2",
+                "a moment is written @{2h ago}, units s, min, h, d, w, or with its zone: @{2026-01-31T10:00Z}",
+                "ckpt help revisions explains what may follow a name",
+            ),
+        ),
         ("acme@{now}", ("ckpt threads lists all 2", "ckpt help revisions explains what may follow a name")),
     ]:
         with pytest.raises(RevisionNotFoundError, match="no thread or checkpoint matches") as caught:
@@ -87,3 +96,12 @@ def test_a_word_that_names_nothing(repository: Repository) -> None:
         with pytest.raises(RevisionNotFoundError) as caught:
             empty.resolve("zzz")
         assert caught.value.hints == ("ckpt threads lists them",)
+
+
+def test_a_name_that_reads_as_something_else_is_written_out() -> None:
+    with ckpt.open("memory://") as repository:
+        repository.commit("thread:x", {"a": 1})
+        with pytest.raises(RevisionNotFoundError) as caught:
+            repository.resolve("thread:x")
+        assert caught.value.hints == ("did you mean 'thread:\"thread:x\"'?  ckpt threads lists them",)
+        assert repository.resolve('thread:"thread:x"').thread == "thread:x"

@@ -135,6 +135,14 @@ def test_a_mistyped_option_is_named_as_what_was_meant(query: str, meant: list[st
     assert "s3cret" not in words_of(caught.value)
 
 
+def test_an_option_that_nothing_has_is_told_by_its_place() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        PostgresStorage("postgresql://u:p@h/db?sslmode=require&s3cret=1&schema=a")
+    assert "in place 2 behind the '?'" in caught.value.hints[0]
+    assert len(caught.value.hints) == 2
+    assert "s3cret" not in words_of(caught.value)
+
+
 def test_an_option_that_is_set_twice_is_refused() -> None:
     for query in ("schema=a&schema=b", "pool_size=3&sslmode=require&pool_size=4"):
         with pytest.raises(InvalidInputError, match="twice"):

@@ -360,6 +360,17 @@ def test_a_password_that_is_missing_is_asked_for(server: Server, client: redis.R
         client.config_set("requirepass", "")
 
 
+def test_the_documented_permissions_suffice_in_another_database(server: Server, client: redis.Redis) -> None:
+    client.execute_command(*documented_commands())
+    try:
+        with closing(open_storage(f"redis://ckpt:password@127.0.0.1:{server.port}/3")) as storage:
+            storage.publish(Batch(records={b"a": b"1"}))
+            assert storage.read([b"a"]) == [b"1"]
+    finally:
+        with closing(redis.Redis(port=server.port, db=3)) as other:
+            other.flushdb()
+
+
 def test_the_documented_permissions_suffice(server: Server, client: redis.Redis) -> None:
     client.execute_command(*documented_commands())
     url = f"redis://ckpt:password@127.0.0.1:{server.port}/0"

@@ -38,8 +38,8 @@ def command(
 ) -> None:
     """Start the thread NEW_THREAD at REV. Nothing is copied and the original stays as it is.
 
-    A fork of an interrupted head is interrupted as well; a fork of an older checkpoint runs its next nodes
-    again. NEW_THREAD is taken verbatim.
+    A fork of an interrupted head is interrupted as well, unless --set gives it other values; a fork of an older
+    checkpoint runs its next nodes again. NEW_THREAD is taken verbatim.
     """
     from ckpt.cli import records
 

@@ -35,4 +35,4 @@ def command(invocation: Invocation) -> None:
     for each in graphs:
         name = Cell(out.text(each.name), "key") if each.name else Cell("(default)", "dim")
         rows.append([name, Cell(f"{each.threads:,}", right=True)])
-    out.table(rows, flexible=0)
+    out.table(rows, flexible=(0,))

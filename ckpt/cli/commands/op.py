@@ -53,7 +53,7 @@ def log(invocation: Invocation, limit: int) -> None:
         ]
         for each in operations
     ]
-    out.table(rows, flexible=3)
+    out.table(rows, flexible=(3,))
 
 
 def _when(operation: Operation, out: Output, *, exactly: bool) -> str:

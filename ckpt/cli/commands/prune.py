@@ -53,7 +53,9 @@ def command(
     from ckpt.cli import records
 
     names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
-    if bool(names) == everything:
+    if names and everything:
+        usage("--all means every thread, and threads are named as well", "leave one of the two away")
+    if not names and not everything:
         usage("name the threads, or all of them with --all", "add -n to see what would go")
     if keep_last is None and keep_within is None:
         usage("nothing says what to keep", "add --keep-last N, --keep-within 30d, or both")
@@ -95,4 +97,4 @@ def _table(out: Output, reports: list[PruneReport]) -> None:
             Cell(f"keep {len(each.kept):>{width},} of {total}"),
             Cell(f"in {len(namespaces):,} namespaces" if len(namespaces) > 1 else "", "dim"),
         ])  # fmt: skip
-    out.table(rows, flexible=0)
+    out.table(rows, flexible=(0,))

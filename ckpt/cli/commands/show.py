@@ -113,7 +113,7 @@ def _checkpoint(out: Output, repository: Repository, info: CheckpointInfo, part:
         rows = [
             [Cell(out.text(key), "key"), Cell(one_line(out, value, out.width))] for key, value in info.metadata.items()
         ]
-        out.table(rows, flexible=1)
+        out.table(rows, flexible=(1,))
     if part in (None, "state"):
         hidden = 0
         for channel in repository.channels(info):
@@ -136,7 +136,7 @@ def _checkpoint(out: Output, repository: Repository, info: CheckpointInfo, part:
             ]
             for each in writes
         ]
-        out.table(rows, flexible=3)
+        out.table(rows, flexible=(3,))
 
 
 def _head(out: Output, info: CheckpointInfo) -> None:

@@ -74,7 +74,7 @@ def command(invocation: Invocation) -> None:
         rows.append(_row(f"(other {len(rest)})", sum(each.logical for each in rest), unique, total))
     rows.append(_row("(metadata)", found.metadata.logical, found.metadata.unique, total))
     out.print()
-    out.table(rows, flexible=0)
+    out.table(rows, flexible=(0,))
 
 
 def _row(name: str, logical: int, unique: int, total: int) -> list[Cell]:

@@ -64,7 +64,7 @@ def _list(invocation: Invocation) -> None:
         ]
         for name, info in tags
     ]
-    out.table(rows, flexible=4)
+    out.table(rows, flexible=(4,))
 
 
 def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bool) -> None:

@@ -81,7 +81,7 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
         ]
         for each in threads
     ]
-    out.table([heading, *rows], flexible=0)
+    out.table([heading, *rows], flexible=(len(titles) - 1, 0))
 
 
 def _expiry(thread: ThreadInfo, zone: tzinfo | None) -> str:
