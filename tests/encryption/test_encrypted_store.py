@@ -166,6 +166,14 @@ def test_a_header_cannot_ask_for_all_memory(monkeypatch: pytest.MonkeyPatch) -> 
             userkeys._scrypt(b"x", parameters)
 
 
+def test_a_wrapped_key_is_bound_to_how_it_was_wrapped() -> None:
+    key = userkeys._RawKey(KEY)
+    wrapped = key.wrap(b"d" * 32)
+    assert key.unwrap_any(wrapped) == b"d" * 32
+    with pytest.raises(DamagedRecordError):
+        key.unwrap_any(wrapped._replace(kind="scrypt"))
+
+
 def test_a_header_of_a_newer_format_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     storage = MemoryStorage()
     with monkeypatch.context() as patched:

@@ -181,6 +181,25 @@ def known(repository: Repository) -> set[bytes]:
     return set(ranking.names(b"", 1_000_000))
 
 
+def test_collecting_keeps_what_searches_of_other_graphs_ask_for(server: str) -> None:
+    url = f"{server}{'&' if '?' in server else '?'}schema=several"
+    for graph in ("", "a", "b"):
+        with ckpt.open(url, graph=graph) as repository, CkptStore(repository, index=INDEX) as store:
+            store.put(ANA, "kept", {"text": f"the cat {graph}"})
+            store.put(ANA, "gone", {"text": f"a dog {graph}"})
+            store.search(ANA, query="the cat")
+            store.memory.delete(ANA, "gone")
+    with ckpt.open(url) as repository:
+        assert len(known(repository)) == 6
+        repository.gc(grace="0s")
+        assert len(known(repository)) == 3
+    for graph in ("", "a", "b"):
+        with ckpt.open(url, graph=graph) as repository, CkptStore(repository, index=INDEX) as store:
+            assert [item.key for item in store.search(ANA, query="the cat")] == ["kept"]
+            assert len(known(repository)) == 3
+    run(server, "DROP SCHEMA several CASCADE")
+
+
 def test_a_ranking_keeps_its_contract(ranking: Ranking) -> None:
     assert ranking.nearest([1.0, 0.0], [], 5) == ([], set())
     assert ranking.nearest([1.0, 0.0], [name(1)], 5) == ([], {name(1)})

@@ -126,6 +126,19 @@ def test_a_transaction_that_does_not_see_others_is_refused(postgres_dsn: str, po
         assert storage.read([b"a"]) == [b"2"]
 
 
+def test_a_step_in_a_transaction_that_does_not_see_others_is_refused(postgres_dsn: str, postgres_url: str) -> None:
+    with psycopg.connect(postgres_dsn) as connection, closing(PostgresStorage(postgres_url)) as other:
+        other.publish(Batch(records={b"a": b"0", b"b": b"0"}))
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        storage = PostgresStorage(connection, schema=schema_of(postgres_url))
+        connection.execute("SELECT 1")
+        step = Batch({b"a": b"0", b"b": b"0"}, {b"a": b"1", b"b": b"1"}, epoch=storage.epoch())
+        with pytest.raises(InvalidInputError, match="does not see"):
+            storage.publish(step)
+        connection.rollback()
+        assert other.read([b"a", b"b"]) == [b"0", b"0"]
+
+
 def test_a_transaction_that_has_failed_is_to_be_rolled_back_first(postgres_dsn: str, postgres_url: str) -> None:
     PostgresStorage(postgres_url).close()
     with psycopg.connect(postgres_dsn) as connection:
