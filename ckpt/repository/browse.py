@@ -48,10 +48,13 @@ class Browser:
         if continued is None:
             continued = self._continued(rows)
         continued = continued | {parent.checkpoint_id for commit in commits.values() for parent in commit.parents}
-        values = self._small_values([*commits.values(), *(commit for _, commit in parents.values())])
+        known = commits | {row.put.commit: commit for row, commit in parents.values() if row.put is not None}
+        values = self._small_values(known.values())
+        # Once for each: a packet may hold a copy of the whole state.
+        sent = {oid: packets(commit, values) for oid, commit in known.items()}
         heads = {namespace: self._timeline.head(namespace) for namespace in {row.namespace for row in rows}}
         return [
-            self._describe(row, commits[row.put.commit], parents, values, heads[row.namespace], continued)
+            self._describe(row, commits[row.put.commit], parents, values, sent, heads[row.namespace], continued)
             for row in rows
             if row.put is not None
         ]
@@ -114,6 +117,7 @@ class Browser:
         commit: Commit,
         parents: Mapping[tuple[str, str], tuple[Found, Commit]],
         values: Mapping[StoredValue, bytes],
+        sent: Mapping[ObjectId, list[str]],
         head: str | None,
         continued: set[str],
     ) -> CheckpointInfo:
@@ -128,15 +132,15 @@ class Browser:
         ran: set[str] = set()
         if parent_id is None:
             ran.update(seen)
-        elif parent is not None:
+        elif parent is not None and parent[0].put is not None:
             before = _dict(_header(parent[1], values).get("versions_seen"))
             ran.update(node for node, versions in seen.items() if before.get(node) != versions)
             # What a `Send` started has seen no channel. All packets run in the step that follows them.
-            ran.update(packets(parent[1], values) if source == "loop" else ())
-        sent = packets(commit, values)
-        nodes = tuple(dict.fromkeys(following(commit, values, sent, _dict(header.get("channel_versions")), seen)))
+            ran.update(sent[parent[0].put.commit] if source == "loop" else ())
+        own = sent[put.commit]
+        nodes = tuple(dict.fromkeys(following(commit, values, own, _dict(header.get("channel_versions")), seen)))
         is_head = row.checkpoint_id not in continued
-        told, stopped = status(self._timeline.writes(row) if is_head else [], nodes, sent)
+        told, stopped = status(self._timeline.writes(row) if is_head else [], nodes, own)
         stored_id = put.commit.hex()
         step = metadata.get("step")
         return CheckpointInfo(

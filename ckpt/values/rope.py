@@ -193,13 +193,13 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
     blobs: dict[bytes, bytes] = {}
     below = columns
     for _ in range(_DEPTH_MAX):
-        wanted, whole = _named(below, ROPE).difference(groups), _named(below, BLOB).difference(blobs)
-        if not wanted and not whole:
+        new_groups, new_blobs = _named(below, ROPE).difference(groups), _named(below, BLOB).difference(blobs)
+        if not new_groups and not new_blobs:
             break
-        loaded = load(wanted | whole)
-        blobs.update((oid, loaded[oid]) for oid in whole)
+        loaded = load(new_groups | new_blobs)
+        blobs.update((oid, loaded[oid]) for oid in new_blobs)
         below = []
-        for oid in wanted:
+        for oid in new_groups:
             items = _decoded(loaded[oid])
             groups[oid] = items, _length(items)
             below.append(items)
@@ -231,6 +231,7 @@ def _pieces(
     blobs: Mapping[bytes, bytes],
     most: int,
 ) -> list[bytes]:
+    """Return the bytes of all that some items name, in order; not by recursion, which has no room for deep ropes."""
     pieces: list[bytes] = []
     stack = [iter(items)]
     while stack:
