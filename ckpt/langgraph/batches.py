@@ -19,6 +19,11 @@ from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_writer import NewVersion
 
 
+def address_of(op: GetOp | PutOp) -> Address:
+    """Return the address of the item that an operation is about."""
+    return Address(tuple(op.namespace), op.key)
+
+
 class OpBatch:
     """Operations by kind, and the results as they come in."""
 
@@ -32,13 +37,13 @@ class OpBatch:
         for at, op in enumerate(several(ops, "ops")):
             self.results.append(None)
             if isinstance(op, PutOp):
-                address = Address(tuple(op.namespace), op.key)
+                address = address_of(op)
                 # As the last one, also in order.
                 self.puts.pop(address, None)
                 self.puts[address] = op
                 continue
             if isinstance(op, GetOp):
-                addresses[Address(tuple(op.namespace), op.key)] = None
+                addresses[address_of(op)] = None
             elif isinstance(op, SearchOp):
                 _check_search(op)
                 prefixes[tuple(op.namespace_prefix)] = None

@@ -29,7 +29,7 @@ from langgraph.store.base import (
 )
 
 from ckpt.errors import CkptError
-from ckpt.langgraph.batches import Getting, OpBatch, Putting, changes_of
+from ckpt.langgraph.batches import Getting, OpBatch, Putting, address_of, changes_of
 from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
@@ -165,7 +165,7 @@ class CkptStore(LifeCycle, BaseStore):
         chosen: dict[int, list[_Scored]] = {}
         for at, op in batch.reads.items():
             if isinstance(op, GetOp):
-                entry = items[Address(tuple(op.namespace), op.key)]
+                entry = items[address_of(op)]
                 chosen[at] = [(entry, None)] if entry is not None else []
             elif isinstance(op, SearchOp):
                 chosen[at] = self._search(op, below[tuple(op.namespace_prefix)], queries)

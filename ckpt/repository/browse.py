@@ -129,15 +129,11 @@ class Browser:
         header = _header(commit, values)
         source = _text(metadata.get("source"))
         seen = _dict(header.get("versions_seen"))
-        ran: set[str] = set()
-        if parent_id is None:
-            ran.update(seen)
-        elif parent is not None and parent[0].put is not None:
+        before: Mapping[str, Any] | None = {} if parent_id is None else None
+        own, sent_before = sent[put.commit], list[str]()
+        if parent is not None and parent[0].put is not None:
             before = _dict(_header(parent[1], values).get("versions_seen"))
-            ran.update(node for node, versions in seen.items() if before.get(node) != versions)
-            # What a `Send` started has seen no channel. All packets run in the step that follows them.
-            ran.update(sent[parent[0].put.commit] if source == "loop" else ())
-        own = sent[put.commit]
+            sent_before = sent[parent[0].put.commit]
         nodes = tuple(dict.fromkeys(following(commit, values, own, _dict(header.get("channel_versions")), seen)))
         is_head = row.checkpoint_id not in continued
         told, stopped = status(self._timeline.writes(row) if is_head else [], nodes, own)
@@ -154,8 +150,7 @@ class Browser:
             source=source,
             run_id=_text(metadata.get("run_id")),
             timestamp=commit.timestamp,
-            # An input has LangGraph drop the tasks that were open, as if they had seen all: nothing ran.
-            nodes=tuple(sorted(ran - _NOT_NODES)) if source != "input" else (),
+            nodes=_ran(source, seen, before, sent_before),
             next=nodes,
             status=told,
             stopped=stopped,
@@ -178,6 +173,24 @@ def _batches(rows: Iterator[Found]) -> Iterator[list[Found]]:
             size, batch = min(4 * size, _BATCH), []
     if batch:
         yield batch
+
+
+def _ran(
+    source: str | None, seen: Mapping[str, Any], before: Mapping[str, Any] | None, sent: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the nodes whose run made a checkpoint, sorted.
+
+    `before` is what nodes had seen at its parent (None where that is gone, so that nothing tells), and `sent` whom the
+    parent's packets were for.
+    """
+    # An input has LangGraph drop the tasks that were open, as if they had seen all: nothing ran.
+    if source == "input" or before is None:
+        return ()
+    ran = {node for node, versions in seen.items() if before.get(node) != versions}
+    if source == "loop":
+        # What a `Send` started has seen no channel. All packets run in the step that follows them.
+        ran.update(sent)
+    return tuple(sorted(ran - _NOT_NODES))
 
 
 def _written(row: Found) -> int:

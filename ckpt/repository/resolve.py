@@ -139,10 +139,8 @@ class Resolver:
                     hints=["name one by its id; ckpt log with --ns shows those that are off the line"],
                 )
             what = f"namespace {namespace!r} of thread {name!r}" if namespace else f"thread {name!r}"
-            names = (
-                "ckpt log --subgraphs --json names all namespaces" if namespace else "ckpt threads lists all threads"
-            )
-            raise RevisionNotFoundError(f"{what} has no checkpoints", hints=[names])
+            hint = "ckpt log --subgraphs --json names all namespaces" if namespace else "ckpt threads lists all threads"
+            raise RevisionNotFoundError(f"{what} has no checkpoints", hints=[hint])
 
     def _tagged(self, name: str, thread: str | None) -> Iterator[CheckpointInfo]:
         tag, _ = self._tags.get(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
 from itertools import product
 from zlib import crc32
 
@@ -11,30 +10,18 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from objects_kit import Stored
 
 from ckpt.errors import DamagedObjectError
-from ckpt.objects.ids import ObjectId, object_id
+from ckpt.objects.ids import ObjectId
 from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut, Cutter
 from ckpt.values.rope import INLINE, ROPE, assemble, decode_items, rope_length
 
 EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 
 
-class Objects:
+class Objects(Stored):
     """Collects the objects that cuts emit."""
-
-    def __init__(self) -> None:
-        self.stored: dict[ObjectId, bytes] = {}
-        self.emitted: list[ObjectId] = []
-
-    def emit(self, kind: int, data: bytes) -> ObjectId:
-        oid = object_id(kind, data)
-        self.stored[oid] = data
-        self.emitted.append(oid)
-        return oid
-
-    def load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
-        return {oid: self.stored[oid] for oid in ids}
 
     def cut(
         self, data: bytes, previous: Cut | None = None, type_: str = "msgpack"

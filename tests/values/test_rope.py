@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import pytest
+from objects_kit import Stored
 
 from ckpt.errors import DamagedObjectError
-from ckpt.objects.ids import Kind, ObjectId, object_id
+from ckpt.objects.ids import Kind
 from ckpt.values import rope as ropes
 from ckpt.values.rope import BLOB, ROPE, Item, assemble, encode_items, inline
 
 
-class Objects:
-    """Objects by id, and what was asked for."""
-
-    def __init__(self) -> None:
-        self.stored: dict[ObjectId, bytes] = {}
-        self.loads: list[set[ObjectId]] = []
+class Objects(Stored):
+    """Makes the items of ropes."""
 
     def blob(self, data: bytes) -> Item:
-        oid = object_id(Kind.BLOB, data)
-        self.stored[oid] = data
-        return Item(BLOB, len(data), 1, oid)
+        return Item(BLOB, len(data), 1, self.emit(Kind.BLOB, data))
 
     def group(self, *items: Item, length: int | None = None) -> Item:
-        data = encode_items(items)
-        oid = object_id(Kind.ROPE, data)
-        self.stored[oid] = data
+        oid = self.emit(Kind.ROPE, encode_items(items))
         return Item(ROPE, sum(item.length for item in items) if length is None else length, len(items), oid)
-
-    def load(self, ids: Collection[ObjectId]) -> Mapping[ObjectId, bytes]:
-        self.loads.append(set(ids))
-        return {oid: self.stored[oid] for oid in ids}
 
 
 def test_pieces_come_in_order_whatever_they_are_nested_in() -> None:
