@@ -246,13 +246,21 @@ class Plan:
         return newest(key, self._reading.read([key])[0])
 
     def stands_as_before(self, records: Mapping[bytes, bytes | None]) -> bool:
-        """Whether time travel finds every namespace where it stood, if that stays, once `records` are written."""
+        """Whether time travel finds every namespace where it stood, if that stays, once `records` are written.
+
+        So it is for the roots to come, which begin from the heads of now.
+        """
         raw = records[keys.thread_key(self._thread.number)]
-        if raw is None or not self._stood:
+        present = {
+            each: head
+            for each, head in self._heads.items()
+            if each and not is_of_a_task(each) and head is not None and head == self._timeline.told_head(each)
+        }
+        if raw is None or not (self._stood or present):
             return True
         thread = ThreadRecord.decode(self._thread.number, raw)
         timeline = Timeline(self._core, thread, self._reading.after(records))
-        return all(
+        return all(timeline.told_head(each) == head for each, head in present.items()) and all(
             timeline.head_at(*moment) == head
             for moment, head in self._stood.items()
             if head is None or head in self._staying.get(moment[1], (head,))

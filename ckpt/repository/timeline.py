@@ -190,6 +190,10 @@ class Timeline:
         head = self.head(namespace)
         return moves if head is None or (moves and moves[-1] == head) else [*moves, head]
 
+    def told_head(self, namespace: str) -> str | None:
+        """Return the head of a namespace as its puts tell it now, which is what later moments are told from."""
+        return self._replay(0, namespace, None)[0]
+
     def _replay(
         self, depth: int, namespace: str, moment: int | None, *, bare: bool = False
     ) -> tuple[str | None, list[str]]:

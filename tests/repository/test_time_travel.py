@@ -202,3 +202,16 @@ def test_what_stays_leads_where_it_did(backend: str, request: pytest.FixtureRequ
             history(Twins(opened(retention=policy, **key)), data)
 
     run()
+
+
+def test_a_subgraph_whose_clock_was_behind_stands_at_later_roots_where_it_stood() -> None:
+    both = Twins(Repository(MemoryStorage(), retention="keep_latest"))
+    for behind in (False, False, True):
+        if not behind:
+            both.root_put(both.new_id())
+        both.sub_put("remembers", behind)
+    both.pruned.gc(grace=timedelta(0))
+    both.check()
+    both.root_put(both.new_id())
+    both.sub_put("remembers")
+    both.check()
