@@ -222,7 +222,7 @@ class Plan:
             # A head that stays is left as it is told: a fork that left before a rewind reads this line too.
             if head != self._timeline.head(namespace):
                 line = line._replace(head=head, moved=sequence, newest=self._newest(namespace, head))
-            elif (namespace, head) in hidden:
+            elif (namespace, line.head) in hidden:  # which a rewind may have left behind
                 line = line._replace(newest=sequence)
             if line == stood:
                 continue

@@ -215,3 +215,21 @@ def test_a_subgraph_whose_clock_was_behind_stands_at_later_roots_where_it_stood(
     both.root_put(both.new_id())
     both.sub_put("remembers")
     both.check()
+
+
+def test_what_a_rewind_left_behind_is_hidden_without_an_alarm_and_a_fork_keeps_it() -> None:
+    both = Twins(Repository(MemoryStorage()))
+    for _ in range(2):
+        both.root_put(both.new_id())
+    rewound_to = both.root or ""
+    both.sub_put(task := f"node:{rewound_to}")
+    (left_behind,) = ids(both.pruned, "t", task)
+    both.pruned.fork("t", "fork")
+    both.root_put(both.new_id())
+    both.checkout(rewound_to)
+    both.pruned.prune_thread("t", keep_last(1))
+    assert both.pruned.read("t", task, left_behind) is None
+    found = both.pruned.read("fork", task, left_behind)
+    assert found is not None
+    assert found.checkpoint_id == left_behind
+    assert both.pruned.fsck().problems == []
