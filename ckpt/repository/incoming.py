@@ -54,10 +54,9 @@ class NewCheckpoint(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What was stored: the commit's id, the commit, whether it is the head; what thread and namespace are now."""
+    """What was stored: the commit's id, the commit; what thread and namespace are now."""
 
     oid: ObjectId
     commit: Commit
-    is_head: bool
     thread: ThreadRecord
     line: Line

@@ -99,10 +99,14 @@ class Writer:
             oid = attempt.draft.add_top(Kind.COMMIT, data)
             added = self._lay_down(attempt, [oid])
             attempt.events.append(Put(attempt.thread.sequence + 1, oid, added))
-            line = attempt.line if head == attempt.line.head else attempt.line._replace(head=head, newest=0)
+            line = attempt.line
             if line.greatest is None and new.parent_id != head:
                 line = line._replace(greatest=attempt.timeline.greatest(new.namespace))
-            attempt.line = line.moved_to(new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
+            told = line if head == line.head else line._replace(head=head, newest=0)
+            moved = told.moved_to(new.checkpoint_id, new.parent_id, attempt.thread.sequence + 1)
+            # A line that stays where a rewind put it keeps the head it had before, for moments before that.
+            stays = moved.moved == told.moved
+            attempt.line = line._replace(greatest=moved.greatest) if stays else moved
             # Where no other namespace has begun, none has to be told where it stands, and the record does not grow.
             if new.reset is not None and (attempt.thread.lines.count or attempt.thread.base is not None):
                 reset = Reset(attempt.thread.sequence + 1, new.reset[1], new.reset[0])
@@ -116,7 +120,7 @@ class Writer:
         attempt = self._write(new.thread, new.namespace, new.checkpoint_id, new.parent_id, prepare, new.above)
         assert attempt.made is not None
         oid, commit, _ = attempt.made
-        return Stored(oid, commit, attempt.line.head == new.checkpoint_id, attempt.thread, attempt.line)
+        return Stored(oid, commit, attempt.thread, attempt.line)
 
     def put_writes(
         self,

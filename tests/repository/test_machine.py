@@ -524,6 +524,24 @@ def test_a_namespace_goes_back_to_where_an_earlier_rewind_had_put_it(repository:
     assert head(repository, "b", "sub") is None
 
 
+@pytest.mark.parametrize("late", [("12", "13"), ("11", None)], ids=["of a host whose clock is behind", "put again"])
+def test_a_late_put_into_a_rewound_namespace_leaves_earlier_moments_as_they_were(
+    repository: Repository, late: tuple[str, str | None]
+) -> None:
+    put(repository, "a", "05")
+    put(repository, "a", "11", ns="sub")
+    put(repository, "a", "06", "05")
+    put(repository, "a", "13", "11", ns="sub")
+    put(repository, "a", "07", "06")
+    repository.checkout('ckpt:"06"', thread="a")
+    assert head(repository, "a", "sub") == "11"
+    put(repository, "a", *late, ns="sub")
+    assert head(repository, "a", "sub") == "11"
+    repository.fork('ckpt:"07"', "b", thread="a")
+    assert head(repository, "b", "sub") == "13"
+    assert repository.fsck().problems == []
+
+
 def test_rewinding_again_and_again_costs_no_more_each_time(repository: Repository) -> None:
     def size() -> int:
         return len(repository._core.storage.read([keys.thread_key(1)])[0] or b"")
