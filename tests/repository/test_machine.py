@@ -1,20 +1,16 @@
-"""The engine against a model made of dicts and lists, side by side through random histories.
-
-The model says what a thread is without segments, records or packs: a list of what happened to it. A fork copies
-the list, or its beginning. Heads follow from the list by the rule of the design and nothing else.
-"""
+"""The engine against a model made of dicts and lists, side by side through random histories."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
 from itertools import count
 from typing import Any
 
 import msgpack
 import pytest
+from history_model import Event, Forked, Line, Pruned, Put, Reset, View, Wrote, length_at, path_of, view
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -39,113 +35,6 @@ NAMES = ("a", "b", "c", "d")
 NAMESPACES = ("", "sub", "sub|deep")
 IDS = tuple(f"{number:02d}" for number in range(24))
 LONG = "long enough to be an object of its own and to be shared between checkpoints; " * 4
-
-Writes = tuple[tuple[int, str, str], ...]
-
-
-@dataclass(frozen=True)
-class Put:
-    namespace: str
-    checkpoint_id: str
-    parent: str | None
-    values: Mapping[str, str]
-    by: int = 0
-    """The line, among those of a thread, that it was put in: a thread's own is the last."""
-
-
-@dataclass(frozen=True)
-class Wrote:
-    namespace: str
-    checkpoint_id: str
-    task: str
-    writes: Writes
-
-
-@dataclass(frozen=True)
-class Forked:
-    """From here on the root's head is this one."""
-
-    head: str
-
-
-@dataclass(frozen=True)
-class Reset:
-    """From here on the namespaces stand where they stood after the first `length` events."""
-
-    length: int
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """These are not seen any more, here and in what is copied from here.
-
-    A fork that leaves at a checkpoint of a thread further down (see `by` of its put) does not know of it.
-    """
-
-    gone: frozenset[tuple[str, str]]
-    by: int
-
-
-@dataclass
-class Line:
-    head: str | None = None
-    greatest: str = ""
-
-
-@dataclass
-class View:
-    """What a thread is, once its events have been told."""
-
-    puts: dict[tuple[str, str], Put] = field(default_factory=dict)
-    wrote: dict[tuple[str, str], list[Wrote]] = field(default_factory=dict)
-    lines: dict[str, Line] = field(default_factory=dict)
-
-    def ids(self, namespace: str) -> list[str]:
-        """The ids of a namespace, greatest first."""
-        return sorted((each for ns, each in self.puts if ns == namespace), reverse=True)
-
-    def pending(self, namespace: str, checkpoint_id: str) -> list[tuple[str, str, int, str, str]]:
-        slots: dict[tuple[str, int], tuple[str, str, int, str, str]] = {}
-        for batch in self.wrote.get((namespace, checkpoint_id), ()):
-            for index, channel, value in batch.writes:
-                if index < 0 or (batch.task, index) not in slots:
-                    slots[batch.task, index] = (path_of(batch.task), batch.task, index, channel, value)
-        return sorted(slots.values(), key=lambda write: write[:3])
-
-
-Event = Put | Wrote | Forked | Reset | Pruned
-
-
-def path_of(task: str) -> str:
-    """Paths sort the other way round than tasks, so that the order tells them apart."""
-    return f"path {ord('z') - ord(task[0])}"
-
-
-def view(events: list[Event]) -> View:
-    """Tell what happened."""
-    told = View()
-    for event in events:
-        if isinstance(event, Put):
-            told.puts[event.namespace, event.checkpoint_id] = event
-            line = told.lines.setdefault(event.namespace, Line())
-            follows = line.head is None or (event.parent is not None and event.parent == line.head)
-            line.greatest = max(line.greatest, event.checkpoint_id)
-            if follows or event.checkpoint_id == line.greatest:
-                line.head = event.checkpoint_id
-        elif isinstance(event, Wrote):
-            told.wrote.setdefault((event.namespace, event.checkpoint_id), []).append(event)
-        elif isinstance(event, Forked):
-            told.lines[""].head = event.head
-        elif isinstance(event, Reset):
-            before = view(events[: event.length])
-            for namespace, line in told.lines.items():
-                if namespace:
-                    line.head = before.lines.get(namespace, Line()).head
-        else:
-            for slot in event.gone:
-                told.puts.pop(slot)
-                told.wrote.pop(slot, None)
-    return told
 
 
 def packed(value: object) -> Typed:
@@ -295,7 +184,7 @@ class Machine(RuleBasedStateMachine):
         if checkpoint_id == view(events).lines[""].head:
             self.begun(new, self.lines[source]).extend(events)
             return
-        length = self.length_at(events, checkpoint_id)
+        length = length_at(events, checkpoint_id)
         left = self.lines[source][: self.lines[source].index(self.put_by(events, checkpoint_id)) + 1]
         gone = [event for event in events[length:] if isinstance(event, Pruned) and event.by in left]
         kept: list[Event] = [
@@ -312,20 +201,6 @@ class Machine(RuleBasedStateMachine):
         """Return the line in which this root checkpoint was put last."""
         puts = [event for event in events if isinstance(event, Put) and not event.namespace]
         return [put.by for put in puts if put.checkpoint_id == checkpoint_id][-1]
-
-    @staticmethod
-    def length_at(events: list[Event], checkpoint_id: str) -> int:
-        """Return how many events there were just after this root checkpoint was put last.
-
-        The reset that a rewind makes belongs to the checkpoint it puts.
-        """
-        last = max(
-            i
-            for i, event in enumerate(events)
-            if isinstance(event, Put) and (event.namespace, event.checkpoint_id) == ("", checkpoint_id)
-        )
-        rewound = last + 1 < len(events) and isinstance(events[last + 1], Reset)
-        return last + 2 if rewound else last + 1
 
     def draw_checkpoint(self, data: st.DataObject) -> tuple[str, str | None]:
         source = data.draw(st.sampled_from(sorted(self.threads)))
@@ -348,7 +223,7 @@ class Machine(RuleBasedStateMachine):
         self.threads[name] = [
             *events,
             Put("", made, checkpoint_id, told.puts["", checkpoint_id].values, self.lines[name][-1]),
-            Reset(self.length_at(events, checkpoint_id)),
+            Reset(length_at(events, checkpoint_id)),
         ]
 
     @precondition(lambda self: self.threads)
@@ -382,7 +257,7 @@ class Machine(RuleBasedStateMachine):
             newest += [each for each in ids if each != line.head][: count - len(newest)]
             kept |= {(namespace, each) for each in newest}
         for root in [each for namespace, each in kept if not namespace and each is not None]:
-            then = view(events[: self.length_at(events, root)]).lines
+            then = view(events[: length_at(events, root)]).lines
             kept |= {(namespace, line.head) for namespace, line in then.items() if namespace}
         gone = told.puts.keys() - kept
         report = self.repository.prune_thread(name, keep_last(count))
@@ -422,6 +297,20 @@ class Machine(RuleBasedStateMachine):
             every = [(row.namespace, row.checkpoint_id) for row in self.repository.read_all(name, None)]
             assert sorted(every) == sorted(told.puts)
             assert [each for _, each in every] == sorted((each for _, each in every), reverse=True)
+
+    @invariant()
+    def agrees_on_the_past(self) -> None:
+        """From every root checkpoint time travel leads to where the namespaces stood then."""
+        for name, events in self.threads.items():
+            timeline = self.repository.timeline(name)
+            assert timeline is not None
+            for root in view(events).ids(""):
+                moment = timeline.moment(root)
+                assert moment is not None
+                then = view(events[: length_at(events, root)]).lines
+                for namespace in NAMESPACES[1:]:
+                    head = timeline.head_at(moment[0], namespace, moment[1])
+                    assert head == then.get(namespace, Line()).head, f"{name}/{namespace} at {root}"
 
     def agrees_on(self, name: str, namespace: str, told: View) -> None:
         line = told.lines.get(namespace, Line())
