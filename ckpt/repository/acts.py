@@ -26,6 +26,7 @@ from ckpt.repository.incoming import Channel, NewCheckpoint, Stored, Typed
 from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.plan import Keep
+from ckpt.repository.progress import DELTA_COUNTERS
 from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin
@@ -36,8 +37,6 @@ from ckpt.values.serializer import Serializer
 
 SILENT = ""
 """As the kind of a checkout: part of another act, which is the one written down."""
-
-_DELTA_COUNTERS = "counters_since_delta_snapshot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +97,7 @@ class Acts:
         metadata |= {"source": "fork", "step": step + 1 if isinstance(step, int) else 0}
         head = timeline.head() if expected_head is None else expected_head
         parent_id: str | None = target.checkpoint_id
-        if metadata.get(_DELTA_COUNTERS):
+        if metadata.get(DELTA_COUNTERS):
             # A DeltaChannel is rebuilt from the writes on its ancestors; the target's own come after its state.
             parent_id = target.parent_checkpoint_id
         forks = timeline.thread.forks
@@ -275,7 +274,8 @@ class Acts:
     def _undo_fork(self, target: Operation) -> tuple[Change, str]:
         number, name, rows = target.facts
         thread, raw = self._still_there(target, number)
-        if thread.deleted or thread.sequence != rows or thread.forks:
+        # One row too few: it was made, and then the store went away before its values were there.
+        if thread.deleted or thread.sequence > int(str(rows)) or thread.forks:
             _refuse(target, f"thread {thread.name!r} has changed since")
         released = self._parts.directory.release(thread)
         key = keys.thread_key(thread.number)

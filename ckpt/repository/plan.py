@@ -15,6 +15,7 @@ from ckpt.history.records import Line, ThreadRecord, decode_line, encode_line
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.lineage import above, is_of_a_task
+from ckpt.repository.progress import lasts_a_step, rebuilt_channels
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.storage.base import Range, Reading
 
@@ -150,12 +151,21 @@ class Plan:
         if not self._exactly:
             kept |= stood
         kept &= {found.checkpoint_id for found, _ in visible}
-        needed = _needed_by_deltas(self._timeline, pairs, kept)
+        needed = _needed_by_deltas(self._timeline, pairs, kept, self._rebuilt(pairs, kept))
         going = [each for each in pairs if each not in kept]
         self._divide(namespace, rows, kept, needed | self._in_bases(namespace, going))
         if unclaimed:
             self._drop_unclaimed(namespace, rows, self._timeline.own_line(namespace))
         self._heads[namespace] = _new_head(namespace, head, kept, {each: commit for each, (_, commit) in pairs.items()})
+
+    def _rebuilt(self, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]) -> dict[str, set[str]]:
+        """Return for each checkpoint that stays the channels that it may have a value of in an earlier one alone."""
+        metadata = {each: rows[each][1].metadata for each in rows.keys() & set(kept)}
+        data = self._core.value_bytes([*metadata.values()])
+        found = {each: rebuilt_channels(metadata[each], read) for each, read in zip(metadata, data, strict=True)}
+        # Where a serializer of its own hides what is said: all but what lives for a step by its nature.
+        every = {name for _, commit in rows.values() for name in commit.channels if not lasts_a_step(name)}
+        return {each: every if names is None else names for each, names in found.items()}
 
     def _heads_then(self, namespace: str) -> set[str]:
         """Return where a namespace stood at the moments of the root checkpoints that stay."""
@@ -283,11 +293,17 @@ def _new_head(namespace: str, head: str | None, kept: Collection[str], commits: 
     return max((each for each in kept if each < head), default=None if namespace else max(kept, default=None))
 
 
-def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit]], kept: Collection[str]) -> set[str]:
+def _needed_by_deltas(
+    timeline: Timeline,
+    rows: Mapping[str, tuple[Found, Commit]],
+    kept: Collection[str],
+    named: Mapping[str, Collection[str]],
+) -> set[str]:
     """Return the checkpoints by which a channel of a kept checkpoint is rebuilt, and those that lead to them.
 
     Such a channel has no value in the checkpoint; its value is that of the nearest ancestor with one, plus all
-    writes on the ancestors since. A channel with a value on the way before any write to it needs nothing.
+    writes on the ancestors since. It is one that the checkpoint itself names (see `rebuilt_channels`), or one with a
+    write on the way before any value.
     """
     written = {
         each: {write.channel for write in timeline.writes(found) if not write.channel.startswith("__")}
@@ -299,13 +315,14 @@ def _needed_by_deltas(timeline: Timeline, rows: Mapping[str, tuple[Found, Commit
         for _, commit in rows.values()
         for parent in commit.parents[:1]
         for channel in written.get(parent.checkpoint_id, set()) - commit.channels.keys()
-    }
+    }.union(*named.values())
     needed: set[str] = set()
     # Whether a walk that stood at a checkpoint, with the same to look for, needed any above it.
     known: dict[tuple[str, frozenset[str], frozenset[str]], bool] = {}
     for start in rows.keys() & set(kept):
         commit = rows[start][1]
-        missing, wanted = rebuilt - commit.channels.keys(), set[str]()
+        missing = rebuilt - commit.channels.keys()
+        wanted = missing.intersection(named[start])
         path, stood, seen, above = list[str](), list[tuple[str, frozenset[str], frozenset[str]]](), {start}, False
         while missing and commit.parents and (cursor := commit.parents[0].checkpoint_id) in rows:
             if cursor in seen:

@@ -16,6 +16,9 @@ from ckpt.values.inert import InertObject, inert
 
 START = "__start__"
 
+DELTA_COUNTERS = "counters_since_delta_snapshot"
+"""In the metadata: the DeltaChannels of which the checkpoint has no value, unless there never was one."""
+
 _TASKS = "__pregel_tasks"
 _BRANCH = "branch:to:"
 _JOIN = "join:"
@@ -29,6 +32,20 @@ _CALL = re.compile(r", \d{10}, ")
 def tells(channel: str) -> bool:
     """Return whether the value of a channel says which nodes run next. A run's input does so by being there."""
     return channel == _TASKS or channel.startswith((_BRANCH, _JOIN))
+
+
+def lasts_a_step(channel: str) -> bool:
+    """Return whether a channel is one of LangGraph's own, whose value is gone in the next checkpoint."""
+    return channel.startswith("__") or tells(channel)
+
+
+def rebuilt_channels(metadata: StoredValue, data: bytes) -> set[str] | None:
+    """Return the channels whose value is rebuilt from earlier checkpoints; None where the metadata cannot be read."""
+    shown = inert(metadata.type, data)
+    if not isinstance(shown, dict):
+        return None
+    counters = shown.get(DELTA_COUNTERS)
+    return {name for name in counters if isinstance(name, str)} if isinstance(counters, dict) else set()
 
 
 def packets(commit: Commit, values: Mapping[StoredValue, bytes]) -> list[str]:

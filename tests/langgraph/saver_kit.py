@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -120,3 +121,19 @@ class Calls:
             return [found async for found in self.saver.alist(*arguments, **named)]
 
         return asyncio.run(run())
+
+
+class NonceCipher:
+    """A toy cipher with LangGraph's protocol: a random nonce, so equal values never look equal."""
+
+    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
+        nonce = os.urandom(8)
+        return "toy", nonce + self._stream(nonce, plaintext)
+
+    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
+        assert ciphername == "toy"
+        return self._stream(ciphertext[:8], ciphertext[8:])
+
+    @staticmethod
+    def _stream(nonce: bytes, data: bytes) -> bytes:
+        return bytes(byte ^ nonce[position % 8] for position, byte in enumerate(data))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-from saver_kit import Calls, config, put, values
+from saver_kit import Calls, NonceCipher, config, put, values
 
 from ckpt.errors import StateTooLargeError
 
@@ -53,22 +53,6 @@ class Untyped:
 
     def loads(self, data: bytes) -> Any:
         return eval(data.decode(), {"__builtins__": {}})
-
-
-class NonceCipher:
-    """A toy cipher with LangGraph's protocol: a random nonce, so equal values never look equal."""
-
-    def encrypt(self, plaintext: bytes) -> tuple[str, bytes]:
-        nonce = os.urandom(8)
-        return "toy", nonce + self._stream(nonce, plaintext)
-
-    def decrypt(self, ciphername: str, ciphertext: bytes) -> bytes:
-        assert ciphername == "toy"
-        return self._stream(ciphertext[:8], ciphertext[8:])
-
-    @staticmethod
-    def _stream(nonce: bytes, data: bytes) -> bytes:
-        return bytes(byte ^ nonce[position % 8] for position, byte in enumerate(data))
 
 
 def test_a_custom_serializer_stores_and_loads_channels_and_writes(make_saver: Any) -> None:
@@ -145,8 +129,7 @@ WARNING_SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
-from saver_kit import put
-from test_contract_serde import NonceCipher
+from saver_kit import NonceCipher, put
 from ckpt.langgraph import CkptSaver
 plain = CkptSaver("memory://")
 put(plain, "t", "1", {"a": 1})

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from typing import Any
+from datetime import timedelta
+from typing import Annotated, Any, TypedDict
 
 import pytest
-from graph_kit import Delta4, Delta1000, at_step, delta_graph, history, plain, state, thread
+from graph_kit import Delta4, Delta1000, at_step, delta_graph, extend, history, plain, state, thread
+from langgraph.channels.delta import DeltaChannel
+from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
+from langgraph.graph import END, START, StateGraph
+from saver_kit import NonceCipher
+
+from ckpt.langgraph import CkptSaver
 
 SCHEMAS = pytest.mark.parametrize("schema", [Delta4, Delta1000])
 TURNS = 5
@@ -110,3 +118,56 @@ def test_copies_and_forks_rebuild_after_their_source_is_gone(make_saver: Any, sc
     log = state(graph, thread("fork"))["values"]["log"]
     assert log[: len(middle.values["log"])] == middle.values["log"]
     assert len(log) > len(middle.values["log"]) + 3
+
+
+class Delta1(TypedDict):
+    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=1)]
+    turn: int
+
+
+class Delta2(TypedDict):
+    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=2)]
+    turn: int
+
+
+def one_writer_of_three(saver: Any, schema: type) -> Any:
+    """Nodes in a row of which only the first writes to the delta channel, so that snapshots lie behind the head."""
+    builder = StateGraph(schema)
+    builder.add_node("writes", lambda state: {"log": [f"turn {state['turn']}"]})
+    builder.add_node("then", lambda state: {"turn": state["turn"]})
+    builder.add_node("last", lambda state: {"turn": state["turn"]})
+    builder.add_edge(START, "writes")
+    builder.add_edge("writes", "then")
+    builder.add_edge("then", "last")
+    builder.add_edge("last", END)
+    return builder.compile(checkpointer=saver)
+
+
+def keep_latest(saver: CkptSaver) -> None:
+    saver.prune(["t"], strategy="keep_latest")
+
+
+def keep_last_two(saver: CkptSaver) -> None:
+    saver.repository.prune(["t"], keep_last=2)
+    saver.repository.gc(grace=timedelta(0))
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["readable", "encrypted by LangGraph"])
+@pytest.mark.parametrize("prune", [keep_latest, keep_last_two])
+@pytest.mark.parametrize("schema", [Delta1, Delta2, Delta4])
+def test_a_prune_keeps_the_snapshot_that_nothing_was_written_to_since(
+    make_saver: Any, schema: type, prune: Callable[[CkptSaver], None], hidden: bool
+) -> None:
+    def saver() -> CkptSaver:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return make_saver(serde=EncryptedSerializer(NonceCipher())) if hidden else make_saver()
+
+    expected: list[str] = []
+    for turn in range(6):
+        one_writer_of_three(saver(), schema).invoke({"turn": turn}, thread())
+        expected.append(f"turn {turn}")
+        prune(saver())
+        assert state(one_writer_of_three(saver(), schema), thread())["values"]["log"] == expected
+    rows = saver().repository.timeline("t").newest_first("", hidden=True)
+    assert len(list(rows)) <= 30
