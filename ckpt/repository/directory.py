@@ -188,6 +188,7 @@ class Directory:
 
         It lives as long as the policy says, and without one as long as `lifetime`.
         """
+        self._vacant.pop(name, None)
         record, raw = place or self.place(name)
         former = record.former if record is not None else ()
         expected: dict[bytes, bytes | None] = {}

@@ -181,9 +181,9 @@ class Writer:
                     time.sleep(random.random() * 0.001 * min(attempts, 20))
                 except EpochChangedError:
                     self._core.removed()
-                except (HeadMovedError, IntegrityError) as error:
+                except (HeadMovedError, ThreadDeletedError, IntegrityError) as error:
                     # What is remembered may be old, and lead to what is gone or not fit what was read just now: only
-                    # the store says where the head is, and what is damaged.
+                    # the store says where the head is, what was deleted, and what is damaged.
                     self._core.objects.abandon(name)
                     if isinstance(error, IntegrityError) and self._core.storage.epoch() != epoch:
                         self._core.removed()
@@ -191,6 +191,7 @@ class Writer:
                         raise
                     afresh = True
                     self._recent.clear()
+                    self._directory.vacant(name)
                 except BaseException:
                     self._core.objects.abandon(name)
                     self._recent.drop(name)

@@ -115,3 +115,27 @@ def test_what_was_removed_before_a_put_has_returned_is_stored_again(opened: Open
     fresh = opened()
     assert held(fresh, "u", 0) == shared.data
     assert fresh.fsck().problems == []
+
+
+@pytest.mark.parametrize("how", ["undo", "delete", "delete_thread"])
+def test_a_fork_under_a_name_that_was_free_and_taken_and_free_again_is_written_to(opened: Opener, how: str) -> None:
+    repository = opened()
+    for number in range(2):
+        repository.commit("t", {"n": number})
+    repository.fork("t", "f")
+    getattr(repository, how)(*([] if how == "undo" else ["f"]))
+    repository.fork("t", "f", values={"n": 5})
+    assert repository.state("f") == {"n": 5}
+    repository.commit("f", {"n": 6})
+    assert [info.step for info in repository.log(thread="f")] == [3, 2, 1, 0]
+
+
+def test_a_name_that_was_free_when_it_was_looked_for_is_looked_for_again(opened: Opener) -> None:
+    repository, other = opened(), opened()
+    assert held(repository, "t", 0) is None
+    for number in range(2):
+        put(other, "t", number, NOTHING)
+    assert held(repository, "t", 1) == NOTHING.data
+    put(other, "t", 2, NOTHING)
+    repository.checkout('ckpt:"00"', thread="t")
+    assert other.read("t", "", "02") is not None
