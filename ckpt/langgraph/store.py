@@ -159,6 +159,12 @@ class CkptStore(LifeCycle, BaseStore):
         """Fill in the results of all reads."""
         if not batch.reads:
             return
+        renewed = self.memory.consistently(lambda: self._fill(batch, queries))
+        if renewed:
+            self.memory.renew(renewed)
+
+    def _fill(self, batch: OpBatch, queries: Mapping[str, Sequence[float]]) -> list[Entry]:
+        """Fill in the results of all reads; return what lives on for having been read."""
         found, several = self.memory.read(batch.addresses, batch.prefixes)
         items = dict(zip(batch.addresses, found, strict=True))
         below = dict(zip(batch.prefixes, several, strict=True))
@@ -183,8 +189,7 @@ class CkptStore(LifeCycle, BaseStore):
                 batch.results[at] = [_found(item, score) for item, score in made]
             if not isinstance(op, ListNamespacesOp) and op.refresh_ttl:
                 renewed += [entry for entry, _ in scored if entry.version.ttl]
-        if renewed:
-            self.memory.renew(renewed)
+        return renewed
 
     def _search(self, op: SearchOp, entries: list[Entry], queries: Mapping[str, Sequence[float]]) -> list[_Scored]:
         if op.filter:

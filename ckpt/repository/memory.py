@@ -7,10 +7,10 @@ serializer takes, and stored once wherever else it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from ckpt.durations import DURATION_MAX
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError
@@ -32,6 +32,8 @@ from ckpt.repository.threads import ThreadAdmin
 from ckpt.storage.base import Batch
 from ckpt.values.rope import rope_length
 from ckpt.values.serializer import Serializer
+
+_T = TypeVar("_T")
 
 DEFAULT_MEMORY = "default"
 
@@ -127,16 +129,15 @@ class Memory:
 
         With `as_of` as it was then; lifetimes do not count in the past.
         """
-        found, _ = self.read([(namespace, key)], as_of=as_of)
-        return self.load(found)[0]
+        return self.consistently(lambda: self.load(self.read([(namespace, key)], as_of=as_of)[0])[0])
 
     def items(self, prefix: Namespace = (), *, as_of: Moment | None = None) -> list[MemoryItem]:
         """Return all items whose namespace begins with these labels, the one changed last first.
 
         A number of round trips that does not depend on how many there are.
         """
-        _, (found,) = self.read(prefixes=[prefix], as_of=as_of)
-        return [item for item in self.load(found) if item is not None]
+        found = self.consistently(lambda: self.load(self.read(prefixes=[prefix], as_of=as_of)[1][0]))
+        return [item for item in found if item is not None]
 
     def namespaces(self, prefix: Namespace = (), *, as_of: Moment | None = None) -> list[tuple[str, ...]]:
         """Return the namespaces that begin with these labels and have items, sorted. No value is loaded."""
@@ -181,6 +182,10 @@ class Memory:
             )
         return items
 
+    def consistently(self, read: Callable[[], _T]) -> _T:
+        """Do `read`, which reads items and then loads them; again if what it is to load was forgotten in between."""
+        return self._memories.core.consistently(read)
+
     def peek(self, entries: Sequence[Entry]) -> list[Mapping[str, Any]]:
         """Return the values of items to be looked at only: they are shared with whoever looks next."""
         kept = self._memories.values
@@ -218,7 +223,11 @@ class Memory:
 
     def history(self, namespace: Namespace, key: str) -> list[MemoryVersion]:
         """Return all versions of an item, newest first, deletions included; what a fork left behind counts too."""
-        versions = self._memories.reader.versions(self.name, _address(namespace, key))[::-1]
+        address = _address(namespace, key)
+        return self.consistently(lambda: self._history(address))
+
+    def _history(self, address: Address) -> list[MemoryVersion]:
+        versions = self._memories.reader.versions(self.name, address)[::-1]
         stored = [version.value for version in versions if version.value is not None]
         core, loads = self._memories.core, self._memories.serializer.loads_typed
         loaded = iter(zip(stored, core.consistently(lambda: core.value_bytes(stored)), strict=True))
@@ -318,7 +327,7 @@ class Memory:
             thread, raw = found
             if self._memories.directory.find(name) is not None:
                 raise AlreadyExistsError(f"there is a memory {name!r} already", hints=["choose another name"])
-            left = thread.sequence if moment is None else min(moment, thread.sequence)
+            left = thread.sequence if moment is None else max(0, min(moment, thread.sequence))
             base = Base(thread.number, left, None, max(now(), thread.sequence), "")
             created, change = self._memories.directory.create(name, base=base)
             key, source = keys.thread_key(created.number), keys.thread_key(thread.number)
@@ -349,26 +358,22 @@ class Memory:
             raise InvalidInputError(
                 f"the other side is a {type(other).__name__}, not a Memory", hints=["a moment is given as since="]
             )
+        return self.consistently(lambda: self._diff(other, as_of, since))
+
+    def _diff(self, other: Memory | None, as_of: Moment | None, since: Moment | None) -> list[MemoryChange]:
         _, (after,) = self.read(prefixes=[()], as_of=as_of)
         before: list[Entry] = []
         if other is not None or since is not None:
             _, (before,) = (other or self).read(prefixes=[()], as_of=since)
-        old = {Address(entry.namespace, entry.key): entry for entry in before}
-        new = {Address(entry.namespace, entry.key): entry for entry in after}
-        differing = sorted(
-            address
-            for address in old.keys() | new.keys()
-            if address not in old or address not in new or old[address].version.value != new[address].version.value
-        )
-        values = self.load([side.get(address) for side in (old, new) for address in differing])
-        sides = [item.value if item is not None else None for item in values]
-        return [
-            MemoryChange(*address, old=before_it, new=after_it)
-            for address, before_it, after_it in zip(
-                differing, sides[: len(differing)], sides[len(differing) :], strict=True
-            )
-            if not _equal(before_it, after_it)
-        ]
+        was, present = ({Address(entry.namespace, entry.key): entry for entry in side} for side in (before, after))
+        alike = {at for at in was.keys() & present.keys() if was[at].version.value == present[at].version.value}
+        differing = sorted((was.keys() | present.keys()) - alike)
+        # Each by its own memory, which may be that of another file.
+        befores = (other or self).load([was.get(address) for address in differing])
+        afters = self.load([present.get(address) for address in differing])
+        sides = zip(differing, _values(befores), _values(afters), strict=True)
+        changes = [MemoryChange(at.namespace, at.key, old, new) for at, old, new in sides]
+        return [change for change in changes if not _equal(change.old, change.new)]
 
     def __repr__(self) -> str:
         return f"Memory({self.name!r})"
@@ -392,6 +397,10 @@ def moment_of(as_of: Any) -> int:
 def when(moment: int) -> datetime:
     """Return the time of a moment, in UTC."""
     return _EPOCH + timedelta(microseconds=moment)
+
+
+def _values(items: Iterable[MemoryItem | None]) -> list[dict[str, Any] | None]:
+    return [item.value if item is not None else None for item in items]
 
 
 def _equal(old: object, new: object) -> bool:

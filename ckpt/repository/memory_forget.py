@@ -55,18 +55,19 @@ class Forgetter:
         if (raw := read[thread_key]) is None:
             return Batch(), Draft(), 0
         thread = ThreadRecord.decode(number, raw)
-        # Read after the thread's record, which changes with every fork that is made of it.
-        before = min([before, *self._left(number)])
+        # Read after the thread's record, which changes with every fork that is made of it; so do those of its forks.
+        left, behind = self._left(number)
+        before, read = min([before, *left]), {**read, **behind}
         rows = {key: ItemRecord.decode(key, row) for key in page if (row := read[key]) is not None}
         told = all_versions(list(rows.values()), self._core.objects.load)
         draft = Draft()
         records: dict[bytes, bytes | None] = {}
         count = 0
         for (key, record), versions in zip(rows.items(), told, strict=True):
-            kept = _kept(versions, before, hides=thread.base is not None)
-            if len(kept) == len(versions):
+            kept = _kept(versions, before, thread.base.moment if thread.base is not None else None)
+            if kept == versions:
                 continue
-            count += len(versions) - len(kept)
+            count += len(set(versions) - set(kept))
             records[key] = _made_of(record, kept, draft).encode(key) if kept else None
         if records:
             thread = count_items(thread, read, records)
@@ -74,19 +75,39 @@ class Forgetter:
         # Without new objects nothing is relied on but the rows, and each step that removes one raises the epoch.
         return Batch(read, records, epoch=epoch if draft.objects else None), draft, count
 
-    def _left(self, number: int) -> Iterator[int]:
-        """Yield the moments at which forks left a memory."""
-        for fork, raw in thread_records(self._core.storage):
-            base = ThreadRecord.decode(fork, raw).base
-            if base is not None and base.thread == number:
-                yield base.moment
+    def _left(self, number: int) -> tuple[list[int], dict[bytes, bytes]]:
+        """Return the moments at which a memory is seen by its forks and by theirs, and the records of them all.
+
+        A fork of a fork may have left at an earlier moment than that.
+        """
+        records = dict(thread_records(self._core.storage))
+        bases = {each: ThreadRecord.decode(each, raw).base for each, raw in records.items()}
+        left: list[int] = []
+        behind: dict[bytes, bytes] = {}
+        for fork, base in bases.items():
+            moments: list[int] = []
+            while base is not None:
+                moments.append(base.moment)
+                if base.thread == number:
+                    left.append(min(moments))
+                    behind[keys.thread_key(fork)] = records[fork]
+                    break
+                base = bases.get(base.thread)
+        return left, behind
 
 
-def _kept(versions: Sequence[Version], before: int, *, hides: bool) -> Sequence[Version]:
-    """Return the versions that count at a moment or later; a deletion that `hides` a base's item is one of them."""
+def _kept(versions: list[Version], before: int, left: int | None) -> list[Version]:
+    """Return the versions that count at a moment or later; `left` is when the memory left its base, if it has one.
+
+    What was forgotten of an item reads as absent. Where that is not said, what the base has would be read instead:
+    before what is forgotten there is an absence then, and a deletion stays.
+    """
     first = max((at for at, version in enumerate(versions) if version.moment <= before), default=0)
     kept = versions[first:]
-    if kept and kept[0].value is None and kept[0].moment <= before and not hides:
+    if left is not None:
+        gone = next((version.moment for version in versions[:first] if version.moment > left), None)
+        return kept if gone is None else [Version(gone, gone, 0, None), *kept]
+    if kept and kept[0].value is None and kept[0].moment <= before:
         return kept[1:]
     return kept
 

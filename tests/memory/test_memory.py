@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -682,3 +683,98 @@ def test_a_sweep_spares_what_was_put_since_it_looked(
     monkeypatch.setattr(reader, "read", looking)
     assert memory.sweep() == 1
     assert [(item.key, item.value) for item in memory.items()] == [("k", {"n": 2})]
+
+
+# -- what is not lost -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_prune_keeps_what_a_fork_of_a_fork_sees_of_an_earlier_moment(memory: Memory, depth: int) -> None:
+    memory.put(ANA, "k", {"v": LONG})
+    left = memory.moment
+    memory.put(ANA, "k", {"v": 2})
+    fork = memory
+    for number in range(depth):
+        fork = fork.fork(f"fork {number}")
+    last = fork.fork("last", as_of=left)
+    memory.prune(timedelta(0))
+    assert values(last) == {(ANA, "k"): {"v": LONG}}
+    assert values(fork) == {(ANA, "k"): {"v": 2}}
+
+
+def test_a_fork_of_a_fork_that_is_made_while_its_base_is_pruned_loses_nothing(
+    memory: Memory, repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.put(ANA, "k", {"v": LONG})
+    left = memory.moment
+    memory.put(ANA, "k", {"v": 2})
+    fork = memory.fork("fork")
+    storage = repository._core.storage
+    publish = storage.publish
+
+    def forked_before(batch: Batch) -> list[int]:
+        monkeypatch.setattr(storage, "publish", publish)
+        fork.fork("last", as_of=left)
+        return publish(batch)
+
+    monkeypatch.setattr(storage, "publish", forked_before)
+    assert memory.prune(timedelta(0)) == 0
+    assert values(repository.memory("last")) == {(ANA, "k"): {"v": LONG}}
+
+
+def test_what_a_fork_has_forgotten_reads_as_absent_and_not_as_what_its_base_has(memory: Memory) -> None:
+    for key in ("k", "deleted"):
+        memory.put(ANA, key, {"v": "base"})
+    fork = memory.fork("fork")
+    fork.put(ANA, "k", {"v": 1})
+    fork.put(ANA, "k", {"v": 2})
+    fork.delete(ANA, "deleted")
+    forgotten = fork.moment
+    fork.put(ANA, "deleted", {"v": 3})
+    before = fork.history(ANA, "k")
+    assert fork.prune(timedelta(0)) == 1
+    assert fork.prune(timedelta(0)) == 0
+    assert values(fork) == {(ANA, "k"): {"v": 2}, (ANA, "deleted"): {"v": 3}}
+    assert values(fork, as_of=forgotten) == {(ANA, "k"): {"v": 2}}
+    assert values(fork.fork("there", as_of=before[1].moment)) == {(ANA, "deleted"): {"v": "base"}}
+    assert [each.value for each in fork.history(ANA, "k")] == [{"v": 2}, None, {"v": "base"}]
+
+
+def test_what_is_replaced_and_collected_between_reading_and_loading_is_read_again(
+    repository: Repository, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Memory.load
+
+    def forgotten_first(memory: Memory, entries: Any) -> Any:
+        monkeypatch.setattr(Memory, "load", load)
+        mine.put(ANA, "k", {"v": LONG + "2"})
+        mine.prune(timedelta(0))
+        repository.gc(grace=timedelta(0))
+        return load(memory, entries)
+
+    mine = repository.memory("m")
+    with ExitStack() as opened:
+        # A store in memory is shared by being passed on.
+        other = repository if store_url == "memory://" else opened.enter_context(ckpt.open(store_url))
+        theirs = (Repository(other.storage) if other is repository else other).memory("m")
+        for read in (lambda: theirs.get(ANA, "k"), theirs.items, theirs.diff):
+            mine.put(ANA, "k", {"v": LONG + "1"})
+            monkeypatch.setattr(Memory, "load", forgotten_first)
+            found: Any = read()
+            value = found if not isinstance(found, list) else found[0]
+            assert (value.new if read == theirs.diff else value.value) == {"v": LONG + "2"}
+    assert repository.fsck().problems == []
+
+
+def test_memories_of_two_files_are_compared(tmp_path: Path) -> None:
+    with ckpt.open(tmp_path / "a.db") as one, ckpt.open(tmp_path / "b.db") as another:
+        one.memory().put(ANA, "k", {"v": LONG})
+        another.memory().put(ANA, "k", {"v": LONG + "!"})
+        (change,) = one.memory().diff(another.memory())
+        assert (change.old, change.new) == ({"v": LONG + "!"}, {"v": LONG})
+
+
+def test_a_fork_of_a_moment_before_all_time_is_empty(memory: Memory) -> None:
+    memory.put(ANA, "k", {"v": 1})
+    fork = memory.fork("fork", as_of=-(2**70))
+    assert (fork.items(), fork.moment) == ([], 0)
