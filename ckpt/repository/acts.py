@@ -1,21 +1,18 @@
-"""What people do to threads, written down so that it can be undone: fork, checkout, tag, delete, prune, undo."""
+"""What people do to threads, written down so that it can be undone: fork, checkout, tag, delete, prune."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 from ckpt.errors import (
     AlreadyExistsError,
-    ConflictError,
     InvalidInputError,
     NotFoundError,
     RevisionNotFoundError,
 )
-from ckpt.history import clock, keys
-from ckpt.history.checkpoints import newest
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
@@ -24,7 +21,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.incoming import Channel, NewCheckpoint, Stored, Typed
 from ckpt.repository.infos import CheckpointInfo
-from ckpt.repository.operations import Operation, OperationLog
+from ckpt.repository.operations import OperationLog
 from ckpt.repository.plan import Keep
 from ckpt.repository.progress import DELTA_COUNTERS
 from ckpt.repository.prune import Pruner, PruneReport, keep_heads_and
@@ -100,7 +97,6 @@ class Acts:
         if metadata.get(DELTA_COUNTERS):
             # A DeltaChannel is rebuilt from the writes on its ancestors; the target's own come after its state.
             parent_id = target.parent_checkpoint_id
-        forks = timeline.thread.forks
         made = next_checkpoint_id(timeline.thread.greatest)
         text = f"{kind} {target.thread} -> {target.id[:8]}"
         channels: dict[str, StoredValue | Channel] = dict(commit.channels)
@@ -119,7 +115,7 @@ class Acts:
                 expected_head=head,
                 reset=self._moment(timeline, target.checkpoint_id),
                 check=lambda: self._require_stored(target),
-                log=lambda: self._entry(kind, text, [target.thread, made, head, forks]),
+                log=lambda: self._entry(kind, text, [target.thread, made, head]),
             )
         )
 
@@ -150,7 +146,7 @@ class Acts:
 
     # -- tags -----------------------------------------------------------------------------------------
 
-    def tag(self, name: str, target: CheckpointInfo) -> None:
+    def tag(self, name: str, target: CheckpointInfo, *, dry_run: bool) -> None:
         """Name a checkpoint, or raise AlreadyExistsError when the tag names another one."""
         if not is_tag_name(name):
             raise InvalidInputError(
@@ -167,7 +163,7 @@ class Acts:
                     f"there is a tag {name!r} already, on {old.commit.hex()[:8]}",
                     hints=[f"first: ckpt tag -d {name}"],
                 )
-            if old == tag:
+            if old == tag or dry_run:
                 return Batch(), None
             entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
             change = self._parts.tags.changed(name, raw, tag.encode())
@@ -175,13 +171,15 @@ class Acts:
 
         self._parts.admin.atomically((), act)
 
-    def untag(self, name: str) -> None:
+    def untag(self, name: str, *, dry_run: bool) -> None:
         """Remove a tag, or raise NotFoundError."""
 
         def act() -> tuple[Batch, None]:
             tag, raw = self._parts.tags.get(name)
             if tag is None:
                 raise NotFoundError(f"there is no tag {name!r}", hints=["ckpt tag lists all"])
+            if dry_run:
+                return Batch(), None
             entry = self._parts.operations.entry("untag", f"untag {name}", [name, raw, None])
             change = self._parts.tags.changed(name, raw, None)
             return Batch({**change.expected, **entry.expected}, {**change.records, **entry.records}), None
@@ -219,132 +217,6 @@ class Acts:
             )
         return reports
 
-    # -- undo -----------------------------------------------------------------------------------------
-
-    def undo(self, wanted: str | None) -> Operation:
-        """Take back the newest operation that is not undone, or the one whose id begins with `wanted`.
-
-        Returns the undo itself. Raises NotFoundError, or ConflictError when something was built on it or the
-        collector has passed.
-        """
-        target = self._undoable(wanted)
-        change: Callable[[], tuple[Change, str]] = {
-            "fork": lambda: self._undo_fork(target),
-            "checkout": lambda: self._undo_checkout(target),
-            "rewind": lambda: self._undo_checkout(target),
-            "tag": lambda: self._undo_tag(target),
-            "untag": lambda: self._undo_tag(target),
-            "delete": lambda: self._undo_delete(target),
-            "prune": lambda: self._undo_prune(target),
-            "expire": lambda: self._undo_expire(target),
-        }.get(target.kind, lambda: _refuse(target, "it cannot be undone"))
-        done: list[Operation] = []
-
-        def act() -> tuple[Batch, None]:
-            now = self._parts.operations.get(target.number)
-            if now.undone:
-                _refuse(target, "it is undone already")
-            if not now.facts:
-                _refuse(target, "gc has run since, and keeps this only for as long as its grace")
-            undone, text = change()
-            entry, operation = self._parts.operations.undone(now, text)
-            done[:] = [operation]
-            return Batch({**undone.expected, **entry.expected}, {**undone.records, **entry.records}), None
-
-        self._parts.admin.atomically(self._names(target), act)
-        return done[0]
-
-    def _undoable(self, wanted: str | None) -> Operation:
-        for operation in self._parts.operations.newest_first():
-            if wanted is not None and operation.id.startswith(wanted):
-                if operation.undone:
-                    _refuse(operation, "it is undone already")
-                return operation
-            if wanted is None and operation.kind != "undo" and not operation.undone:
-                return operation
-        raise NotFoundError(
-            "there is no operation to undo" if wanted is None else f"no operation begins with {wanted!r}",
-            hints=["ckpt op log lists all"],
-        )
-
-    @staticmethod
-    def _names(target: Operation) -> Collection[str]:
-        return tuple(fact for fact in target.facts if isinstance(fact, str))
-
-    def _undo_fork(self, target: Operation) -> tuple[Change, str]:
-        number, name, rows = target.facts
-        thread, raw = self._still_there(target, number)
-        # One row too few: it was made, and then the store went away before its values were there.
-        if thread.deleted or thread.sequence > int(str(rows)) or thread.forks:
-            _refuse(target, f"thread {thread.name!r} has changed since")
-        released = self._parts.directory.release(thread)
-        key = keys.thread_key(thread.number)
-        change = Change(
-            {**released.expected, key: raw}, {**released.records, key: thread._replace(deleted=True).encode()}
-        )
-        return change, f"Undid op {target.id}: thread {name} is gone"
-
-    def _undo_checkout(self, target: Operation) -> tuple[Change, str]:
-        name, made, head, forks = target.facts
-        thread, raw = self._parts.admin.require(str(name))
-        key, head_key = (keys.checkpoint_key(thread.number, "", str(each)) for each in (made, head))
-        record, of_head = self._parts.core.storage.read([key, head_key])
-        unchanged = thread.root.head == made and thread.root.moved == thread.sequence
-        if record is None or not unchanged or thread.forks != forks:
-            _refuse(target, f"thread {name!r} has changed since")
-        root = thread.counted(thread.root, key, record, None)._replace(
-            head=str(head) if head is not None else None, moved=thread.sequence, newest=newest(head_key, of_head)
-        )
-        resets = tuple(reset for reset in thread.resets if reset.at < thread.sequence)
-        before = thread._replace(root=root, resets=resets, sequence=thread.sequence + 1)
-        change = Change(
-            {keys.thread_key(thread.number): raw, key: record},
-            {keys.thread_key(thread.number): before.encode(), key: None},
-        )
-        return change, f"Undid op {target.id}: {name} is back at {self._short(thread, str(head))}"
-
-    def _short(self, thread: ThreadRecord, checkpoint_id: str) -> str:
-        found = Timeline(self._parts.core, thread).find("", checkpoint_id)
-        return found.put.commit.hex()[:8] if found is not None and found.put is not None else checkpoint_id
-
-    def _undo_tag(self, target: Operation) -> tuple[Change, str]:
-        name, before, after = target.facts
-        raw = self._parts.tags.get(str(name))[1]
-        if raw != after:
-            _refuse(target, f"tag {name!r} has changed since")
-        state = "gone" if before is None else "back"
-        change = self._parts.tags.changed(str(name), raw, before)  # type: ignore[arg-type]
-        return change, f"Undid op {target.id}: tag {name} is {state}"
-
-    def _still_there(self, target: Operation, number: object) -> tuple[ThreadRecord, bytes]:
-        """Return the thread that an operation needs. What has expired does not come back."""
-        raw = self._parts.core.storage.read([keys.thread_key(int(str(number)))])[0]
-        if raw is None:
-            _refuse(target, "gc has removed what it needs")
-        thread = ThreadRecord.decode(int(str(number)), raw)
-        if thread.lapsed(clock.now_ms()):
-            _refuse(target, f"thread {thread.name!r} has expired since")
-        return thread, raw
-
-    def _undo_delete(self, target: Operation) -> tuple[Change, str]:
-        self._still_there(target, target.facts[0])
-        change, thread = self._parts.admin.restored(int(str(target.facts[0])))
-        return change, f"Undid op {target.id}: thread {thread.name} is back"
-
-    def _undo_prune(self, target: Operation) -> tuple[Change, str]:
-        number, sequence = (int(str(fact)) for fact in target.facts)
-        self._still_there(target, number)
-        change, count = self._parts.pruner.unhide(number, sequence)
-        return change, f"Undid op {target.id}: {count} checkpoints are back"
-
-    def _undo_expire(self, target: Operation) -> tuple[Change, str]:
-        number, before, after = target.facts
-        thread, _ = self._still_there(target, number)
-        change = self._parts.admin.lifetime_restored(thread.number, before, after)  # type: ignore[arg-type]
-        if change is None or thread.deleted:
-            _refuse(target, f"thread {thread.name!r} has changed since")
-        return change, f"Undid op {target.id}: {thread.name} lives as long as before, from now on"
-
 
 def _channel(typed: Typed) -> Channel:
     return Channel(lambda: typed)
@@ -356,10 +228,3 @@ def _require_root(info: CheckpointInfo) -> None:
             f"{info.id[:8]} belongs to the subgraph namespace {info.namespace!r}",
             hints=["fork or check out a checkpoint of the root namespace; its subgraphs come along"],
         )
-
-
-def _refuse(operation: Operation, why: str) -> NoReturn:
-    raise ConflictError(
-        f"op {operation.id} ({operation.text}) cannot be undone: {why}",
-        hints=["ckpt op log shows what came after, and older operations, which can be undone by their number"],
-    )

@@ -70,13 +70,14 @@ class Browser:
     def ancestors(self, namespace: str, checkpoint_id: str) -> Iterator[CheckpointInfo]:
         """Yield a checkpoint and its ancestors by first parent; ends at one that was pruned."""
         walk = (found for found, _ in self._timeline.ancestors(namespace, checkpoint_id))
-        first = True
+        continued: set[str] | None = None
         for batch in _batches(walk):
-            for info, row in zip(self.describe(batch, None if first else set()), batch, strict=True):
+            for info, row in zip(self.describe(batch, continued), batch, strict=True):
                 if row.hidden:
                     return
                 yield info
-            first = False
+                # All but the first are continued by the one before.
+                continued = {info.parent_checkpoint_id} if info.parent_checkpoint_id is not None else set()
 
     def _continued(self, rows: Sequence[Found]) -> set[str]:
         found: set[str] = set()

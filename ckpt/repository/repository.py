@@ -40,6 +40,7 @@ from ckpt.repository.reader import Reader
 from ckpt.repository.retention import Retention
 from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
+from ckpt.repository.undo import Undoer
 from ckpt.storage.base import Storage
 from ckpt.values.kinds import TAG, Opaque
 
@@ -75,6 +76,7 @@ class Repository(Reader):
             self._tags,
         )
         self._acts = Acts(parts, self._serializer)
+        self._undoer = Undoer(parts)
         self._collector = Collector(self._core)
 
     # -- changing as people do --------------------------------------------------------------------------
@@ -196,17 +198,17 @@ class Repository(Reader):
             raise _gone(thread.name)
         return info
 
-    def tag(self, name: str, revision: str, *, thread: str | None = None) -> CheckpointInfo:
+    def tag(self, name: str, revision: str, *, thread: str | None = None, dry_run: bool = False) -> CheckpointInfo:
         """Name a checkpoint, which also protects it from `prune`, and return it. Raises AlreadyExistsError."""
         check_text("the name of a tag", name)
         info = self.resolve(revision, thread=thread)
-        self._acts.tag(name, info)
+        self._acts.tag(name, info, dry_run=dry_run)
         return replace(info, tags=tuple(sorted({*info.tags, name})))
 
-    def untag(self, name: str) -> None:
+    def untag(self, name: str, *, dry_run: bool = False) -> None:
         """Remove a tag. Raises NotFoundError."""
         check_text("the name of a tag", name)
-        self._acts.untag(name)
+        self._acts.untag(name, dry_run=dry_run)
 
     def tags(self) -> dict[str, CheckpointInfo]:
         """Return the checkpoints that carry tags, by tag; tags whose thread was deleted are left out."""
@@ -245,14 +247,14 @@ class Repository(Reader):
         """Return what people did to threads, the last first."""
         return list(islice(self._operations.newest_first(), checked_limit(limit)))
 
-    def undo(self, operation: str | Operation | None = None) -> Operation:
+    def undo(self, operation: str | Operation | None = None, *, dry_run: bool = False) -> Operation:
         """Take back the last operation that is not undone, or another, named by its id (`3f` or `op:3f`).
 
-        See `Acts.undo`.
+        See `Undoer.undo`.
         """
         wanted = operation.id if isinstance(operation, Operation) else operation
         check_text("the id of an operation", "" if wanted is None else wanted)
-        return self._acts.undo(wanted if wanted is None else wanted.removeprefix("op:"))
+        return self._undoer.undo(wanted if wanted is None else wanted.removeprefix("op:"), dry_run=dry_run)
 
     # -- upkeep ---------------------------------------------------------------------------------------
 

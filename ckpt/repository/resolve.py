@@ -183,12 +183,11 @@ class Resolver:
     ) -> Iterator[CheckpointInfo]:
         """Yield the checkpoint from the threads that own its row, or as the given thread sees it.
 
-        Forks see the rows of their base too; the base answers for them while it has its name.
+        Forks see the rows of their base too; the base answers for them while it has its name and shows the checkpoint.
         """
         if thread is not None:
-            info = self.describe(thread, namespace, checkpoint_id)
-            if info is not None and (commit is None or info.id == commit.hex()):
-                yield info
+            info = self._seen_in(thread, namespace, checkpoint_id, commit)
+            yield from [] if info is None else [info]
             return
         numbers = {each.number: each.name for each in self._directory.threads()}
         former: set[int] = set()
@@ -203,14 +202,21 @@ class Resolver:
             for number, key, raw in zip(everyone, wanted, self._core.storage.read(wanted), strict=True)
             if raw is not None and current_put(decode_events(key, raw)) is not None
         ]
+        if not owners:
+            return
         live = [numbers[number] for number in owners if number in numbers]
-        seen_by = live or (list(numbers.values()) if owners else [])
-        for thread_name in seen_by:
-            info = self.describe(thread_name, namespace, checkpoint_id)
-            if info is not None and (commit is None or info.id == commit.hex()):
+        found = [info for each in live if (info := self._seen_in(each, namespace, checkpoint_id, commit)) is not None]
+        yield from found
+        # What its own thread does not show any more, a fork may.
+        others = [] if found else [name for name in numbers.values() if name not in live]
+        for each in others:
+            if (info := self._seen_in(each, namespace, checkpoint_id, commit)) is not None:
                 yield info
-                if not live:
-                    return
+                return
+
+    def _seen_in(self, thread: str, namespace: str, checkpoint_id: str, commit: bytes | None) -> CheckpointInfo | None:
+        info = self.describe(thread, namespace, checkpoint_id)
+        return info if info is not None and (commit is None or info.id == commit.hex()) else None
 
     # -- suffixes -------------------------------------------------------------------------------------
 

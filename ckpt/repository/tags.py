@@ -37,7 +37,7 @@ class Tags:
     def all(self, reading: Reading | None = None) -> list[Tag]:
         """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError as `get` does."""
         self._core.storage.check()
-        return [_decode(key, raw) for key, raw in self._counted(reading).items()]
+        return [decode_tag(key, raw) for key, raw in self._counted(reading).items()]
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
         """Return a tag and its record's bytes, or (None, None).
@@ -48,7 +48,7 @@ class Tags:
         raw = self._counted(reading).get(key)
         if raw is None:
             self._core.storage.check()
-        return (_decode(key, raw), raw) if raw is not None else (None, None)
+        return (decode_tag(key, raw), raw) if raw is not None else (None, None)
 
     def changed(self, name: str, before: bytes | None, after: bytes | None) -> Change:
         """Return the change that puts, moves or removes (None) a tag whose record is `before` now."""
@@ -82,5 +82,6 @@ class Tags:
         return found
 
 
-def _decode(key: bytes, raw: bytes) -> Tag:
+def decode_tag(key: bytes, raw: bytes) -> Tag:
+    """Undo `Tag.encode`, or raise DamagedRecordError."""
     return Tag(*unseal(key, raw, "a tag"))

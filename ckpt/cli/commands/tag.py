@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from ckpt.cli.arguments import revision_argument
@@ -11,9 +9,6 @@ from ckpt.cli.command import Command, completing, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.format import short, time_of
 from ckpt.cli.output import Cell
-
-if TYPE_CHECKING:
-    from ckpt.repository import CheckpointInfo, Repository
 
 
 @click.command(
@@ -73,10 +68,8 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
     wanted = invocation.revision(revision)
     repository = invocation.repository(write=not dry_run)
     info = repository.resolve(wanted, thread=invocation.thread, namespace=invocation.namespace)
-    if dry_run:
-        _check(repository, name, info)
-    else:
-        info = repository.tag(name, info.spec, thread=info.thread)
+    tagged = repository.tag(name, info.spec, thread=info.thread, dry_run=dry_run)
+    info = info if dry_run else tagged
     out = invocation.out
     if invocation.json:
         out.document("ckpt.tag/1", {"dry_run": dry_run, "tag": name, "checkpoint": records.checkpoint(info)})
@@ -89,29 +82,8 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
         out.print(f"Tagged {place} as {out.text(name)}")
 
 
-def _check(repository: Repository, name: str, info: CheckpointInfo) -> None:
-    """Fail as setting the tag would."""
-    from ckpt.errors import AlreadyExistsError
-    from ckpt.history.revisions import is_tag_name
-
-    if not is_tag_name(name):
-        usage(f"{name} cannot be a tag", "use letters, digits and _ . + / - without two dots in a row")
-    old = repository.tags().get(name)
-    if old is not None and old.id != info.id:
-        raise AlreadyExistsError(
-            f"there is a tag {name} already, on {short(old.id)}", hints=[f"first: ckpt tag -d {name}"]
-        )
-
-
 def _remove(invocation: Invocation, name: str, *, dry_run: bool) -> None:
-    from ckpt.errors import NotFoundError
-
-    repository = invocation.repository(write=not dry_run)
-    if dry_run:
-        if name not in repository.tags():
-            raise NotFoundError(f"there is no tag {name}", hints=["ckpt tag lists them"])
-    else:
-        repository.untag(name)
+    invocation.repository(write=not dry_run).untag(name, dry_run=dry_run)
     out = invocation.out
     if invocation.json:
         out.document("ckpt.tag/1", {"dry_run": dry_run, "tag": name, "checkpoint": None})

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from ckpt.cli.command import Command, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation
 from ckpt.cli.format import short
-
-if TYPE_CHECKING:
-    from ckpt.repository import Operation, Repository
 
 
 @click.command(
@@ -34,25 +29,10 @@ def command(invocation: Invocation, operation: str | None, dry_run: bool) -> Non
     repository = invocation.repository(write=not dry_run)
     wanted = operation.removeprefix("op:").lower() if operation else None
     out = invocation.out
-    done = _target(repository, wanted) if dry_run else repository.undo(wanted)
+    done = repository.undo(wanted, dry_run=dry_run)
     if invocation.json:
         out.document("ckpt.undo/1", {"dry_run": dry_run, "operation": records.operation(done)})
     elif dry_run:
         out.print(f"Would undo op {short(done.id)}: {out.text(done.text)}. Nothing was changed.")
     else:
         out.print(out.text(done.text))
-
-
-def _target(repository: Repository, wanted: str | None) -> Operation:
-    from ckpt.errors import ConflictError, NotFoundError
-
-    for each in repository.operations():
-        if wanted is not None and each.id.startswith(wanted):
-            if each.undone:
-                raise ConflictError(f"op {each.id} is undone already", hints=["ckpt op log lists them"])
-            return each
-        if wanted is None and each.kind != "undo" and not each.undone:
-            return each
-
-    what = f"no operation begins with {wanted}" if wanted else "there is no operation to undo"
-    raise NotFoundError(what, hints=["ckpt op log lists the operations"])

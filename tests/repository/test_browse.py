@@ -1,0 +1,34 @@
+"""What logs tell of checkpoints, and how those are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckpt.repository import Repository
+from ckpt.storage.memory import MemoryStorage
+
+
+def test_what_a_fork_shows_is_named_wherever_its_source_was_pruned() -> None:
+    with Repository(MemoryStorage()) as repository:
+        for number in range(4):
+            repository.commit("t", {"n": number})
+        repository.fork("@~1", "fork", thread="t")
+        repository.tag("kept", "@~1", thread="fork")
+        repository.prune(["t"], keep_last=1)
+        for info in repository.log(thread="fork"):
+            found = repository.resolve(info.spec)
+            assert (found.id, found.thread) == (info.id, "fork")
+        assert repository.tags()["kept"] == repository.resolve("@~1", thread="fork") == repository.resolve("kept")
+        (head,) = repository.log(thread="t")
+        assert repository.resolve(head.spec).thread == "t"
+
+
+@pytest.mark.parametrize("start", ["@", "@~1", "@~7"])
+def test_a_log_from_a_revision_tells_of_heads_what_that_of_the_thread_tells(start: str) -> None:
+    with Repository(MemoryStorage()) as repository:
+        for number in range(100):
+            repository.commit("t", {"n": number})
+        told = {info.id: info for info in repository.log(thread="t")}
+        found = repository.log(start, thread="t")
+        assert len(found) == 100 - int(start[2:] or 0)
+        assert all(info == told[info.id] for info in found)
