@@ -210,8 +210,9 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
 
         Without `checkpoint_ns` in the config, those of all namespaces; without a config, those of all threads.
         `filter` compares metadata by equality, `before` wants a lesser id, `limit` counts what is left: 0 gives
-        none. What is no config, mapping or number from 0 on raises InvalidInputError, before anything is read. May be
-        left half-read and interleaved with puts.
+        none. In a thread that was rewound, what a subgraph remembers is listed from where it stood at `before` on, if
+        that is a root checkpoint. What is no config, mapping or number from 0 on raises InvalidInputError, before
+        anything is read. May be left half-read and interleaved with puts.
         """
         if filter is not None:
             check_mapping("a filter", filter)
@@ -252,7 +253,10 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
             return
         thread, _, checkpoint_id = place(config)
         namespace = config["configurable"].get("checkpoint_ns")
-        if checkpoint_id is None or namespace is None:
+        if namespace and checkpoint_id is None and before is not None:
+            # How LangGraph looks for what a subgraph remembers, in a run that begins at a given root checkpoint.
+            yield from self.repository.read_before(thread, namespace, before)
+        elif checkpoint_id is None or namespace is None:
             for row in self.repository.read_all(thread, namespace, before=before):
                 if checkpoint_id is None or row.checkpoint_id == checkpoint_id:
                     yield row

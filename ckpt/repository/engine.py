@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
@@ -17,6 +18,7 @@ from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.gathered import look_at_all, timelines
 from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
+from ckpt.repository.lineage import is_of_a_task
 from ckpt.repository.listing import Listing, Walk, newest_first
 from ckpt.repository.options import Options
 from ckpt.repository.plan import Keep
@@ -221,6 +223,31 @@ class Engine:
         check_place(thread, "" if namespace is None else namespace)
         keys.check_text("the id of a checkpoint", "" if before is None else before)
         yield from self._listed(Listing(self._core, lambda: self.timeline(thread), namespace, before), thread)
+
+    def read_before(self, thread: str, namespace: str, before: str) -> Iterator[StoredCheckpoint]:
+        """Yield what `read_all` does, but in a thread that was rewound from where the namespace stood at `before` on.
+
+        So a run that begins at this root checkpoint, or at the last one before it while this one is on its way, does
+        not get what a rewind has left behind. Not so for a task's namespace, which stands where it is, and where
+        `before` is one of the namespace itself.
+        """
+        if not is_of_a_task(namespace):
+            before = self._core.consistently(partial(self._stood, thread, namespace, before))
+        return self.read_all(thread, namespace, before=before)
+
+    def _stood(self, thread: str, namespace: str, root: str) -> str:
+        """Return what the ids of a namespace are less than up to where it stood at a root checkpoint."""
+        timeline = self.timeline(thread)
+        if timeline is None or not any(segment.thread.resets for segment in timeline.segments):
+            return root
+        moment = timeline.moment(root)
+        if moment is None and timeline.find(namespace, root) is None:
+            begun = next(timeline.newest_first("", before=root), None)
+            moment = timeline.moment(begun.checkpoint_id) if begun is not None else None
+        if moment is None:
+            return root
+        head = timeline.head_at(moment[0], namespace, moment[1])
+        return min(root, f"{head}\0") if head is not None else ""
 
     def read_everything(self, *, before: str | None = None) -> Iterator[StoredCheckpoint]:
         """Yield the checkpoints of all threads and namespaces, greatest id first, as `read_all` does those of a thread.

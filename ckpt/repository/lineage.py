@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ckpt.history.commits import Commit
+from ckpt.history.records import Reset, ThreadRecord
 from ckpt.repository.core import Core
 from ckpt.values.inert import inert
 
@@ -37,3 +38,12 @@ def is_of_a_task(namespace: str) -> bool:
     The names of tasks have their ids behind a colon, which no node's name may have.
     """
     return ":" in namespace
+
+
+def resets_of(thread: ThreadRecord, namespace: str) -> tuple[Reset, ...]:
+    """Return the rewinds of a thread that a namespace went along with.
+
+    The root's own checkpoint is put by the rewind itself. What a task of a root checkpoint made, and what lies below
+    it, stays as it is: the checkpoint that a rewind makes has tasks of its own.
+    """
+    return thread.resets if namespace and not is_of_a_task(namespace.partition("|")[0]) else ()

@@ -117,16 +117,22 @@ class Plan:
         return dict(zip(puts, above(self._core, [commits[oid] for oid in puts.values()]), strict=True))
 
     def _is_over(self, task: str, parents: Mapping[str, str]) -> bool:
-        """Whether a checkpoint above a task's is gone, and not just on its way: the line there went on since."""
+        """Whether the checkpoint above a task's is gone, and not just on its way: the line there went on since.
+
+        Of those further up only what a task's own checkpoint hangs on counts: a subgraph that remembers goes on from
+        where it stands, whatever became of the root checkpoint in whose step it ran.
+        """
         if any(namespace == task for namespace, _ in self._protected):
             return False
         line = self._timeline.own_line(task) or Line(task)
-        for namespace, checkpoint_id in parents.items():
-            if checkpoint_id in self._staying.get(namespace, (checkpoint_id,)):
-                continue
-            stood = self._timeline.own_line(namespace) or Line(namespace)
-            if max(line.moved, line.newest) < stood.moved and checkpoint_id <= self._greatest(stood):
-                return True
+        for namespace in sorted(parents, key=len, reverse=True):
+            checkpoint_id = parents[namespace]
+            if checkpoint_id not in self._staying.get(namespace, (checkpoint_id,)):
+                stood = self._timeline.own_line(namespace) or Line(namespace)
+                if max(line.moved, line.newest) < stood.moved and checkpoint_id <= self._greatest(stood):
+                    return True
+            if not is_of_a_task(namespace):
+                return False
         return False
 
     def _greatest(self, line: Line) -> str:

@@ -29,7 +29,7 @@ from ckpt.history.seal import outdated
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.lineage import root_parent
+from ckpt.repository.lineage import resets_of, root_parent
 from ckpt.repository.proofs import Proofs
 from ckpt.repository.replays import behind, is_ahead, is_before, is_overtaken
 from ckpt.repository.spill import open_spills
@@ -128,7 +128,7 @@ class Timeline:
         line = self._proofs.line(thread, namespace)
         if line is not None and moment is not None and line.moved > moment:
             return self._replay(depth, namespace, moment)[0]
-        resets = [reset for reset in thread.resets if moment is None or reset.at <= moment]
+        resets = [reset for reset in resets_of(thread, namespace) if moment is None or reset.at <= moment]
         if resets and resets[-1].at > (line.moved if line is not None else 0):
             if not depth:
                 self._check_record()  # no row of this namespace says that there was a rewind
@@ -235,8 +235,7 @@ class Timeline:
             if bare is not None:
                 puts = [put for put in puts if not self._began_at(depth, namespace, put, bare)]
             told += [Entry(put.sequence, checkpoint_id, put.commit) for put in puts]
-        if namespace:
-            told += [Entry(reset.at, "", reset) for reset in thread.resets]
+        told += [Entry(reset.at, "", reset) for reset in resets_of(thread, namespace)]
         return Tale(told, Line(namespace, head=head, greatest=max(moves, default="")), moves)
 
     def greatest(self, namespace: str) -> str:

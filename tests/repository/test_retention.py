@@ -510,7 +510,12 @@ class _Lines:
         return [_Write(channel) for channel in self._writes[found]]
 
 
-def _told(writes: Mapping[str, Collection[str]], commits: Mapping[str, _Commit], kept: Collection[str]) -> set[str]:
+def _told(
+    writes: Mapping[str, Collection[str]],
+    commits: Mapping[str, _Commit],
+    kept: Collection[str],
+    named: Mapping[str, Collection[str]],
+) -> set[str]:
     """What is needed, told for each checkpoint and each channel by itself, by going all the way up."""
     needed: set[str] = set()
     for start in kept:
@@ -525,7 +530,7 @@ def _told(writes: Mapping[str, Collection[str]], commits: Mapping[str, _Commit],
                 path.append(cursor)
                 last = len(path) if channel in writes[cursor] else last
                 if channel in commits[cursor].channels:
-                    last = len(path) if last else 0
+                    last = len(path) if last or channel in named[start] else 0
                     break
             needed |= set(path[:last])
     return needed - set(kept)
@@ -548,7 +553,8 @@ def test_what_deltas_need_is_found_in_one_walk(data: st.DataObject) -> None:
     kept = data.draw(st.sets(st.sampled_from(names)))
     rows: Any = {name: (name, commit) for name, commit in commits.items()}
     lines: Any = _Lines(writes)
-    assert _needed_by_deltas(lines, rows, kept) == _told(writes, commits, kept)
+    named = {name: data.draw(some) for name in sorted(kept)}
+    assert _needed_by_deltas(lines, rows, kept, named) == _told(writes, commits, kept, named)
 
 
 def test_pruning_a_long_thread_takes_steps_in_proportion(opened: Opener) -> None:
