@@ -55,6 +55,8 @@ class Plan:
         self.droppable: list[tuple[str, str]] = []
         self._hide: list[tuple[str, str]] = []
         self._heads: dict[str, str | None] = {}
+        self._as_they_are: dict[str, str | None] = {}
+        """The heads of the namespaces of which nothing goes."""
         self._staying: dict[str, set[str]] = {}
         """The visible checkpoints that stay, of each namespace looked at so far."""
         self._moments: list[tuple[int, int]] = []
@@ -93,9 +95,11 @@ class Plan:
         if everything:
             names = self._timeline.namespaces()[1:]
         else:
-            # A checkpoint may be the one that says that a subgraph's was made later than at an earlier moment.
-            gone = max((self._timeline.moment(each) or (0, 0) for _, each in self.droppable), default=(0, 0))
-            self._moments = [moment for moment in self._moments if (0, 0) < moment < gone]
+            # A checkpoint may be the one that says that a subgraph's was made later than at an earlier moment, which is
+            # also where a rewind may lead.
+            if not any(segment.thread.resets for segment in self._timeline.segments):
+                gone = max((self._timeline.moment(each) or (0, 0) for _, each in self.droppable), default=(0, 0))
+                self._moments = [moment for moment in self._moments if (0, 0) < moment < gone]
             lines = self._reading.rows(keys.lines_range(self._thread.number))
             names = sorted(decode_line(*row).namespace for row in lines)
         tasks = [] if self._exactly else [each for each in names if is_of_a_task(each)]
@@ -107,6 +111,7 @@ class Plan:
                 self._prune(each, unclaimed=True)
             else:
                 self._heads_then(each)
+                self._as_they_are[each] = self._timeline.head(each)
 
     def _parents(self, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the checkpoints above those of tasks, by namespace, in a number of round trips that stays the same."""
@@ -268,18 +273,21 @@ class Plan:
         """
         raw = records[keys.thread_key(self._thread.number)]
         present = {
-            each: head
-            for each, head in self._heads.items()
-            if each and not is_of_a_task(each) and head is not None and head == self._timeline.told_head(each)
+            each: head for each, head in (self._heads | self._as_they_are).items() if each and not is_of_a_task(each)
         }
+        told = [each for each, head in present.items() if head is not None and head == self._timeline.told_head(each)]
         if raw is None or not (self._stood or present):
             return True
         thread = ThreadRecord.decode(self._thread.number, raw)
         timeline = Timeline(self._core, thread, self._reading.after(records))
-        return all(timeline.told_head(each) == head for each, head in present.items()) and all(
-            timeline.head_at(*moment) == head
-            for moment, head in self._stood.items()
-            if head is None or head in self._staying.get(moment[1], (head,))
+        return (
+            all(timeline.head(each) == head for each, head in present.items())
+            and all(timeline.told_head(each) == present[each] for each in told)
+            and all(
+                timeline.head_at(*moment) == head
+                for moment, head in self._stood.items()
+                if head is None or head in self._staying.get(moment[1], (head,))
+            )
         )
 
 

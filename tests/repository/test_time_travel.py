@@ -233,3 +233,19 @@ def test_what_a_rewind_left_behind_is_hidden_without_an_alarm_and_a_fork_keeps_i
     assert found is not None
     assert found.checkpoint_id == left_behind
     assert both.pruned.fsck().problems == []
+
+
+def test_where_a_rewind_led_is_told_as_before_when_the_root_checkpoint_there_goes() -> None:
+    """The subgraph's came to the store before the root's: only the root's row tells that it had not begun there."""
+    both = Twins(Repository(MemoryStorage(), retention="keep_latest"))
+    both.root_put(both.new_id())
+    both.race(early=False)
+    rewound_to = both.root or ""
+    both.root_put(both.new_id())
+    both.checkout(rewound_to)
+    for _ in range(2):
+        both.root_put(both.new_id())
+    both.check()
+    act(both, "passing", None)  # type: ignore[arg-type]
+    assert rewound_to not in both.roots()
+    both.check()
