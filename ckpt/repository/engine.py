@@ -18,7 +18,7 @@ from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE, Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.gathered import look_at_all, timelines
 from ckpt.repository.incoming import NewCheckpoint, Stored, Typed
-from ckpt.repository.lineage import is_of_a_task
+from ckpt.repository.lineage import resets_of
 from ckpt.repository.listing import Listing, Walk, newest_first
 from ckpt.repository.options import Options
 from ckpt.repository.plan import Keep
@@ -231,23 +231,25 @@ class Engine:
         not get what a rewind has left behind. Not so for a task's namespace, which stands where it is, and where
         `before` is one of the namespace itself.
         """
-        if not is_of_a_task(namespace):
-            before = self._core.consistently(partial(self._stood, thread, namespace, before))
-        return self.read_all(thread, namespace, before=before)
+        check_place(thread, namespace)
+        keys.check_text("the id of a checkpoint", before)
+        timeline, bound = self._core.consistently(partial(self._standing, thread, namespace, before))
+        if timeline is not None:
+            yield from self._listed(Listing(self._core, self._first(timeline), namespace, bound), thread)
 
-    def _stood(self, thread: str, namespace: str, root: str) -> str:
-        """Return what the ids of a namespace are less than up to where it stood at a root checkpoint."""
+    def _standing(self, thread: str, namespace: str, root: str) -> tuple[Timeline | None, str]:
+        """Return a thread's view, and what the ids of a namespace are less than up to where it stood at a root."""
         timeline = self.timeline(thread)
-        if timeline is None or not any(segment.thread.resets for segment in timeline.segments):
-            return root
+        if timeline is None or not any(resets_of(segment.thread, namespace) for segment in timeline.segments):
+            return timeline, root
         moment = timeline.moment(root)
         if moment is None and timeline.find(namespace, root) is None:
             begun = next(timeline.newest_first("", before=root), None)
             moment = timeline.moment(begun.checkpoint_id) if begun is not None else None
         if moment is None:
-            return root
+            return timeline, root
         head = timeline.head_at(moment[0], namespace, moment[1])
-        return min(root, f"{head}\0") if head is not None else ""
+        return timeline, min(root, f"{head}\0") if head is not None else ""
 
     def read_everything(self, *, before: str | None = None) -> Iterator[StoredCheckpoint]:
         """Yield the checkpoints of all threads and namespaces, greatest id first, as `read_all` does those of a thread.

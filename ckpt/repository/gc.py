@@ -66,7 +66,9 @@ class Collector:
         """Remove what was let go longer ago than `grace`, then rewrite loose and half-dead packs.
 
         Goes through every graph: objects are shared by all. Operations older than `grace` can no longer be undone.
-        With `dry_run` only counts. Costs time in proportion to the store's records and ropes, plus what is rewritten.
+        With `dry_run` only counts, of objects those that nothing needs already: what only the removed threads and
+        pruned checkpoints need is not among them. Costs time in proportion to the store's records and ropes, plus what
+        is rewritten.
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")

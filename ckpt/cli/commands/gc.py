@@ -39,11 +39,11 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
     if invocation.json:
         out.document("ckpt.gc/1", {"store": records.store(repository), **records.gc(report, dry_run=dry_run)})
         return
-    removed = f"{counted(report.threads_removed, 'thread')} and {counted(report.objects_removed, 'object')}"
+    threads, objects = counted(report.threads_removed, "thread"), counted(report.objects_removed, "object")
     rewritten = counted(report.packs_rewritten, "pack")
     if dry_run:
-        out.print(f"Would remove {removed}, and rewrite {rewritten}. Nothing was changed.")
+        out.print(f"Would remove {threads} and at least {objects}, and rewrite {rewritten}. Nothing was changed.")
         return
-    out.print(f"Removed {removed}, rewrote {rewritten}")
+    out.print(f"Removed {threads} and {objects}, rewrote {rewritten}")
     data = f"{size(report.data_before)} of data before, {size(report.data_after)} now"
     out.print(f"{data}; the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")
