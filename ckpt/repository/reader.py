@@ -254,10 +254,12 @@ def _thread_info(browser: Browser) -> ThreadInfo:
     timeline = browser.timeline
     infos = [info for each in timeline.namespaces() for info in browser.newest_first(each)]
     head = next((info for info in infos if info.is_current and not info.namespace), None)
+    # Where a host's clock is behind, a checkpoint may come before the one that it continues.
+    continued = {(info.namespace, info.parent_checkpoint_id) for info in infos}
     return ThreadInfo(
         name=timeline.thread.name,
         checkpoints=len(infos),
-        heads=sum(info.is_head and not info.namespace for info in infos),
+        heads=sum(not info.namespace and ("", info.checkpoint_id) not in continued for info in infos),
         head=head,
         updated=head.timestamp if head is not None else None,
         status=head.status if head is not None and head.status != "done" else "idle",

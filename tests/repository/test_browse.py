@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ckpt.repository import Repository
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
 
 
@@ -32,3 +33,14 @@ def test_a_log_from_a_revision_tells_of_heads_what_that_of_the_thread_tells(star
         found = repository.log(start, thread="t")
         assert len(found) == 100 - int(start[2:] or 0)
         assert all(info == told[info.id] for info in found)
+
+
+def test_a_child_that_comes_before_its_parent_leaves_one_head() -> None:
+    """It was put by a host whose clock is behind."""
+    with Repository(MemoryStorage()) as repository:
+        parent = None
+        for name in [*(f"9{number}" for number in range(9)), "80"]:
+            repository.put(NewCheckpoint("t", "", name, parent, None, Typed("null", b""), Typed("null", b""), {}))
+            parent = name
+        (info,) = repository.threads()
+        assert (info.checkpoints, info.heads, info.head and info.head.checkpoint_id) == (10, 1, "80")
