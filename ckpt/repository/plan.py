@@ -56,7 +56,7 @@ class Plan:
         self._hide: list[tuple[str, str]] = []
         self._heads: dict[str, str | None] = {}
         self._as_they_are: dict[str, str | None] = {}
-        """The heads of the namespaces of which nothing goes."""
+        """The heads of the namespaces of which nothing goes, where a rewind may have led to what does."""
         self._staying: dict[str, set[str]] = {}
         """The visible checkpoints that stay, of each namespace looked at so far."""
         self._moments: list[tuple[int, int]] = []
@@ -92,12 +92,13 @@ class Plan:
     def _prune_below(self, *, everything: bool) -> None:
         """Let go of the tasks that are over, and prune all other namespaces if asked for."""
         self._moments = self._moments_of_roots()
+        rewound = any(segment.thread.resets for segment in self._timeline.segments)
         if everything:
             names = self._timeline.namespaces()[1:]
         else:
             # A checkpoint may be the one that says that a subgraph's was made later than at an earlier moment, which is
             # also where a rewind may lead.
-            if not any(segment.thread.resets for segment in self._timeline.segments):
+            if not rewound:
                 gone = max((self._timeline.moment(each) or (0, 0) for _, each in self.droppable), default=(0, 0))
                 self._moments = [moment for moment in self._moments if (0, 0) < moment < gone]
             lines = self._reading.rows(keys.lines_range(self._thread.number))
@@ -111,7 +112,8 @@ class Plan:
                 self._prune(each, unclaimed=True)
             else:
                 self._heads_then(each)
-                self._as_they_are[each] = self._timeline.head(each)
+                if rewound:
+                    self._as_they_are[each] = self._timeline.head(each)
 
     def _parents(self, tasks: Sequence[str]) -> dict[str, dict[str, str]]:
         """Return the checkpoints above those of tasks, by namespace, in a number of round trips that stays the same."""
@@ -162,8 +164,8 @@ class Plan:
         if not self._exactly:
             kept |= stood
         kept &= {found.checkpoint_id for found, _ in visible}
-        needed = _needed_by_deltas(self._timeline, pairs, kept, self._rebuilt(pairs, kept))
         going = [each for each in pairs if each not in kept]
+        needed = _needed_by_deltas(self._timeline, pairs, kept, self._rebuilt(pairs, kept)) if going else set[str]()
         self._divide(namespace, rows, kept, needed | self._in_bases(namespace, going))
         if unclaimed:
             self._drop_unclaimed(namespace, rows, self._timeline.own_line(namespace))
