@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, takewhile
 
@@ -152,8 +153,8 @@ class Remover:
         ghosts = self._ghosts(thread)
         if not self._admin.atomically((thread.name,), partial(self._condemned, thread, ghosts)):
             return True
-        for tag in self._going_with(thread, Timeline(self._core, thread)):
-            self._admin.atomically((), partial(self._untagged, tag))
+        for tag, owner in self._going_with(thread, Timeline(self._core, thread)):
+            self._admin.atomically((), partial(self._untagged, tag, owner))
         below = (row.key for row in rows(self._core.storage, keys.thread_range(thread.number)) if row.part)
         while page := list(islice(below, _ROWS)):
             with self._turns.step():
@@ -206,11 +207,12 @@ class Remover:
             return Batch(), None
         return Batch(*without(self._directory, thread, raw, named, named_raw)), None
 
-    def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[Tag]:
-        """Yield the tags that name nothing any more once a thread is gone.
+    def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[tuple[Tag, int | None]]:
+        """Yield the tags that name nothing any more once a thread is gone, and those that name what is below it.
 
-        Of its own those of which the row is there, or nowhere below; of threads that are gone those of which it is. A
-        thread that is there may have the same checkpoint under the same id: its tag stays.
+        The latter with the number of the thread whose they are then. Of its own those go of which the row is there, or
+        nowhere below; of threads that are gone those of which it is. A thread that is there may have the same
+        checkpoint under the same id: its tag stays.
         """
         tags = self._tags.all()
         own = [keys.checkpoint_key(thread.number, tag.namespace, tag.checkpoint_id) for tag in tags]
@@ -222,11 +224,16 @@ class Remover:
             puts = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments]
             named = [put is not None and put.commit == tag.commit for put in puts]
             if named[0] or (tag.thread == thread.number and not any(named)):
-                yield tag
+                yield tag, None
+            elif tag.thread == thread.number:
+                yield tag, timeline.segments[named.index(True)].thread.number
 
-    def _untagged(self, tag: Tag) -> tuple[Batch, None]:
+    def _untagged(self, tag: Tag, owner: int | None) -> tuple[Batch, None]:
         _, raw = self._tags.get(tag.name)
-        return (Batch(*self._tags.changed(tag.name, raw, None)) if raw == tag.encode() else Batch()), None
+        if raw != tag.encode():
+            return Batch(), None
+        after = replace(tag, thread=owner).encode() if owner is not None else None
+        return Batch(*self._tags.changed(tag.name, raw, after)), None
 
     def _trim(self, number: int, moment: int) -> bool:
         """Remove from a deleted thread what happened after the last moment that a fork sees."""
@@ -238,6 +245,7 @@ class Remover:
             expected: dict[bytes, bytes | None] = {keys.thread_key(number): raw}
             records: dict[bytes, bytes | None] = {}
             namespaces: set[bytes] = set()
+            late: list[bytes] = []
             for row in rows(self._core.storage, keys.thread_range(number)):
                 if row.part == "i":
                     trimmed = until(ItemRecord.decode(row.key, row.value), moment)
@@ -255,10 +263,16 @@ class Remover:
                 if len(kept) != len(events):
                     expected[row.key] = row.value
                     records[row.key] = encode_events(row.key, kept) if kept else None
+                    late.append(ghost_hash(keys.checkpoint_id_of(row.key, number)))
             if not records:
                 return Batch(), True
-            thread = count_items(count_checkpoints(self._core.storage, thread, expected, records), expected, records)
-            records[keys.thread_key(number)] = thread.encode()
+            counted = count_items(count_checkpoints(self._core.storage, thread, expected, records), expected, records)
+            records[keys.thread_key(number)] = counted.encode()
+            # That those belonged to a deleted thread was told by their rows, as it is by those that stay.
+            named, named_raw = self._directory.name_record(thread.name)
+            if late and named is not None and not thread.lapsed(clock.now_ms()):
+                change = self._directory.renamed(thread.name, named_raw, with_ghosts(named, late))
+                expected, records = {**expected, **change.expected}, {**records, **change.records}
             return Batch(expected, records), True
 
         return self._admin.atomically((), act)

@@ -112,7 +112,7 @@ class Undoer:
         return change, f"Undid op {target.id}: thread {name} is gone"
 
     def _checkout(self, target: Operation) -> tuple[Change, str]:
-        name, made, head = target.facts
+        name, made, head = target.facts[:3]
         found = self._parts.directory.find(str(name))
         if found is None:
             _refuse(target, f"thread {name!r} is gone")

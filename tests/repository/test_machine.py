@@ -399,6 +399,26 @@ def test_a_late_put_into_a_deleted_fork_is_refused(repository: Repository, colle
     assert repository.thread_names() == ["base"]
 
 
+@pytest.mark.parametrize("collected", [False, True], ids=["deleted", "collected"])
+def test_a_late_put_into_a_deleted_thread_is_refused_though_a_fork_keeps_its_beginning(
+    repository: Repository, collected: bool
+) -> None:
+    put(repository, "base", "05")
+    repository.copy_thread("base", "fork")
+    put(repository, "base", "06", "05")
+    put(repository, "base", "16", ns="sub")
+    repository.delete_thread("base")
+    if collected:
+        repository.gc(grace=timedelta(0))
+    for namespace, parent in (("", "05"), ("", "06"), ("sub", "16")):
+        with pytest.raises(ThreadDeletedError):
+            put(repository, "base", "99", parent, ns=namespace)
+        with pytest.raises(ThreadDeletedError):
+            repository.put_writes("base", namespace, parent, "task", "", [(0, "x", packed("late"))])
+    assert repository.thread_names() == ["fork"]
+    assert listed(repository, "fork") == ["05"]
+
+
 def test_a_namespace_goes_back_to_where_an_earlier_rewind_had_put_it(repository: Repository) -> None:
     put(repository, "a", "05")
     put(repository, "a", "11", ns="sub")

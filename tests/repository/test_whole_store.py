@@ -428,6 +428,27 @@ def test_a_tag_stays_where_an_equal_checkpoint_of_another_thread_goes(
     assert repository.fsck().problems == []
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_tag_put_through_a_fork_protects_in_its_source_once_the_fork_is_gone(
+    storage: Storage, together: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not together:
+        monkeypatch.setattr(remove_short, "ROWS_MAX", -1)
+    repository = Repository(storage)
+    for number in range(4):
+        repository.commit("original", {"n": number})
+    repository.fork("original", "fork")
+    repository.fork("fork", "fork of it")
+    repository.tag("good", "@~2", thread="fork of it")
+    for thread in ("fork of it", "fork"):
+        repository.delete(thread)
+        repository.gc(grace="0s")
+        assert repository.tags()["good"].thread == "original"
+    repository.prune(["original"], keep_last=1)
+    assert [info.tags for info in repository.log(thread="original")] == [(), ("good",)]
+    assert repository.fsck().problems == []
+
+
 def checkpoint_of(checkpoint_id: str) -> Any:
     return {
         "v": 4,
