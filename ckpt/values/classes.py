@@ -80,7 +80,10 @@ def take(value: Any, layout: Layout) -> list[Any]:
     code, names = layout.code, layout.names
     if code in (ENUM, FLAG):
         key = value._name_ if code == ENUM else value._value_
-        if _member(type(value), code, key) is not value:
+        found: Any = _member(type(value), code, key)
+        # Flags of bits without a name are made anew for each call by some versions of Python.
+        equal = code == FLAG and type(found) is type(value) and found._value_ == key
+        if found is not value and not equal:
             raise Refusal("its class has no such member", "store a member that the class defines")
         return [key]
     try:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from cli_kit import SUPPORT, document, run, succeed
 
+import ckpt
+from ckpt.repository.incoming import NewCheckpoint, Typed
+
 
 @pytest.fixture
 def namespace(graph_store: Path) -> str:
@@ -23,7 +26,25 @@ def test_the_log_of_a_namespace_off_the_line_lists_it_by_the_thread_or_its_head(
     assert [each["ns"] for each in listed[0]] == [namespace] * 4
 
 
-def test_a_point_off_the_line_is_named_by_its_id(namespace: str) -> None:
+@pytest.fixture
+def remembering(graph_store: Path) -> str:
+    """The namespace of a subgraph that remembers; the thread was rewound to a point before all of it."""
+    nothing = Typed("null", b"")
+    with ckpt.open(graph_store) as repository:
+        for parent, made in ((None, "1"), ("1", "2"), ("2", "3"), ("3", "4")):
+            repository.put(NewCheckpoint(SUPPORT, "memory", made, parent, None, nothing, nothing, {}))
+    succeed("rewind", SUPPORT, "3")
+    return "memory"
+
+
+def test_what_a_task_made_stays_where_it_is(namespace: str) -> None:
+    newest = document("log", SUPPORT, "--ns", namespace)["items"][0]
+    assert document("show", SUPPORT, "--ns", namespace)["checkpoint"]["id"] == newest["id"]
+    assert len(document("log", f"{SUPPORT}~1", "--ns", namespace)["items"]) == 3
+
+
+def test_a_point_off_the_line_is_named_by_its_id(remembering: str) -> None:
+    namespace = remembering
     newest = document("log", SUPPORT, "--ns", namespace)["items"][0]
     for line in (["show", SUPPORT], ["log", f"{SUPPORT}~1"], ["diff", SUPPORT]):
         result = run(*line, "--ns", namespace)

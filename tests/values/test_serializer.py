@@ -149,7 +149,8 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, Decimal):
         return a.as_tuple() == b.as_tuple()  # type: ignore[no-any-return]
     if isinstance(a, enum.Enum):
-        return a is b
+        # Of bits without a name some versions of Python make a flag anew each time.
+        return a is b or (isinstance(a, enum.Flag) and type(a)(a._value_) is not a and a == b)
     if isinstance(a, datetime | time):
         return a.isoformat() == b.isoformat() and a.fold == b.fold and same(a.tzinfo, b.tzinfo)
     if isinstance(a, timezone):
