@@ -329,6 +329,23 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
     _prove_names(reading, tallies, found)
 
 
+def forks_of(reading: Reading, number: int) -> Iterator[tuple[ThreadRecord, list[int]]]:
+    """Yield the threads that see another one, through the forks between them, deleted ones included.
+
+    With the moments at which each of these left the one below it: the last is in the numbers of the thread seen.
+    """
+    threads = {each: ThreadRecord.decode(each, raw) for each, raw in thread_records(reading)}
+    for fork in threads.values():
+        below: ThreadRecord | None = fork
+        moments: list[int] = []
+        while below is not None and below.base is not None:
+            moments.append(below.base.moment)
+            if below.base.thread == number:
+                yield fork, moments
+                break
+            below = threads.get(below.base.thread)
+
+
 def _prove_names(reading: Reading, tallies: Sequence[Tally], found: Sequence[Census]) -> None:
     """Raise DamagedRecordError unless the names found in each bucket are all, or were when they are looked at again."""
     for bucket, (tally, counted) in enumerate(zip(tallies, found, strict=True)):

@@ -230,7 +230,7 @@ class Memory:
         versions = self._memories.reader.versions(self.name, address)[::-1]
         stored = [version.value for version in versions if version.value is not None]
         core, loads = self._memories.core, self._memories.serializer.loads_typed
-        loaded = iter(zip(stored, core.consistently(lambda: core.value_bytes(stored)), strict=True))
+        loaded = iter(zip(stored, core.value_bytes(stored), strict=True))
         found = []
         for version in versions:
             live: Any = None

@@ -15,7 +15,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.objects.store import Draft
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.mark import thread_records
+from ckpt.repository.mark import forks_of
 from ckpt.repository.memory_writer import MemoryWriter, count_items, now
 from ckpt.repository.versions import all_versions, put_away
 from ckpt.storage.base import Batch
@@ -80,20 +80,9 @@ class Forgetter:
 
         A fork of a fork may have left at an earlier moment than that.
         """
-        records = dict(thread_records(self._core.storage))
-        bases = {each: ThreadRecord.decode(each, raw).base for each, raw in records.items()}
-        left: list[int] = []
-        behind: dict[bytes, bytes] = {}
-        for fork, base in bases.items():
-            moments: list[int] = []
-            while base is not None:
-                moments.append(base.moment)
-                if base.thread == number:
-                    left.append(min(moments))
-                    behind[keys.thread_key(fork)] = records[fork]
-                    break
-                base = bases.get(base.thread)
-        return left, behind
+        forks = list(forks_of(self._core.storage, number))
+        behind = {keys.thread_key(fork.number): fork.encode() for fork, _ in forks}
+        return [min(moments) for _, moments in forks], behind
 
 
 def _kept(versions: list[Version], before: int, left: int | None) -> list[Version]:

@@ -277,9 +277,9 @@ class Plan:
         present = {
             each: head for each, head in (self._heads | self._as_they_are).items() if each and not is_of_a_task(each)
         }
-        told = [each for each, head in present.items() if head is not None and head == self._timeline.told_head(each)]
         if raw is None or not (self._stood or present):
             return True
+        told = [each for each, head in present.items() if head is not None and head == self._timeline.told_head(each)]
         thread = ThreadRecord.decode(self._thread.number, raw)
         timeline = Timeline(self._core, thread, self._reading.after(records))
         return (

@@ -124,7 +124,7 @@ class ThreadAdmin:
             if found is None:
                 return Batch(), False
             thread, raw = found
-            released = self._released(thread, raw)
+            released = self.released(thread, raw)
             if thread.lapsed(clock.now_ms()):
                 return Batch(released.expected, released.records), False
             entry = log([thread.number])
@@ -148,7 +148,7 @@ class ThreadAdmin:
                 (raw,) = joined.reading.read([keys.thread_key(number)])
                 # One that is not there was removed between the two looks.
                 if raw is not None and (thread := ThreadRecord.decode(number, raw)).lapsed(clock.now_ms()):
-                    joined.add(*self._released(thread, raw, joined.reading))
+                    joined.add(*self.released(thread, raw, joined.reading))
             released = sum(key in joined.records for key in map(keys.thread_key, numbers))
             return Batch(joined.expected, joined.records), released
 
@@ -159,7 +159,8 @@ class ThreadAdmin:
         record, _ = self._directory.name_record(name)
         return self._directory.by_number(record.thread) if record is not None and record.thread is not None else None
 
-    def _released(self, thread: ThreadRecord, raw: bytes, reading: Reading | None = None) -> Change:
+    def released(self, thread: ThreadRecord, raw: bytes, reading: Reading | None = None) -> Change:
+        """Return the change that frees a thread's name and marks it, whose record is `raw` now, as deleted."""
         change, key = self._directory.release(thread, reading), keys.thread_key(thread.number)
         deleted = thread._replace(deleted=True).encode()
         return Change({**change.expected, key: raw}, {**change.records, key: deleted})

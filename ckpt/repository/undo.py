@@ -11,7 +11,7 @@ from ckpt.history.checkpoints import current_put, decode_events, newest
 from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.acts import Parts
 from ckpt.repository.directory import Change
-from ckpt.repository.mark import rows, thread_records
+from ckpt.repository.mark import forks_of, rows
 from ckpt.repository.operations import Operation
 from ckpt.repository.tags import decode_tag
 from ckpt.repository.timeline import Timeline
@@ -104,12 +104,7 @@ class Undoer:
         built_on = thread.sequence > int(str(count)) or (thread.forks > 0 and self._is_seen(thread.number, 0))
         if thread.deleted or built_on:
             _refuse(target, f"thread {thread.name!r} has changed since")
-        released = self._parts.directory.release(thread)
-        key = keys.thread_key(thread.number)
-        change = Change(
-            {**released.expected, key: raw}, {**released.records, key: thread._replace(deleted=True).encode()}
-        )
-        return change, f"Undid op {target.id}: thread {name} is gone"
+        return self._parts.admin.released(thread, raw), f"Undid op {target.id}: thread {name} is gone"
 
     def _checkout(self, target: Operation) -> tuple[Change, str]:
         name, made, head = target.facts[:3]
@@ -151,19 +146,15 @@ class Undoer:
 
     def _is_seen(self, number: int, since: int) -> bool:
         """Whether a thread that lives, or can be brought back, sees this event of another thread."""
-        threads = {fork: ThreadRecord.decode(fork, raw) for fork, raw in thread_records(self._parts.core.storage)}
         deleted = {
             each.facts[0]
             for each in self._parts.operations.newest_first()
             if each.kind == "delete" and not each.undone and each.facts
         }
-        for fork, thread in threads.items():
-            below: ThreadRecord | None = None if thread.deleted and fork not in deleted else thread
-            while below is not None and below.base is not None:
-                if below.base.thread == number and below.base.moment >= since:
-                    return True
-                below = threads.get(below.base.thread)
-        return False
+        return any(
+            moments[-1] >= since and (not fork.deleted or fork.number in deleted)
+            for fork, moments in forks_of(self._parts.core.storage, number)
+        )
 
     def _short(self, target: Operation, thread: ThreadRecord, checkpoint_id: str) -> str:
         """Return the short id of what was the head before, which must be there."""

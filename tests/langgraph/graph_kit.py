@@ -247,6 +247,16 @@ def extend(base: list[Any], writes: Sequence[list[Any]]) -> list[Any]:
     return [*base, *(each for write in writes for each in write)]
 
 
+class Delta1(TypedDict):
+    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=1)]
+    turn: int
+
+
+class Delta2(TypedDict):
+    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=2)]
+    turn: int
+
+
 class Delta4(TypedDict):
     log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=4)]
     turn: int

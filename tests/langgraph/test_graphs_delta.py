@@ -5,11 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Annotated, Any, TypedDict
+from typing import Any
 
 import pytest
-from graph_kit import Delta4, Delta1000, at_step, delta_graph, extend, history, plain, state, thread
-from langgraph.channels.delta import DeltaChannel
+from graph_kit import Delta1, Delta2, Delta4, Delta1000, at_step, delta_graph, history, plain, state, thread
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.graph import END, START, StateGraph
 from saver_kit import NonceCipher
@@ -118,16 +117,6 @@ def test_copies_and_forks_rebuild_after_their_source_is_gone(make_saver: Any, sc
     log = state(graph, thread("fork"))["values"]["log"]
     assert log[: len(middle.values["log"])] == middle.values["log"]
     assert len(log) > len(middle.values["log"]) + 3
-
-
-class Delta1(TypedDict):
-    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=1)]
-    turn: int
-
-
-class Delta2(TypedDict):
-    log: Annotated[list[Any], DeltaChannel(extend, list, snapshot_frequency=2)]
-    turn: int
 
 
 def one_writer_of_three(saver: Any, schema: type) -> Any:
