@@ -146,9 +146,10 @@ def test_a_record_that_is_always_written_again_stays_where_it_is(postgres_url: s
             storage.publish(Batch({b"t": old}, {b"t": new, b"c%d" % turn: bytes(150)}))
             old = new
     size = admin.execute("SELECT pg_relation_size(%s), pg_indexes_size(%s)", (f"{schema}.record",) * 2).fetchone()
-    # 500 checkpoints of about 200 bytes; 500 versions of the record and its index entries would double that.
+    # 500 checkpoints of about 200 bytes; 500 versions of the record and its index entries would double that. In between
+    # lies what autovacuum, looking at any table, keeps from being reused meanwhile.
     assert size is not None
-    assert size[0] < 130_000
+    assert size[0] < 170_000
     assert size[1] <= 40_960
 
 
