@@ -6,6 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -81,6 +83,10 @@ class Shared:
                 self._pools[workers] = ThreadPoolExecutor(workers, thread_name_prefix="ckpt")
             return self._pools[workers]
 
+    def submit(self, call: Callable[[], _T]) -> Future[_T]:
+        """Have a thread of the pool make a call, with the caller's context variables, which a serde may look at."""
+        return self.pool().submit(copy_context().run, call)
+
     def leave(self, call: Future[Any], lines: frozenset[str]) -> None:
         """Take note of a write that nobody waits for any more and that goes on all the same."""
         ended: Future[None] = Future()
@@ -127,7 +133,10 @@ class LifeCycle:
         return Done(None)
 
     def close(self) -> None:
-        """Wait for calls under way and release the store, unless the repository was handed in."""
+        """Wait for asynchronous calls under way and release the store, unless the repository was handed in.
+
+        A call that another thread makes meanwhile ends as it would have, or says that the store has been closed.
+        """
         self._shared.close()
 
     async def aclose(self) -> None:
@@ -152,15 +161,15 @@ class LifeCycle:
 
     async def _read(self, call: Callable[[], _T], *lines: str) -> _T:
         """Return what a call returns that may block, and that only reads these lines, or any."""
-        return await self._run(lambda: self._shared.pool().submit(call), frozenset(lines), writes=False)
+        return await self._run(partial(self._shared.submit, call), frozenset(lines), writes=False)
 
     async def _write(self, call: Callable[[], _T], *lines: str) -> _T:
         """Return what a call returns that may block, and that writes to these lines, or to any.
 
-        Cancelled while it is under way, it goes on, as a thread cannot be stopped. Whatever is asked for afterwards
-        waits for its end: it must not come later than what was begun later.
+        Cancelled while it is under way, it goes on, as a thread cannot be stopped. Whatever is asked for afterwards by
+        an asynchronous call waits for its end: it must not come later than what was begun later.
         """
-        return await self._run(lambda: self._shared.pool().submit(call), frozenset(lines), writes=True)
+        return await self._run(partial(self._shared.submit, call), frozenset(lines), writes=True)
 
     async def _run(self, begin: Callable[[], Future[_T]], lines: frozenset[str], *, writes: bool) -> _T:
         """Return the result of what `begin` begins, as `_read` or `_write` does."""

@@ -114,15 +114,14 @@ class Reader(Engine):
         if revision is not None:
             start = self.resolve(revision, thread=thread, namespace=namespace)
             if not all_heads:
-                browser = self._resolver.browser(start.thread)
-                assert browser is not None
+                browser = self._resolver.require_browser(start.thread)
                 return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
             thread = start.thread
 
         if thread is None:
             return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]
-        browser = self._resolver.browser(self._admin.require(thread)[0].name)
-        infos = _newest(browser, namespace, limit, subgraphs) if browser is not None else []
+        browser = self._resolver.require_browser(self._admin.require(thread)[0].name)
+        infos = _newest(browser, namespace, limit, subgraphs)
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
 
     def log_of_each(

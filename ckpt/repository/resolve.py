@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from ckpt.errors import AmbiguousRevisionError, InvalidInputError, NotFoundError, RevisionNotFoundError
+from ckpt.errors import (
+    AmbiguousRevisionError,
+    InvalidInputError,
+    NotFoundError,
+    RevisionNotFoundError,
+    ThreadNotFoundError,
+)
 from ckpt.history import keys
 from ckpt.history.checkpoints import Put, current_put, decode_events
 from ckpt.history.commits import Commit, decode_commit
@@ -89,6 +95,13 @@ class Resolver:
         """Return what describes the checkpoints of a thread, or None when there is no such thread."""
         found = self._directory.find(thread)
         return self._browser(found[0]) if found else None
+
+    def require_browser(self, thread: str) -> Browser:
+        """Return what `browser` does for a thread that was there just now, or raise ThreadNotFoundError."""
+        browser = self.browser(thread)
+        if browser is None:
+            raise ThreadNotFoundError(f"thread {thread!r} was deleted meanwhile", hints=["ckpt threads lists all"])
+        return browser
 
     def describe(self, thread: str, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
         """Return the description of one checkpoint, or None."""
@@ -226,8 +239,7 @@ class Resolver:
         return info
 
     def _step(self, suffix: Suffix, info: CheckpointInfo, typed: str) -> CheckpointInfo:
-        browser = self.browser(info.thread)
-        assert browser is not None
+        browser = self.require_browser(info.thread)
         line = browser.ancestors(info.namespace, info.checkpoint_id)
         if isinstance(suffix, Ancestor):
             return _nth(line, suffix.distance, f"~{suffix.distance}", typed)

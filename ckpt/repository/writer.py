@@ -89,9 +89,9 @@ class Writer:
                 new.check()
             parents = self._parents(attempt, new.namespace, new.parent_id)
             head = attempt.timeline.head(new.namespace)
-            if new.expect_head and head != (new.expected_head or new.parent_id):
+            if new.expect_head and head != (expected := new.expected_head or new.parent_id):
                 raise HeadMovedError(
-                    f"the head of thread {new.thread!r} is {head}, not {new.parent_id}",
+                    f"the head of thread {new.thread!r} is {head}, not {expected}",
                     hints=["another run is active on this thread: load the state again, then retry"],
                 )
             commit = self._commit(attempt, new, parents)

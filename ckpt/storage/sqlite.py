@@ -13,7 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
@@ -67,6 +67,8 @@ class SqliteStorage(LendingReads):
         self._fork_gate = threading.Lock()
         self._write_locked_by_fork = False
         self._closed = False
+        self._released = False
+        """Whether it was closed and writers have no connection any more. Readers close theirs when they are done."""
         self._checked = False
         self._file: sqlite_fork.Identity | None = None
         sqlite_fork.watch(self)
@@ -82,8 +84,9 @@ class SqliteStorage(LendingReads):
 
     @property
     def file(self) -> sqlite_fork.Identity | None:
-        """The file that this store has connections to; None once it is closed."""
-        return self._file
+        """The file that this store has, or may have, connections to; None once it is closed and all calls ended."""
+        gone = self._released and not self._pool and not self._reading_threads
+        return None if gone else self._file
 
     @property
     def remote(self) -> bool:
@@ -126,8 +129,9 @@ class SqliteStorage(LendingReads):
 
     def _lend(self, call: Callable[[Session], _T]) -> _T:
         """Run a read on a connection of its own."""
-        self._check_usable()
         with self._no_fork():
+            # Not before: until it is announced, whoever closes the store does not know of this reader.
+            self._check_usable()
             try:
                 session = self._pool.pop()
             except IndexError:
@@ -141,10 +145,9 @@ class SqliteStorage(LendingReads):
                 if isinstance(error, sqlite3.Error | OverflowError | UnicodeDecodeError):
                     raise sqlite_file.translate(self._path, error) from error
                 raise
+            self._pool.append(session)
             if self._closed:
-                session.connection.close()
-            else:
-                self._pool.append(session)
+                self._close_pool()
         return found
 
     # -- writing ------------------------------------------------------------------------------------
@@ -254,7 +257,9 @@ class SqliteStorage(LendingReads):
         return session
 
     def _writing(self) -> Session:
-        """Return the connection of writers, in no transaction."""
+        """Return the connection of writers, in no transaction. Only under the lock of writers."""
+        # Who waited for the lock may get it after the store was closed, and nobody would close a new connection.
+        self._check_usable()
         if self._writer is None:
             self._writer = self._connect()
         # Whoever used it last may have been interrupted before this was done.
@@ -305,8 +310,8 @@ class SqliteStorage(LendingReads):
         self._closed = True
         with self._write_lock:
             self._close_writer()
+            self._released = True
         self._close_pool()
-        self._file = None
 
     def _close_writer(self) -> None:
         if self._writer is not None:
@@ -314,8 +319,9 @@ class SqliteStorage(LendingReads):
             self._writer = None
 
     def _close_pool(self) -> None:
-        while self._pool:
-            self._pool.pop().connection.close()
+        with suppress(IndexError):
+            while True:
+                self._pool.pop().connection.close()
 
     # -- forks; see `ckpt.storage.sqlite_fork` ------------------------------------------------------
 

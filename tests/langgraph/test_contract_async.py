@@ -10,10 +10,12 @@ import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from saver_kit import Calls, aput, config, ids, put, values
 
 from ckpt.langgraph import CkptSaver
@@ -316,3 +318,31 @@ def test_what_was_cancelled_never_comes_after_what_was_begun_later(saver: Any, m
         assert [value for _, _, value in found.pending_writes] == ["new"]
 
     asyncio.run(asyncio.wait_for(run(), 60))
+
+
+def test_a_serde_sees_the_context_of_who_awaits(make_saver: Callable[..., CkptSaver]) -> None:
+    tenant: ContextVar[str] = ContextVar("tenant")
+
+    class Watching(JsonPlusSerializer):
+        def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+            seen.append(("dump", tenant.get()))
+            return super().dumps_typed(obj)
+
+        def loads_typed(self, data: tuple[str, bytes]) -> Any:
+            seen.append(("load", tenant.get()))
+            return super().loads_typed(data)
+
+    async def one(saver: Any, name: str) -> None:
+        tenant.set(name)
+        await aput(saver, name, "1", {"a": [name]})
+        await saver.aput_writes(config(name, "1"), [("a", name)], "task")
+        assert (await saver.aget_tuple(config(name))).pending_writes == [("task", "a", name)]
+        assert [found.checkpoint["id"] async for found in saver.alist(config(name))] == ["1"]
+
+    async def run() -> None:
+        saver = make_saver(serde=Watching())
+        await asyncio.gather(*(one(saver, name) for name in ("acme", "umbrella")))
+
+    seen: list[tuple[str, str]] = []
+    asyncio.run(asyncio.wait_for(run(), 60))
+    assert set(seen) == {(act, name) for act in ("dump", "load") for name in ("acme", "umbrella")}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
 import ckpt
-from ckpt.errors import RevisionNotFoundError
+from ckpt.errors import NotFoundError, RevisionNotFoundError, ThreadDeletedError
 from ckpt.repository import Repository
 from ckpt.repository.prune import keep_last
+from ckpt.storage.memory import MemoryStorage
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +108,65 @@ def test_a_name_that_reads_as_something_else_is_written_out() -> None:
             repository.resolve("thread:x")
         assert caught.value.hints == ("did you mean 'thread:\"thread:x\"'?  ckpt threads lists them",)
         assert repository.resolve('thread:"thread:x"').thread == "thread:x"
+
+
+class _Interfering(MemoryStorage):
+    """Has something happen before one of the reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left = -1
+        self.act: Callable[[], object] = int
+
+    def _lend(self, call: Callable[[Any], Any]) -> Any:
+        self.left -= 1
+        if not self.left:
+            self.act()
+        return super()._lend(call)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda repository: repository.resolve("t~1"),
+        lambda repository: repository.resolve("t@{1}"),
+        lambda repository: repository.resolve("t#0"),
+        lambda repository: repository.resolve("t^"),
+        lambda repository: repository.log("t"),
+        lambda repository: repository.log("@", thread="t"),
+        lambda repository: repository.log(thread="t"),
+        lambda repository: repository.state("t~1"),
+        lambda repository: repository.diff("t~1", "t"),
+        lambda repository: repository.checkout("t~1"),
+    ],
+    ids=[
+        "ancestor",
+        "earlier head",
+        "step",
+        "parent",
+        "log",
+        "log of @",
+        "log of a thread",
+        "state",
+        "diff",
+        "checkout",
+    ],
+)
+def test_a_thread_deleted_meanwhile_is_not_found(ask: Callable[[Repository], object]) -> None:
+    outcomes = []
+    for read in range(1, 60):
+        storage = _Interfering()
+        with Repository(storage) as repository, Repository(storage) as other:
+            for number in range(3):
+                repository.thread("t").commit({"number": number})
+            storage.act = partial(other.delete_thread, "t")
+            storage.left = read
+            try:
+                ask(repository)
+            except (NotFoundError, ThreadDeletedError) as error:
+                outcomes.append(type(error))
+            if storage.left > 0:
+                break
+    else:
+        pytest.fail("it never ends undisturbed")
+    assert outcomes
