@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from ckpt.errors import InvalidInputError
+from ckpt.errors import IntegrityError, InvalidInputError
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.objects.packs import pack_frame, unpack
@@ -68,12 +68,12 @@ class Collector:
         Goes through every graph: objects are shared by all. Operations older than `grace` can no longer be undone.
         With `dry_run` only counts, of objects those that nothing needs already: what only the removed threads and
         pruned checkpoints need is not among them. Costs time in proportion to the store's records and ropes, plus what
-        is rewritten.
+        is rewritten. Raises IntegrityError, with nothing collected, where what is needed may be hidden by damage.
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")
+        self._require_sound()
         before = self._store.usage()
-        self._store.check()
         until = time.time() - grace.total_seconds()
         threads = 0
         for prefix in list(prefixes(self._store)):
@@ -91,6 +91,14 @@ class Collector:
         after = self._store.usage()
         sizes = before.disk, after.disk, before.frames + before.records, after.frames + after.records
         return GcReport(threads, removed, rewritten, *sizes)
+
+    def _require_sound(self) -> None:
+        """Raise IntegrityError where the database itself hides what is stored: that would be taken for let go."""
+        if found := self._store.verify():
+            raise IntegrityError(
+                f"nothing was collected, as the database is damaged: {found[0]}",
+                hints=["see what is affected with: ckpt fsck", "restore a backup"],
+            )
 
     def _marked(self) -> Marker:
         # A new one for each attempt: what one has marked that stumbled is marked without all that is below it.

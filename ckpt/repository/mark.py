@@ -180,6 +180,8 @@ class Marker:
             # One that was made, or collected, since its record was read is looked at the next time, if at all.
             if (raw := records.pop(number, None)) is not None:
                 yield number, raw, passing
+            else:
+                _require_named(reading, number)
         yield from ((number, raw, ()) for number, raw in records.items())
 
     def _records(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes]]:
@@ -361,6 +363,24 @@ def collected(reading: Reading, name: str, number: int) -> bool:
     key = keys.name_key(name)
     thread, raw = reading.read([keys.thread_key(number), key])
     return thread is None and (raw is None or number not in _numbers(NameRecord.decode(key, raw)))
+
+
+def _require_named(reading: Reading, number: int) -> None:
+    """Raise DamagedRecordError for rows of a thread that no name leads to, unless it was made or collected just now.
+
+    Its name was lost, and would take with it what the thread needs.
+    """
+    key = keys.thread_key(number)
+    raw = reading.read([key])[0]
+    if raw is None:
+        if reading.scan(*keys.thread_range(number), limit=1):
+            raise missing(f"thread number {number}")
+        return
+    name = ThreadRecord.decode(number, raw).name
+    name_key = keys.name_key(name)
+    now, named = reading.read([key, name_key])
+    if now is not None and (named is None or number not in _numbers(NameRecord.decode(name_key, named))):
+        raise missing(f"the name of thread {name!r}")
 
 
 def _numbers(name: NameRecord) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from operator import lt
+from typing import Any
 
 from ckpt.errors import InvalidInputError
 from ckpt.storage.base import (
@@ -98,7 +100,9 @@ class Session:
             f"SELECT key, value FROM record WHERE key >= ? AND key < ? ORDER BY key {order} LIMIT ?",
             (start, end, -1 if limit is None else limit),
         )
-        return [(_bytes(key), _bytes(value)) for key, value in rows]
+        found = [(_bytes(key), _bytes(value)) for key, value in rows]
+        _check_order(start, [key for key, _ in (reversed(found) if reverse else found)])
+        return found
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         found: dict[bytes, Place] = {}
@@ -112,18 +116,23 @@ class Session:
         stops = list(known)
         for part in _chunks(list(frames)):
             rows = self.execute(_CHAIN.format(_marks(len(part)), ",?" * len(stops)), [*part, *stops])
-            found.update((number, StoredFrame(previous, _bytes(data))) for number, previous, data in rows)
+            found.update((number, StoredFrame(_number(previous), _bytes(data))) for number, previous, data in rows)
         return found
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         rows = self.execute("SELECT key, place FROM object WHERE key > ? ORDER BY key LIMIT ?", (after, limit))
-        return [(key, _place(place)) for key, place in rows]
+        found = [(_bytes(key), _place(place)) for key, place in rows]
+        _check_order(after + b"\0", [key for key, _ in found])
+        return found
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
-        return self.execute(
+        rows = self.execute(
             "SELECT number, previous, length(data) FROM frame WHERE number > ? ORDER BY number LIMIT ?",
             (after, limit),
-        ).fetchall()
+        )
+        found = [(number, _number(previous), _number(size)) for number, previous, size in rows]
+        _check_order(after + 1, [number for number, _, _ in found])
+        return found
 
     def usage(self) -> Usage:
         def number(query: str) -> int:
@@ -198,7 +207,21 @@ def _bytes(value: object) -> bytes:
     return value
 
 
+def _number(value: object) -> int:
+    if type(value) is not int:
+        raise sqlite3.DatabaseError("a column holds no number")
+    return value
+
+
 def _place(packed: object) -> Place:
-    if type(packed) is not int:
-        raise sqlite3.DatabaseError("an index entry holds no number")
-    return Place(packed >> _PLACE_BITS, packed & ((1 << _PLACE_BITS) - 1))
+    number = _number(packed)
+    return Place(number >> _PLACE_BITS, number & ((1 << _PLACE_BITS) - 1))
+
+
+def _check_order(least: Any, found: Sequence[Any]) -> None:
+    """Refuse rows that do not ascend from `least` on, as from a page in the place of another.
+
+    Who reads on behind the last one would never come to an end.
+    """
+    if found and not (least <= found[0] and all(map(lt, found, found[1:]))):
+        raise sqlite3.DatabaseError("rows are out of order")

@@ -266,3 +266,18 @@ def test_a_collector_takes_nothing_that_a_record_out_of_place_needs(
         assert {label: ask(storage) for label, ask in asked.items()} == truth, key.hex()
         _OPEN.clear()
     assert refused > number / 10
+
+
+@pytest.mark.parametrize("kinds", ["n", "nd", "ndc", "ndcog"])
+def test_a_collector_takes_nothing_from_threads_whose_names_are_lost(
+    sound: tuple[Content, dict[str, Ask], dict[str, object]], kinds: str
+) -> None:
+    content, asked, truth = sound
+    lost = {key: value for key, value in content.records.items() if key[:1] in kinds.encode()}
+    assert len(lost) >= len(kinds)
+    storage = replace(content, records={key: raw for key, raw in content.records.items() if key not in lost}).store()
+    with pytest.raises(IntegrityError):
+        Repository(storage).gc(grace=timedelta(0))
+    storage.publish(Batch(records=lost))
+    assert {label: ask(storage) for label, ask in asked.items()} == truth
+    _OPEN.clear()
