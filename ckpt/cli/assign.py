@@ -17,11 +17,8 @@ from ckpt.errors import InvalidInputError, PathNotFoundError
 from ckpt.history.readings import quote
 from ckpt.repository.plain import is_plain
 from ckpt.values.cut import MSGPACK_TYPES
-from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TAG, TUPLE, Opaque
+from ckpt.values.kinds import DATACLASS, LANGGRAPH, MODEL, NAMEDTUPLE, TAG, TUPLE, Opaque
 from ckpt.values.serializer import Serializer
-
-LANGGRAPH: Final = "msgpack"
-"""The type of what LangGraph's own serializer writes."""
 
 _REPLACEABLE: Final = frozenset({*MSGPACK_TYPES, "null", "bytes", "bytearray", "json"})
 _FIELDS: Final = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
@@ -47,14 +44,15 @@ def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments
                 hints=["set it in a program, with the serializer that wrote it"],
             )
         if len(path) == 1:
-            changed[key] = (type_ if type_ in MSGPACK_TYPES else LANGGRAPH), _leaf(value, path)
+            kept = type_ if type_ in MSGPACK_TYPES else LANGGRAPH
+            changed[key] = kept, _leaf(value, path, kept)
             continue
         if key not in changed and key not in types:
             raise _nothing(path[:1])
         if type_ not in MSGPACK_TYPES:
             raise _no_parts(path[:1], type_)
         whole = changed[key][1] if key in changed else _unpack(load(key))
-        changed[key] = type_, _replace(whole, path, 1, _leaf(value, path))
+        changed[key] = type_, _replace(whole, path, 1, _leaf(value, path, type_))
     return {
         key: value if is_plain(value) else Opaque("", type_, "document", _pack(value))
         for key, (type_, value) in changed.items()
@@ -75,11 +73,19 @@ def _read(assignment: str) -> tuple[Path, Any]:
     )
 
 
-def _leaf(value: object, path: Path) -> Any:
+def _leaf(value: object, path: Path, type_: str) -> Any:
+    """Return a value as it is read again from a document of this type, or raise InvalidInputError."""
     try:
         _, raw = Serializer().dumps_typed(value, path=format_path(path))
         found = _unpack(raw)
         _pack(value)  # what msgpack has no form for would become an extension that others cannot read
+        if type_ != TAG:
+            msgpack.packb([value, *path[1:]])  # only our own serializer reads halves of surrogate pairs
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"cannot set {format_path(path)}: it holds half of a surrogate pair, which a framework cannot read",
+            hints=["write the character itself, or both halves: \\ud83d\\ude00"],
+        ) from error
     except (OverflowError, ValueError) as error:
         raise InvalidInputError(
             f"cannot set {format_path(path)}: {error}", hints=["integers have 64 bits at most"]

@@ -42,7 +42,7 @@ from ckpt.repository.stats import Stats, collect_stats
 from ckpt.repository.thread import Thread
 from ckpt.repository.undo import Undoer
 from ckpt.storage.base import Storage
-from ckpt.values.kinds import TAG, Opaque
+from ckpt.values.kinds import LANGGRAPH, TAG, Opaque
 
 DEFAULT_GRACE = timedelta(days=14)
 """How long what was deleted can be brought back."""
@@ -150,14 +150,21 @@ class Repository(Reader):
         return self._as_stored(stored)
 
     def _typed_like(self, info: CheckpointInfo, name: str, value: object) -> Typed:
-        """Serialize a value so that who wrote the checkpoint can read it.
+        """Serialize a value so that who wrote the checkpoint can read it, or raise UnstorableValueError.
 
-        A framework reads its own type tag, and plain data is the same msgpack for all.
+        A framework reads its own type tag, and plain data is the same msgpack for all that write msgpack.
         """
         commit = self._commit(info)
         tag = commit.channels[name].type if name in commit.channels else commit.header.type
         if tag == TAG:
             return dumped(self._serializer, name, value)
+        # All of a checkpoint is written by one serde, and its header is always a dict.
+        if commit.header.type != LANGGRAPH:
+            raise UnstorableValueError(
+                f"{name} cannot be set: its checkpoint was written by a serde of its own, as {commit.header.type!r}",
+                path=name,
+                hints=["use update_state of a graph whose saver has this serde"],
+            )
         if isinstance(value, Opaque) and value.kind == "document" and value.name == tag:
             return dumped(self._serializer, name, value)
         if not is_plain(value):
@@ -166,7 +173,14 @@ class Repository(Reader):
                 path=name,
                 hints=["give None, bool, int, float, str, bytes, lists and dicts of these, or use update_state"],
             )
-        return Typed("msgpack", msgpack.packb(value, unicode_errors="surrogatepass"))
+        try:
+            return Typed(LANGGRAPH, msgpack.packb(value))
+        except ValueError as error:
+            raise UnstorableValueError(
+                f"{name} is nothing that a framework could read: {error}",
+                path=name,
+                hints=["give text without halves of surrogate pairs, and data that is not nested hundreds of times"],
+            ) from error
 
     def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:
         """Continue a thread from one of its checkpoints: append a copy of it, without pending writes.

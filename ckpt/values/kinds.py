@@ -20,6 +20,8 @@ import msgpack
 from msgpack import ext as msgpack_ext
 
 TAG = "ckpt"
+LANGGRAPH = "msgpack"
+"""The type tag of what LangGraph's own serializer writes: plain data in it is plain msgpack, in UTF-8."""
 MAX_DEPTH = 128
 """Nested arrays and maps, as written; a dataclass takes two. Safe for the stack of any thread."""
 

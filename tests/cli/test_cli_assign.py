@@ -142,3 +142,15 @@ def test_a_fork_on_a_plain_store_reads_back_as_plain_values(plain_store: Path) -
     assert (state["steps"], state["size"], state["more"]) == (["z", "b"], None, {"a": [1]})
     assert run("fork", "plans~2", "d", "--set", "steps[9]=1").exit_code == 3
     assert run("show", "d").exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "assignment", ['x="a\ud800"', 'd.a="\udfff"', 'd={"\ud800": 1}', 'd["\ud800"]=1', 'new="\ud83d"']
+)
+def test_half_of_a_surrogate_pair_is_set_only_where_it_can_be_read(assignment: str) -> None:
+    state = {"x": "old", "d": {"a": 1}}
+    assert changed(state, [assignment])
+    written = {name: JsonPlusSerializer().dumps_typed(value) for name, value in state.items()}
+    with pytest.raises(InvalidInputError, match="half of a surrogate pair"):
+        assigned({name: each[0] for name, each in written.items()}, lambda key: written[key][1], [assignment])
+    assert assigned({"x": "msgpack"}, lambda _: b"", ['x="\\ud83d\\ude00"']) == {"x": "😀"}

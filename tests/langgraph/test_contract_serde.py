@@ -16,7 +16,7 @@ from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from saver_kit import Calls, NonceCipher, config, put, values
 
-from ckpt.errors import StateTooLargeError
+from ckpt.errors import StateTooLargeError, UnstorableValueError
 
 
 @dataclass
@@ -197,3 +197,25 @@ def test_a_checkpoint_above_the_limit_is_refused_with_nothing_written(make_saver
     assert saver.get_tuple(config("t", "2")) is None
     put(saver, "t", "2", {"small": "y"}, parent="1")
     assert values(saver, "t") == {"small": "y"}
+
+
+@pytest.mark.parametrize("serde", [Marking(b"!"), EncryptedSerializer(NonceCipher())], ids=["marking", "encrypted"])
+@pytest.mark.parametrize("name", ["x", "new"])
+def test_a_fork_sets_nothing_that_a_serde_of_its_own_could_not_read(make_saver: Any, serde: Any, name: str) -> None:
+    saver = make_saver(serde=serde)
+    put(saver, "t", "1", {"x": "old"})
+    with pytest.raises(UnstorableValueError, match="by a serde of its own") as caught:
+        saver.repository.fork("t", "f", values={name: "a secret"})
+    assert caught.value.path == name
+    assert saver.get_tuple(config("f")) is None
+    saver.repository.fork("t", "f")
+    assert values(saver, "f") == {"x": "old"}
+
+
+@pytest.mark.parametrize("value", ["a\ud800b", {"\udfff": 1}, ["deep", {"a": "\ud800"}]])
+def test_a_fork_sets_no_text_that_langgraph_could_not_read(make_saver: Any, value: object) -> None:
+    saver = make_saver()
+    put(saver, "t", "1", {"x": "old"})
+    with pytest.raises(UnstorableValueError, match="x is nothing that a framework could read"):
+        saver.repository.fork("t", "f", values={"x": value})
+    assert [found.config["configurable"]["thread_id"] for found in saver.list(None)] == ["t"]
