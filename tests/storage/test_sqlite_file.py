@@ -614,3 +614,28 @@ def test_a_relative_path_means_the_same_file_wherever_the_process_works_later(
             assert list(pool.map(lambda _: storage.read([b"a"]), range(8))) == [[b"2"]] * 8
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".db"] == ["s.db"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE frame SET previous = x'00'",
+        "UPDATE frame SET previous = 'first'",
+        "UPDATE object SET place = 'here'",
+        "UPDATE object SET place = 1.5",
+        "UPDATE frame SET data = 7",
+        "UPDATE record SET value = 'text'",
+    ],
+)
+def test_a_column_of_another_type_is_damage(path: Path, statement: str) -> None:
+    key = b"k" * 16
+    with closing(SqliteStorage(path)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}, frames=[Frame(0, b"one", (key,))]))
+    with closing(sqlite3.connect(path)) as plain:
+        plain.execute(statement)
+        plain.commit()
+    with closing(SqliteStorage(path)) as storage, pytest.raises(IntegrityError):
+        storage.read([b"a"])
+        storage.scan_index(b"", 10)
+        storage.load([1])
+        storage.scan_frames(0, 10)
