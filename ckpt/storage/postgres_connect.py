@@ -5,7 +5,6 @@ Who uses which connection when is the matter of `ckpt.storage.postgres_pool`.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -120,25 +119,17 @@ def read_conninfo(text: str) -> dict[str, Any]:
         # libpq repeats what it could not read, and that may be a piece of the password.
         hints = [*_meant(text), f"write {_FORM}"]
         raise InvalidInputError("this cannot be read as a PostgreSQL URL", hints=hints) from None
-    from_environment = _set_by_environment()
+    from_environment = {
+        option.keyword.decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar and option.val is not None and option.val != option.compiled
+    }
     for name, value in _OPTION_DEFAULTS.items():
         if name not in from_environment:
             parameters.setdefault(name, value)
     # Whatever the database has and the environment says: under SQL_ASCII psycopg gives texts as bytes.
     parameters[_ENCODING] = "utf8"
     return parameters
-
-
-def _set_by_environment() -> set[str]:
-    """Return the parameters that libpq takes from the environment, or from a file that it names."""
-    # Asking libpq takes as long as a short statement, and without such a variable there is nothing to learn.
-    if not any(name.startswith("PG") for name in os.environ):
-        return set()
-    return {
-        option.keyword.decode()
-        for option in Conninfo.get_defaults()
-        if option.envvar and option.val is not None and option.val != option.compiled
-    }
 
 
 def _meant(url: str) -> list[str]:

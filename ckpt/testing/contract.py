@@ -105,9 +105,7 @@ class StorageContract(SharingContract):
         assert other.view([], [(b"c", LAST)]) == View([], [[(b"c", b"4")]])
         # A range that begins right behind the key.
         assert other.view([b"b"], [(b"b\0", LAST)]) == View([b"2"], [[(b"ba", b"3"), (b"c", b"4")]])
-        assert other.view([b"x"], [(b"x\0", LAST)]) == View([None], [[]])
         assert other.view([b"bb"], [(b"bb\0", LAST)]) == View([None], [[(b"c", b"4")]])
-        assert other.view([b"b"], [(b"b\0", b"b\0")]) == View([b"2"], [[]])
         assert other.view([b"b"], [(b"b\0", b"a")]) == View([b"2"], [[]])
 
     def test_a_view_is_as_of_one_moment(self, storage: Storage, other: Storage) -> None:
