@@ -202,7 +202,7 @@ class RedisStorage(LendingReads):
     # -- care ---------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Do nothing: each call looks whether a key of the store is gone before an absence is told."""
+        """Do nothing: each call looks whether a key is gone, or records out of order, before an absence is told."""
 
     def verify(self) -> list[str]:
         """As the seam says; reads the whole index and, inside the server, all frames."""

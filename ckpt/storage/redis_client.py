@@ -306,6 +306,11 @@ class Link:
                     "look at the server's maxmemory-policy: only noeviction keeps what it is given",
                 ],
             )
+        if status == "scored":
+            raise IntegrityError(
+                f"the store at {self.url} is damaged: a member of {rest[0].decode()!r} has a score other than 0",
+                hints=["restore a backup, or give each member the score 0 again; then run: ckpt fsck"],
+            )
         if status == "unlocked":
             raise ConflictError(
                 f"the store at {self.url} was held for too long without a word, and others went on",

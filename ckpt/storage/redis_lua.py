@@ -37,7 +37,11 @@ for n = 2, 10 do
 end
 local epoch, upcoming, records, frames, objects = meta[2], meta[3], meta[4], meta[5], meta[6]
 local buckets, used, record_bytes, frame_bytes = meta[7], meta[8], meta[9], meta[10]
-if call('ZCARD', RECORDS) ~= records then return {'lost', 'records'} end
+-- Among members of other scores no range of bytes finds those of score 0, as if they were not there.
+if call('ZCOUNT', RECORDS, 0, 0) ~= records then
+    if call('ZCARD', RECORDS) ~= records then return {'lost', 'records'} end
+    return {'scored', RECORDS}
+end
 if call('XLEN', FRAMES) ~= frames then return {'lost', 'frames'} end
 if call('HLEN', INDEX) ~= used then return {'lost', 'index'} end
 """

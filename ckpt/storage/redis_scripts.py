@@ -4,9 +4,9 @@ Six keys, all in one hash slot:
 
 - `meta`, a hash: what the store is (`kind`, `format`, `id`), its epoch, the next frame's number, and counts and
   sizes of all that is in the other keys;
-- `records`, a sorted set whose scores are all 0, so that it is ordered by bytes. A member is a record's escaped
-  key, two zero bytes, and its value. One member, in place of a key here and a field in a hash, saves 100 bytes
-  for each record;
+- `records`, a sorted set whose scores are all 0, so that it is ordered by bytes (with any other it is not, and
+  nothing is found in it). A member is a record's escaped key, two zero bytes, and its value. One member, in place of
+  a key here and a field in a hash, saves 100 bytes for each record;
 - `frames`, a stream: the frame's number is the entry's id. Entries are packed into blocks of 4 KB, which saves
   40 bytes and more for each frame against a hash;
 - `index`, a hash of buckets. A bucket holds sorted entries of 24 bytes: the object's key, padded to 16 bytes, its
@@ -16,9 +16,9 @@ Six keys, all in one hash slot:
 - `lock`, a string with an expiry: the token of whoever has the store to itself;
 - `done`, a hash: for each sender the last batch it published, so that one sent again is not applied again.
 
-Every script begins with the same look at `meta`: a store that was removed, replaced, or of which a key is gone,
-is noticed before anything is believed or written. A script decides and computes first and writes last; its first
-write is one that a full server refuses.
+Every script begins with the same look at `meta`: a store that was removed, replaced, or of which a key is gone or no
+longer in order, is noticed before anything is believed or written. A script decides and computes first and writes
+last; its first write is one that a full server refuses.
 """
 
 from __future__ import annotations
