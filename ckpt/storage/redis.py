@@ -96,14 +96,14 @@ class RedisStorage(LendingReads):
         self._senders: deque[_Sender] = deque()
         self._sender_numbers = count(1)
 
-    def _open(self, create: bool) -> str:
+    def _open(self, create: bool) -> bytes:
         status, reply = self._link.open(scripts.OPEN, uuid4().hex if create else "", FORMAT)
         if status == "none":
             raise StoreNotFoundError(f"there is no store at {self.url}", hints=[how_to_create(self.url)])
         version, store_id = reply
         if version != b"%d" % FORMAT or store_id is None:
             raise self._link.too_new(version)
-        return str(store_id.decode())
+        return bytes(store_id)
 
     @property
     def url(self) -> str:

@@ -49,7 +49,7 @@ from ckpt.errors import (
 )
 from ckpt.forking import renewed_in_child
 from ckpt.storage.base import UNSETTLED
-from ckpt.storage.redis_lua import FORMAT, KEY_NAMES
+from ckpt.storage.redis_lua import DAMAGED, FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
 
 DEFAULT_PREFIX = "ckpt"
@@ -67,6 +67,8 @@ _WAIT_SECONDS = 30.0
 """How long a call waits for a connection when all are in use."""
 
 _LOOK_SECONDS_MAX = 0.02
+_FORMAT_DIGITS_MAX = 9
+_RESTORE = "restore a backup; what is left cannot be trusted"
 _ALL_IN_USE = ("Too many connections", "No connection available")
 """The words by which the pools of redis-py say it, those of older versions and those that wait themselves too."""
 
@@ -302,15 +304,13 @@ class Link:
             raise IntegrityError(
                 f"the store at {self.url} has lost its key {rest[0].decode()!r} or a part of it",
                 hints=[
-                    "restore a backup; what is left cannot be trusted",
+                    _RESTORE,
                     "look at the server's maxmemory-policy: only noeviction keeps what it is given",
                 ],
             )
         if status == "scored":
-            raise IntegrityError(
-                f"the store at {self.url} is damaged: a member of {rest[0].decode()!r} has a score other than 0",
-                hints=["restore a backup, or give each member the score 0 again; then run: ckpt fsck"],
-            )
+            hint = "restore a backup, or give each of its members the score 0 again"
+            raise self.damaged(rest[0].decode(), "a member with a score other than 0", hint)
         if status == "unlocked":
             raise ConflictError(
                 f"the store at {self.url} was held for too long without a word, and others went on",
@@ -327,16 +327,23 @@ class Link:
 
     def too_new(self, version: bytes | None) -> CkptError:
         """Return the error for a format that is not known here."""
-        if version is None or not version.isdigit() or int(version) < FORMAT:
+        if version is None or not version.isdigit() or len(version) > _FORMAT_DIGITS_MAX or int(version) < FORMAT:
             return IntegrityError(f"the store at {self.url} does not say its format", hints=["restore a backup"])
         return FormatTooNewError(
             f"{self.url} has store format {int(version)}; this ckpt reads up to {FORMAT}",
             hints=["update ckpt: pip install -U ckpt-store"],
         )
 
+    def damaged(self, key: str, what: str = "what cannot be read", hint: str = _RESTORE) -> IntegrityError:
+        """Return the error for a store of which a key holds what no script of ours writes."""
+        hints = [hint, "look which other program writes to the server, and give each a prefix of its own"]
+        return IntegrityError(f"the store at {self.url} is damaged: its key {key!r} holds {what}", hints=hints)
+
     def translate(self, error: Exception, *, unsettled: bool = False) -> CkptError:
         """Return the error to raise for what redis-py raised."""
         text = str(error) or type(error).__name__
+        if DAMAGED in text:
+            return self.damaged(text.partition(DAMAGED)[2].partition(">")[0])
         unknown = [UNSETTLED] if unsettled else []
         if _is_unauthenticated(error) or _is(error, NoPermissionError, "NOPERM"):
             return StoreUnavailableError(

@@ -2,8 +2,8 @@
 
 A part defines what the parts behind it use, and nothing else: `OPENED` looks whether the store is whole, `DATED` at
 which epoch of which run of the server, `HELD` whether the caller still has it to itself, `ONCE` whether a batch was
-applied before, `FIND` looks records up, `BUCKETS` index entries, `CHAINS` frames with those before them, and `WRITING`
-decides and computes all changes before it writes the first.
+applied before, `FIND` looks records up, `BUCKETS` index entries, `FRAME` takes a frame apart, `CHAINS` looks up frames
+with those before them, and `WRITING` decides and computes all changes before it writes the first.
 
 Strings are never compared with `<` in here: that would ask the server's locale.
 """
@@ -18,10 +18,16 @@ KEY_NAMES = ("meta", "records", "frames", "index", "lock", "done")
 LEASE_MS = 10_000
 """How long a holder of the lock may be silent before others go on without it."""
 
-KEYS = """
+DAMAGED = "ckpt-damaged:<"
+"""Stands before a key's name, and a `>`, in the error by which a script ends that cannot read what the key holds."""
+
+KEYS = (
+    """
 local META, RECORDS, FRAMES, INDEX, LOCK, DONE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local call = redis.call
+local function damaged(key) error('@MARK@' .. key .. '>', 0) end
 """
+).replace("@MARK@", DAMAGED)
 
 # ARGV[1] is the id of the store that the caller opened, ARGV[2] its token when it has the store to itself.
 OPENED = (
@@ -32,8 +38,10 @@ local meta = call('HMGET', META, 'id', 'epoch', 'next', 'records', 'frames', 'ob
 if meta[1] ~= ARGV[1] then return {'gone'} end
 if meta[11] ~= '@FORMAT@' then return {'format', meta[11]} end
 for n = 2, 10 do
-    meta[n] = tonumber(meta[n])
-    if not meta[n] then return {'lost', 'meta'} end
+    -- What `tonumber` reads beside digits, such as 1e400, and what it rounds, is no count of ours.
+    local digits = meta[n] and #meta[n] <= 15 and string.match(meta[n], '^%d+$')
+    if not digits then return {'lost', 'meta'} end
+    meta[n] = tonumber(digits)
 end
 local epoch, upcoming, records, frames, objects = meta[2], meta[3], meta[4], meta[5], meta[6]
 local buckets, used, record_bytes, frame_bytes = meta[7], meta[8], meta[9], meta[10]
@@ -67,7 +75,8 @@ ONCE = """
 local sender, turn = ARGV[3], ARGV[4]
 local done = call('HGET', DONE, sender)
 if done then
-    local last, numbers = string.match(done, '^(%d+) %d+ (.*)$')
+    local last, numbers = string.match(done, '^(%d+) %d+ ([%d,]*)$')
+    if not last then damaged(DONE) end
     if last == turn then return {'ok', numbers} end
     -- Sent before a connection broke and read by the server only now: it was settled since.
     if tonumber(last) > tonumber(turn) then return {'stale'} end
@@ -101,6 +110,7 @@ local function bucket(start)
     local name = struct.pack('>I4', start)
     if not loaded[name] then
         local entries = call('HGET', INDEX, name)
+        if entries and #entries % 24 ~= 0 then damaged(INDEX) end
         existed[name] = entries and 1 or 0
         loaded[name] = entries or ''
     end
@@ -141,22 +151,34 @@ local function look(sought)
 end
 """
 
+FRAME = """
+local function frame_of(entry)
+    local number, fields = string.match(entry[1], '^(%d+)-0$'), entry[2]
+    if not number or #fields ~= 4 or #fields[2] > 15 or not string.match(fields[2], '^%d+$') then damaged(FRAMES) end
+    return number, fields[2], fields[4]
+end
+"""
+
 # The frames named in `known`, which their user fills in, are where going back stops.
-CHAINS = """
+CHAINS = (
+    FRAME
+    + """
 local known, seen = {}, {}
 local function chain(number, reply)
     while number ~= '0' and not seen[number] do
         seen[number] = true
         local entry = call('XRANGE', FRAMES, number .. '-0', number .. '-0')[1]
         if not entry then break end
+        local _, previous, data = frame_of(entry)
         reply[#reply + 1] = number
-        reply[#reply + 1] = entry[2][2]
-        reply[#reply + 1] = entry[2][4]
-        number = entry[2][2]
+        reply[#reply + 1] = previous
+        reply[#reply + 1] = data
+        number = previous
         if known[number] then break end
     end
 end
 """
+)
 
 WRITING = (
     FIND
@@ -246,7 +268,8 @@ local function write(numbers)
     if call('HSET', DONE, sender, stamp) == 1 and call('HLEN', DONE) > 1000 then
         local some = call('HRANDFIELD', DONE, 20, 'WITHVALUES')
         for n = 1, #some, 2 do
-            if now - string.match(some[n + 1], '^%d+ (%d+)') > 3600 then call('HDEL', DONE, some[n]) end
+            local ended = string.match(some[n + 1], '^%d+ (%d+)')
+            if not ended or now - ended > 3600 then call('HDEL', DONE, some[n]) end
         end
     end
 end

@@ -38,12 +38,6 @@ def escape(key: bytes) -> bytes:
     return key.replace(b"\x00", b"\x00\xff") + _END
 
 
-def record_of(member: bytes) -> tuple[bytes, bytes]:
-    """Return key and value of a member of the records."""
-    end = member.index(_END)
-    return member[:end].replace(b"\x00\xff", b"\x00"), member[end + len(_END) :]
-
-
 def entry(key: bytes, frame: int = 0, position: int = 0) -> bytes:
     """Return the index entry of an object; entries sort as the keys do."""
     if len(key) > INDEX_KEY_MAX:
@@ -79,7 +73,7 @@ def dated(epoch: int) -> str:
 class Reading:
     """Reads a store. With a token, for whoever has the store to itself: each call then renews the lock."""
 
-    def __init__(self, link: Link, store_id: str, token: str = "") -> None:
+    def __init__(self, link: Link, store_id: bytes, token: str = "") -> None:
         self._link = link
         self._opening: tuple[Argument, ...] = (store_id, token)
 
@@ -95,7 +89,7 @@ class Reading:
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
         bounds = [end for start, stop in ranges for end in _bounds(start, stop)]
         values, *found = self._read(scripts.VIEW, len(keys), *map(escape, keys), *bounds)
-        return View(values, [[record_of(member) for member in members] for members in found])
+        return View(values, [self._records(members) for members in found])
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False
@@ -103,7 +97,14 @@ class Reading:
         low, high = _bounds(start, end)
         command, first, last = ("ZREVRANGEBYLEX", high, low) if reverse else ("ZRANGEBYLEX", low, high)
         (members,) = self._read(scripts.SCAN, command, first, last, -1 if limit is None else limit)
-        return [record_of(member) for member in members]
+        return self._records(members)
+
+    def _records(self, members: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+        """Return key and value of each of these members of the sorted set."""
+        split = [member.partition(_END) for member in members]
+        if not all(end for _, end, _ in split):
+            raise self._link.damaged(self._link.keys[1].decode())
+        return [(key.replace(b"\x00\xff", b"\x00"), value) for key, _, value in split]
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return dict(places_of(self._read(scripts.LOCATE, entries(keys))[0]))

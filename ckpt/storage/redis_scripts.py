@@ -26,7 +26,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha1
 
-from ckpt.storage.redis_lua import BUCKETS, CHAINS, DATED, FIND, HELD, KEYS, LEASE_MS, ONCE, OPENED, READING, WRITING
+from ckpt.storage.redis_lua import (
+    BUCKETS,
+    CHAINS,
+    DATED,
+    FIND,
+    FRAME,
+    HELD,
+    KEYS,
+    LEASE_MS,
+    ONCE,
+    OPENED,
+    READING,
+    WRITING,
+)
 
 SCANNED_BYTES_MAX = 8 << 20
 """Bytes of frames that one page of `SCAN_FRAMES` looks at, however many frames were asked for."""
@@ -146,16 +159,17 @@ return {'ok', table.concat(pieces)}
 
 SCAN_FRAMES = Script(
     READING
+    + FRAME
     + f"""
 local after, left, scanned, reply = ARGV[3], tonumber(ARGV[4]), 0, {{'ok', 1}}
 while left > 0 and scanned < {SCANNED_BYTES_MAX} do
     local page = call('XRANGE', FRAMES, after .. '-1', '+', 'COUNT', math.min(left, 16))
     for n = 1, #page do
-        local number, fields = string.match(page[n][1], '^%d+'), page[n][2]
+        local number, previous, data = frame_of(page[n])
         reply[#reply + 1] = number
-        reply[#reply + 1] = fields[2]
-        reply[#reply + 1] = #fields[4]
-        scanned = scanned + #fields[4]
+        reply[#reply + 1] = previous
+        reply[#reply + 1] = #data
+        scanned = scanned + #data
         after = number
     end
     left = left - #page
@@ -245,6 +259,7 @@ APPLY = Script(
     OPENED
     + ONCE
     + HELD
+    + FRAME
     + WRITING
     + """
 epoch, upcoming = tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -262,7 +277,8 @@ for n = 1, tonumber(take()) do
     local id = take() .. '-0'
     local entry = call('XRANGE', FRAMES, id, id)[1]
     if entry then
-        frames, frame_bytes = frames - 1, frame_bytes - #entry[2][4]
+        local _, _, data = frame_of(entry)
+        frames, frame_bytes = frames - 1, frame_bytes - #data
         dropped[#dropped + 1] = id
     end
 end

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import redis
@@ -62,7 +64,7 @@ def test_a_record_of_another_score_is_noticed_by_every_call(
         lambda: storage.exclusive().__enter__(),
     )
     for call in calls:
-        with pytest.raises(IntegrityError, match="has a score other than 0") as caught:
+        with pytest.raises(IntegrityError, match="a score other than 0") as caught:
             call()
     assert storage.verify() == [caught.value.message]
     client.zadd(RECORDS, {member: -0.0})
@@ -76,8 +78,129 @@ def test_nothing_is_collected_while_a_record_has_another_score(server: Server, c
         first = client.zrange(RECORDS, 0, 0)[0]
         client.zadd(RECORDS, {first: 1})
         for call in (lambda: repository.gc(grace=timedelta(0)), repository.fsck, repository.thread_names):
-            with pytest.raises(IntegrityError, match="has a score other than 0"):
+            with pytest.raises(IntegrityError, match="a score other than 0"):
                 call()
         client.zadd(RECORDS, {first: 0})
         assert repository.state("t") == {"text": "kept " * 500}
         assert repository.fsck().problems == []
+
+
+def ends_with(calls: Iterable[Callable[[], object]], key: str) -> None:
+    """Check that each of these calls is refused over what a key holds."""
+    for call in calls:
+        with pytest.raises(IntegrityError, match=rf"is damaged: its key '{re.escape(key)}' holds what cannot be read"):
+            call()
+
+
+@pytest.mark.parametrize("change", [lambda bucket: bucket[:-5], lambda bucket: bucket + b"abc"], ids=["cut", "longer"])
+def test_a_bucket_that_is_no_row_of_entries_is_refused(
+    storage: RedisStorage, client: redis.Redis, change: Callable[[bytes], bytes]
+) -> None:
+    ((name, bucket),) = client.hgetall(INDEX).items()
+    client.hset(INDEX, name, change(bucket))
+    key = object_key(1)
+    calls = (
+        lambda: storage.locate([key]),
+        lambda: storage.fetch([key]),
+        lambda: storage.scan_index(b"", 9),
+        lambda: storage.publish(Batch(frames=[Frame(0, b"third", (object_key(3),))])),
+    )
+    ends_with(calls, INDEX)
+    assert [INDEX in sentence for sentence in storage.verify()] == [True]
+    client.hset(INDEX, name, bucket)
+    assert (sorted(storage.load([2])), len(storage.locate([key])), storage.verify()) == ([1, 2], 1, [])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"p": b"\x00x", "d": b"second"},
+        {"p": b"1e3", "d": b"second"},
+        {"p": b"", "d": b"second"},
+        {"p": b"-1", "d": b"second"},
+        {"p": b"9" * 5000, "d": b"second"},
+        {"d": b"second"},
+        {"p": b"1", "d": b"second", "e": b""},
+    ],
+)
+def test_a_frame_of_another_form_is_refused(storage: RedisStorage, client: redis.Redis, fields: dict[Any, Any]) -> None:
+    client.xdel(FRAMES, "2-0")
+    client.execute_command("XSETID", FRAMES, "1-0")
+    client.xadd(FRAMES, fields, id="2-0")
+
+    def drop() -> None:
+        with storage.exclusive() as session:
+            session.drop([2])
+
+    calls = (
+        lambda: storage.load([2]),
+        lambda: storage.fetch([object_key(2)]),
+        lambda: storage.scan_frames(0, 9),
+        drop,
+    )
+    ends_with(calls, FRAMES)
+    assert [FRAMES in sentence for sentence in storage.verify()] == [True]
+    assert sorted(storage.load([1])) == [1]
+
+
+def test_an_entry_between_two_numbers_is_no_frame(storage: RedisStorage, client: redis.Redis) -> None:
+    client.xdel(FRAMES, "2-0")
+    client.xadd(FRAMES, {"p": b"1", "d": b"second"}, id="2-7")
+    ends_with([lambda: storage.scan_frames(0, 9)], FRAMES)
+
+
+def test_a_record_without_an_end_of_its_key_is_refused(storage: RedisStorage, client: redis.Redis) -> None:
+    client.zrem(RECORDS, b"3\0\0value")
+    client.zadd(RECORDS, {b"3": 0})
+    calls = (
+        lambda: storage.scan(b"", LAST),
+        lambda: storage.scan(b"", LAST, reverse=True),
+        lambda: storage.view([], [(b"2", b"4")]),
+    )
+    ends_with(calls, RECORDS)
+    assert storage.read([b"2", b"3"]) == [b"value", None]
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"inf", b"0x10", b" 1", b"-1", b"1.5", b"", b"9" * 16])
+@pytest.mark.parametrize("field", ["epoch", "next", "buckets", "frame_bytes"])
+def test_a_count_that_is_no_number_of_ours_is_refused(
+    storage: RedisStorage, client: redis.Redis, field: str, number: bytes
+) -> None:
+    client.hset(META, field, number)
+    for call in (storage.epoch, storage.usage, lambda: storage.read([b"1"]), lambda: storage.publish(Batch())):
+        with pytest.raises(IntegrityError, match="'meta'"):
+            call()
+
+
+@pytest.mark.parametrize("version", [b"9" * 5000, b"1e400", b"0"])
+def test_a_format_that_is_no_number_of_one_is_refused(
+    server: Server, storage: RedisStorage, client: redis.Redis, version: bytes
+) -> None:
+    client.hset(META, "format", version)
+    for call in (storage.epoch, lambda: RedisStorage(server.url)):
+        with pytest.raises(IntegrityError, match="does not say its format"):
+            call()
+
+
+def test_the_id_of_a_store_may_be_any_bytes(server: Server, storage: RedisStorage, client: redis.Redis) -> None:
+    client.hset(META, "id", b"\xff\xfe")
+    with pytest.raises(IntegrityError, match="not the one that was opened"):
+        storage.epoch()
+    with closing(RedisStorage(server.url)) as other:
+        assert other.read([b"1"]) == [b"value"]
+
+
+def test_what_was_written_last_is_refused_or_forgotten_where_it_cannot_be_read(
+    storage: RedisStorage, client: redis.Redis
+) -> None:
+    ((sender, last),) = client.hgetall(DONE).items()
+    for written in (b"", b"x", last.replace(b" ", b""), last + b"x"):
+        client.hset(DONE, sender, written)
+        ends_with([lambda: storage.publish(Batch(records={b"new": b"1"}))], DONE)
+    assert storage.read([b"new"]) == [None]
+    client.hset(DONE, sender, last)
+    client.hset(DONE, mapping={f"old.{number}": "x" for number in range(1100)})
+    with closing(RedisStorage(storage.url)) as other:
+        other.publish(Batch(records={b"new": b"1"}))
+    assert client.hlen(DONE) < 1102
+    assert storage.read([b"new"]) == [b"1"]
