@@ -25,6 +25,7 @@ _STORE_ID_SIZE = 16
 _NUMBER_SIZE = 2
 _NUMBERS = 1 << 8 * _NUMBER_SIZE
 _FRAME = struct.Struct(">c16sQ")
+_FRAME_NUMBERS = 1 << 64
 _CLEAR = (int, bytes, int, str, dict, str, bytes)
 
 RECORD_OVERHEAD = _NUMBER_SIZE + OVERHEAD
@@ -70,6 +71,9 @@ class Ring:
     def open_frame(self, previous: int, sealed: bytes) -> bytes:
         """Undo `seal_frame`. Raises as `open_record` does."""
         form = sealed[:1]
+        # It lies beside what is sealed, so that whoever wrote to the store may have made anything of it.
+        if type(previous) is not int or not 0 <= previous < _FRAME_NUMBERS:
+            raise NotAuthenticError
         if form == _CHAINED and previous:
             previous = 0
         elif form != _BOUND:

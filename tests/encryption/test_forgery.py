@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
 
 import ckpt
 from ckpt.encryption import HEADER_KEY, EncryptedStorage
+from ckpt.encryption.cipher import NotAuthenticError
 from ckpt.encryption.header import new_ring, read_ring
 from ckpt.encryption.userkeys import user_key
 from ckpt.errors import DamagedObjectError, DamagedRecordError, FormatTooNewError, IntegrityError, WrongKeyError
@@ -256,6 +258,26 @@ def test_a_frame_behind_another_one_is_refused(path: Path, database: sqlite3.Con
                 with pytest.raises(DamagedObjectError):
                     read_all(path)
         database.execute("UPDATE frame SET previous = ? WHERE number = ?", (previous, number))
+    assert len(read_all(path)) == 6
+
+
+@pytest.mark.parametrize("previous", [-1, -(1 << 63), 1 << 64, 1 << 70, b"1", "1", 1.0, True, None])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_frame_behind_what_is_no_number_of_one_is_not_authentic(chained: bool, previous: Any) -> None:
+    ring = new_ring(user_key(KEY))
+    sealed = ring.seal_frame(-1 if chained else 1, b"data")
+    assert ring.open_frame(1, sealed) == b"data"
+    with pytest.raises(NotAuthenticError):
+        ring.open_frame(previous, sealed)
+
+
+@pytest.mark.parametrize("previous", [-1, -(1 << 63), (1 << 63) - 1])
+def test_a_frame_behind_none_that_can_be_is_refused(path: Path, database: sqlite3.Connection, previous: int) -> None:
+    for number, before, _ in frames(database):
+        database.execute("UPDATE frame SET previous = ? WHERE number = ?", (previous, number))
+        with pytest.raises(IntegrityError):
+            read_all(path)
+        database.execute("UPDATE frame SET previous = ? WHERE number = ?", (before, number))
     assert len(read_all(path)) == 6
 
 
