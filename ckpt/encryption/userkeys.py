@@ -23,7 +23,13 @@ _SCRYPT = {"log_n": 17, "r": 8, "p": 1}
 """128 MB and about a third of a second for each guess."""
 
 _SCRYPT_MEMORY_MAX = 1 << 30
-_SCRYPT_WORK_MAX = 1 << 26
+_SCRYPT_WORK_MAX = 1 << 23
+"""Eight times the memory and the work of `_SCRYPT`, about three seconds: as much as later versions may ask for."""
+
+_SCRYPT_WIDTH_MAX = 1 << 10
+"""Of `r * p`, with which the part of the work grows that `log_n` does not count."""
+
+_SALT_SIZE_MAX = 1 << 10
 _KEY_ID_SIZE = 8
 
 
@@ -162,8 +168,10 @@ def _scrypt(passphrase: bytes, parameters: Mapping[str, Any]) -> bytes:
     fields: list[Any] = [parameters.get(name) for name in ("salt", "log_n", "r", "p")]
     salt, log_n, r, p = fields
     whole = type(salt) is bytes and all(type(number) is int and number > 0 for number in (log_n, r, p))
-    # A header that was tampered with must not take all memory or time.
-    if not whole or log_n > 30 or r << log_n + 7 > _SCRYPT_MEMORY_MAX or (r * p) << log_n > _SCRYPT_WORK_MAX:
+    # A header that was tampered with must not take all memory or time, nor ask for what scrypt is not defined for.
+    if not whole or len(salt) > _SALT_SIZE_MAX or r * p > _SCRYPT_WIDTH_MAX or log_n >= min(31, 16 * r):
+        raise damaged_header()
+    if r << log_n + 7 > _SCRYPT_MEMORY_MAX or (r * p) << log_n > _SCRYPT_WORK_MAX:
         raise damaged_header()
     return Scrypt(salt=salt, length=KEY_SIZE, n=1 << log_n, r=r, p=p).derive(passphrase)
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -164,6 +165,47 @@ def test_a_header_cannot_ask_for_all_memory(monkeypatch: pytest.MonkeyPatch) -> 
         parameters = {"salt": bytes(16), "log_n": 4, "r": 8, "p": 1, **hostile}
         with pytest.raises(DamagedRecordError):
             userkeys._scrypt(b"x", parameters)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"log_n": 16, "r": 1},
+        {"log_n": 17, "r": 1},
+        {"log_n": 30, "r": 1},
+        {"log_n": 1, "r": 1, "p": 1 << 25},
+        {"log_n": 1, "r": 1 << 14, "p": 1 << 11},
+        {"log_n": 1, "r": 1 << 22},
+        {"log_n": 19, "r": 8, "p": 16},
+        {"log_n": 20, "r": 8, "p": 2},
+        {"log_n": 17, "r": 8, "p": 9},
+        {"log_n": 10**9},
+        {"p": True},
+        {"salt": bytes(1 << 20)},
+    ],
+)
+def test_what_scrypt_refuses_or_takes_long_for_is_a_damaged_header(hostile: dict[str, object]) -> None:
+    begun = time.monotonic()
+    with pytest.raises(DamagedRecordError):
+        userkeys._scrypt(b"x", {"salt": bytes(16), "log_n": 4, "r": 8, "p": 1, **hostile})
+    assert time.monotonic() - begun < 1
+
+
+def test_a_later_version_may_ask_for_eight_times_the_work() -> None:
+    asked: list[dict[str, int]] = []
+
+    class Scrypt:
+        def __init__(self, **parameters: Any) -> None:
+            asked.append(parameters)
+
+        def derive(self, passphrase: bytes) -> bytes:
+            return passphrase
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("cryptography.hazmat.primitives.kdf.scrypt.Scrypt", Scrypt)
+        for log_n, p in ((17, 1), (17, 8), (18, 4), (20, 1)):
+            userkeys._scrypt(b"x", {"salt": bytes(32), "log_n": log_n, "r": 8, "p": p})
+    assert [(each["n"], each["p"]) for each in asked] == [(1 << 17, 1), (1 << 17, 8), (1 << 18, 4), (1 << 20, 1)]
 
 
 def test_a_wrapped_key_is_bound_to_how_it_was_wrapped() -> None:
