@@ -115,6 +115,12 @@ def read_conninfo(text: str) -> dict[str, Any]:
     """Return libpq's parameters of a URL or of a `key=value` string, with our defaults for those not set."""
     try:
         parameters = conninfo_to_dict(text)
+    except UnicodeError:
+        # Its arguments are the URL, or a piece of it.
+        raise InvalidInputError(
+            "the PostgreSQL URL is not Unicode text",
+            hints=["percent-encode what is not ASCII as its UTF-8 bytes: 'é' is %C3%A9", f"write {_FORM}"],
+        ) from None
     except psycopg.Error:
         # libpq repeats what it could not read, and that may be a piece of the password.
         hints = [*_meant(text), f"write {_FORM}"]

@@ -143,6 +143,15 @@ def test_an_option_that_nothing_has_is_told_by_its_place() -> None:
     assert "s3cret" not in words_of(caught.value)
 
 
+@pytest.mark.parametrize("where", ["u:s3cret{}@h/db", "s3cret{}@h/db", "u:s3cret@h{}/db", "u:s3cret@h/db?options={}"])
+@pytest.mark.parametrize("part", ["\udce9", "%e9", "%ed%a0%80"])
+def test_a_url_that_is_no_text_is_refused_without_a_word_of_it(where: str, part: str) -> None:
+    with pytest.raises(InvalidInputError, match="is not Unicode text") as caught:
+        PostgresStorage(f"postgresql://{where.format(part)}")
+    assert "s3cret" not in words_of(caught.value)
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)
+
+
 def test_an_option_that_is_set_twice_is_refused() -> None:
     for query in ("schema=a&schema=b", "pool_size=3&sslmode=require&pool_size=4"):
         with pytest.raises(InvalidInputError, match="twice"):
