@@ -94,9 +94,9 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
     """
     form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(url.encode().decode())  # half a surrogate pair would fail later, in an error with the URL
     except ValueError:
-        raise InvalidInputError("the redis URL has a bracket [ or ] that names no host", hints=[form]) from None
+        raise InvalidInputError("the redis URL is not Unicode, or has a stray bracket [ or ]", hints=[form]) from None
     if "@" in parts.path + parts.query + parts.fragment:
         raise InvalidInputError(
             "the redis URL has an '@' that cannot be told from the one before the host",
