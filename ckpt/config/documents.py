@@ -6,7 +6,7 @@ No error quotes a file: any line of it may hold a password.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,11 @@ SECTIONS: Final = ("tool.ckpt", "ckpt", "checkpointer")
 
 FORMATS: Final = (".toml", ".yaml", ".yml")
 """How the name of a configuration file ends."""
+
+_MERGED_MAX: Final = 10_000
+"""Keys that the tables of a YAML file may get by merging (`<<`): where each merges the last one twice, they double."""
+
+_MERGE: Final = "tag:yaml.org,2002:merge"
 
 
 def parsed(path: Path) -> Mapping[str, object]:
@@ -45,6 +50,9 @@ def _parse_toml(path: Path, text: str) -> object:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInputError(f"{path} is not TOML: {error}") from error
+    except ValueError:
+        # All that Python itself refuses beside: more digits than it turns into a number.
+        raise InvalidInputError(f"{path} is not a configuration: a number in it has too many digits") from None
     except RecursionError:
         raise InvalidInputError(f"{path} is not a configuration: its tables or lists are nested too deeply") from None
 
@@ -62,14 +70,19 @@ def _parse_yaml(path: Path, text: str) -> object:
         try:
             node = loader.get_single_node()
             twice = _said_twice(yaml, node)
-            if twice is None:
+            if twice is None and _merged_keys(yaml, node) <= _MERGED_MAX:
                 return loader.construct_document(node) if node is not None else None
         finally:
             loader.dispose()
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         place = _place(getattr(error, "problem_mark", None))
     else:
-        raise InvalidInputError(f"{path} has a key twice{_place(twice)}", hints=["keep one of them"])
+        if twice is not None:
+            raise InvalidInputError(f"{path} has a key twice{_place(twice)}", hints=["keep one of them"])
+        raise InvalidInputError(
+            f"{path} merges a table into itself, or more than {_MERGED_MAX:,} keys into its tables",
+            hints=["write the keys out in place of <<, or merge fewer tables"],
+        )
     # Outside the handler, so that no cause is kept: the parser's own words quote the file, secrets included.
     raise InvalidInputError(
         f"{path} is not YAML{place}", hints=["put text that begins with a sign such as * ! & @ % into quotes"]
@@ -85,23 +98,49 @@ def _said_twice(yaml: Any, root: Any) -> Any:
 
     Looked for before anything is constructed, which writes merged tables (`<<`) into those that they are merged with.
     """
+    for node in _nodes(yaml, root):
+        names: set[tuple[str, str]] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode):
+                name = (key.tag, key.value)
+                if name in names:
+                    return key.start_mark
+                names.add(name)
+    return None
+
+
+def _merged_keys(yaml: Any, root: Any) -> int:
+    """Return how many keys constructing a YAML document writes into its tables for those that they merge."""
+    sizes: dict[int, int] = {}
+
+    def size(table: Any) -> int:
+        if id(table) not in sizes:
+            sizes[id(table)] = _MERGED_MAX + 1  # until it is known: for a table that merges itself, by whatever way
+            sizes[id(table)] = sum(key.tag != _MERGE for key, _ in table.value) + gained(table)
+        return sizes[id(table)]
+
+    def gained(table: Any) -> int:
+        merged = [value for key, value in table.value if key.tag == _MERGE]
+        merged += [each for value in merged if isinstance(value, yaml.SequenceNode) for each in value.value]
+        return sum(size(each) for each in merged if isinstance(each, yaml.MappingNode))
+
+    return sum(gained(node) for node in _nodes(yaml, root) if isinstance(node, yaml.MappingNode))
+
+
+def _nodes(yaml: Any, root: Any) -> Iterator[Any]:
+    """Yield each node of a YAML document once."""
     nodes, seen = [root], {id(root)}
     for node in nodes:
+        yield node
         below: list[Any] = []
         if isinstance(node, yaml.MappingNode):
-            names: set[tuple[str, str]] = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    name = (key.tag, key.value)
-                    if name in names:
-                        return key.start_mark
-                    names.add(name)
-                below += [key, value]
+            below = [each for pair in node.value for each in pair]
         elif isinstance(node, yaml.SequenceNode):
             below = node.value
-        nodes += [each for each in below if id(each) not in seen]
-        seen.update(map(id, below))
-    return None
+        for each in below:
+            if id(each) not in seen:
+                seen.add(id(each))
+                nodes.append(each)
 
 
 def sections(document: Mapping[str, object]) -> dict[str, object]:

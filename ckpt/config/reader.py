@@ -50,6 +50,9 @@ _OTHER_WORDS: Final = {"max_connections": "pool_size", "conn_string": "url", "ds
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_]\w*)(?::-((?:[^}$]|\$(?!\{))*))?\})?", re.ASCII)
 _SHOWABLE = re.compile(r"[\w. -]{1,60}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_COUNT_MAX = 10**18 - 1
+"""The largest whole number: what has more digits is a slip, and thousands of them cannot even be shown."""
+
 _URL_FORMS = "write sqlite:///…, postgresql://…, redis://…, rediss://…, unix://… or memory://"
 
 
@@ -232,6 +235,8 @@ class Reader:
             raise self._wrong(key, value, "a whole number")
         if value < 1:
             raise self._error(key, "is less than 1")
+        if value > _COUNT_MAX:
+            raise self._error(key, "has more than 18 digits")
         return value
 
     def _truth(self, key: str, value: object) -> bool:
@@ -248,6 +253,8 @@ class Reader:
         return self._measured(key, value, minutes=True)
 
     def _measured(self, key: str, value: object, *, minutes: bool) -> timedelta:
+        if isinstance(value, int) and abs(value) > _COUNT_MAX:
+            raise self._error(key, "is not a duration", DURATION_FORMS)
         shown = value.written if isinstance(value, _Expanded) else value
         if isinstance(value, _Expanded) and _DIGITS.fullmatch(value):
             value = int(value)

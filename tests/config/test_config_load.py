@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -161,6 +162,7 @@ def test_what_makes_no_sense_is_refused(source: dict[str, object], words: str) -
         ("max_checkpoint_size", True, "max_checkpoint_size is true or false, not a whole number"),
         ("max_checkpoint_size", 1.5, "max_checkpoint_size is a number, not a whole number"),
         ("max_checkpoint_size", 0, "max_checkpoint_size is less than 1"),
+        ("max_checkpoint_size", 10**18, "max_checkpoint_size has more than 18 digits"),
         ("retention", 5, "retention is a number, not everything"),
         ("retention", {"keep_last": "5"}, "retention.keep_last is text, not a whole number"),
         ("retention", {"keep_within": 5}, 'retention.keep_within is a number without a unit | write "5m"'),
@@ -169,6 +171,19 @@ def test_what_makes_no_sense_is_refused(source: dict[str, object], words: str) -
 )
 def test_each_key_has_its_type(name: str, value: object, words: str) -> None:
     assert words in refused({"path": "a.db", name: value})
+
+
+def test_a_number_too_long_to_be_shown_is_refused() -> None:
+    huge = 1 << 20000
+    for name, value, words in (
+        ("cache_kb", huge, "cache_kb has more than 18 digits"),
+        ("max_checkpoint_size", -huge, "max_checkpoint_size is less than 1"),
+        ("retention", {"keep_last": huge}, "retention.keep_last has more than 18 digits"),
+        ("ttl", huge, "ttl is not a duration | write a duration such as"),
+        ("ttl", {"default_ttl": -huge}, "ttl.default_ttl is not a duration"),
+        ("busy_timeout", huge, "busy_timeout is not a duration"),
+    ):
+        assert words in refused({"path": "a.db", name: value})
 
 
 @pytest.mark.parametrize(
@@ -247,6 +262,7 @@ def test_two_sections_are_one_too_many() -> None:
         ("a.yaml", "ttl: 2024-13-45", "a.yaml is not YAML |"),
         ("a.yaml", "path: a\nttl: 1d\npath: b", "a.yaml has a key twice at line 3, column 1 | keep one of them"),
         ("a.yaml", "x: [{a: 1, 'a': 2}]\npath: a", "a.yaml has a key twice at line 1, column 12"),
+        ("a.toml", f"x = 1{5000 * '9'}\n[ckpt]\ntype = 'memory'", "a.toml is not a configuration: a number in it has"),
         ("a.json", "{}", "a.json is no configuration file by its name | one ends in .toml, .yaml, .yml"),
     ],
 )
@@ -269,6 +285,38 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_document_nested_too_deeply_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "deep.toml").write_text(text)
     assert "deep.toml" in refused(tmp_path / "deep.toml")
+
+
+def bomb(levels: int, merged: str = "[*a{0}, *a{0}]") -> str:
+    """Return a file of tables each of which merges the one before it, so that the last has it many times."""
+    tables = [f"a{level}: &a{level} {{<<: {merged.format(level - 1)}}}" for level in range(1, levels)]
+    return "\n".join(["a0: &a0 {x: 1}", *tables, "checkpointer: {type: memory}"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        bomb(14),
+        bomb(60),
+        "a: &a {x: 1}\nb: &b [" + 6000 * "*a," + "]\nc: {<<: *b}\nd: {<<: *b}",
+        "checkpointer: &a {<<: *a, type: memory}",
+        "checkpointer: &a {type: memory, <<: {<<: [*a, *a]}}",
+    ],
+    ids=["short", "long", "wide", "itself", "around"],
+)
+def test_tables_that_grow_without_bound_by_merging_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bomb.yaml"
+    path.write_text(text)
+    begun = time.monotonic()
+    assert "merges a table into itself, or more than 10,000 keys into its tables | write" in refused(path)
+    assert time.monotonic() - begun < 5
+
+
+def test_tables_may_merge_others(tmp_path: Path) -> None:
+    path = tmp_path / "merged.yaml"
+    shared = ", ".join(f"k{number}: {number}" for number in range(100))
+    path.write_text(f"s: &s {{{shared}}}\n" + "".join(f"t{n}: {{<<: [*s]}}\n" for n in range(90)) + bomb(9))
+    assert load(path, environment={}) == Config(type="memory")
 
 
 @pytest.mark.parametrize(
