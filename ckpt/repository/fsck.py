@@ -77,7 +77,11 @@ class Checker:
     def run(self, *, read_data: bool) -> FsckReport:
         """Check everything, whoever works on it; without `read_data` blobs are only looked up, not read and hashed."""
         problems = [Problem("database", "", text) for text in self._store.verify()]
-        objects = Objects(self._core, read_data)
+        try:
+            objects = Objects(self._core, read_data)
+        except IntegrityError as error:
+            # What lists them is damaged, so that nothing could be said of any record either.
+            return FsckReport(0, 0, 0, 0, [*problems, Problem("database", "", f"nothing could be checked: {error}")])
         checkpoints = items = 0
         try:
             # Before the registry is read: a scope is registered with its first record.
