@@ -142,6 +142,40 @@ def test_lists_are_compared_by_content_and_moves_are_recognised() -> None:
     assert (moved.op, moved.path, moved.old_path, moved.new) == ("move", ("k", 0), ("k", 3), 4)
 
 
+TURNS = [0, 1] * 10_000
+TEXTS = [f"{kind} " * 40 for kind in range(9)] * 2000
+RATINGS = [1, 2, 3, 4, 5] * 120
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (RATINGS, [*RATINGS[1:], 3], [("remove", 0), ("add", 599)]),
+        (RATINGS * 9, [*RATINGS[1:], *RATINGS * 8, 3], [("remove", 0), ("add", 5399)]),
+        (TURNS, [*TURNS[:9000], "x", *TURNS[9001:]], [("change", 9000)]),
+        (TURNS, [*TURNS[:10_000], 2, *TURNS[10_000:]], [("add", 10_000)]),
+        (TURNS, [*TURNS[:10_000], *TURNS[10_001:]], [("remove", 10_000)]),
+        (TEXTS, [*TEXTS[:9000], "x", *TEXTS[9001:]], [("change", 9000)]),
+    ],
+)
+def test_values_that_repeat_are_not_told_as_moved(old: list[Any], new: list[Any], expected: list[Any]) -> None:
+    assert [(op, path[0]) for op, path, *_ in told(old, new)] == expected
+    check(old, new)
+
+
+def test_many_changes_among_values_that_repeat_are_told_one_by_one() -> None:
+    rng = random.Random(1)
+    for old in (TURNS, [rng.randint(0, 3) for _ in range(20_000)]):
+        new = list(old)
+        for at in rng.sample(range(20_000), 400):
+            new[at] = "x"
+        found = told(old, new)
+        assert {at for at, value in enumerate(new) if value == "x"} == {
+            path[0] for *_, path, _, _, value in found if value == "x"
+        }
+        assert len(found) < 600
+
+
 def test_records_are_known_again_by_their_id() -> None:
     old = [{"id": "a", "n": 1}, {"id": "b", "n": 1}, {"id": "c", "n": 1}]
     new = [{"id": "x", "n": 9}, {"id": "b", "n": 2}, {"id": "c", "n": 1}]
@@ -587,6 +621,17 @@ def test_one_file_in_ten_thousand() -> None:
     store, [change] = cost(old, touched)
     assert (change.op, change.old, change.new) == ("move", {"file 3.py": 3}, {"file 3.py": N - 1})
     assert len(store.loaded) < 60
+
+
+def test_moves_of_what_does_not_repeat_are_found_without_looking_further() -> None:
+    old = long_chat()
+    new = list(old)
+    for there, here in ((100, 9000), (5000, 20), (7000, 3000)):
+        new.insert(here, new.pop(there))
+    store, found = cost(old, new)
+    assert [each.op for each in found] == ["move"] * 3
+    assert len(store.loaded) < 90
+    assert store.calls < 15
 
 
 def test_two_distant_changes_leave_what_lies_between_closed() -> None:
