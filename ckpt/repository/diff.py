@@ -15,6 +15,7 @@ from ckpt.errors import PathNotFoundError
 from ckpt.history.commits import StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.alignment import Gap, gaps
+from ckpt.repository.fingerprints import Fingerprints
 from ckpt.repository.infos import is_internal
 from ckpt.repository.matching import Element, Open, elements, entries, in_place, matched
 from ckpt.repository.nodes import (
@@ -26,7 +27,6 @@ from ckpt.repository.nodes import (
     kind_of,
     kind_of_change,
     members,
-    pieces_of,
     read,
     shown,
 )
@@ -179,6 +179,7 @@ class _Comparison:
 
     def __init__(self) -> None:
         self._depth = 0
+        self._prints = Fingerprints()
 
     def compare(self, old: Node, new: Node, path: Path, was: Path) -> list[Change]:
         """Return the differences of two values that take the same place."""
@@ -235,25 +236,28 @@ class _Comparison:
     # -- values in memory -------------------------------------------------------------------------------
 
     def _read(self, old: Node, new: Node, path: Path, was: Path) -> list[Change]:
+        if old.tree is not None or new.tree is not None:
+            # All that is compared below is part of these two, and gone no sooner than they are.
+            self._prints = Fingerprints()
         read([old, new])
-        if old.fingerprint == new.fingerprint:
+        before, after, pieces = old.value, new.value, self._prints.pieces
+        if pieces([before]) == pieces([after]):
             return []
-        before, after = old.value, new.value
         if isinstance(before, InertMessage) and isinstance(after, InertMessage):
             parts = self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
             return [Change(path, "change", "message", before, after, _moved(was, path), tuple(parts))]
         if isinstance(before, InertObject) and isinstance(after, InertObject) and _have_fields(before, after):
             held, holds = members(before), members(after)
             if held is not None and holds is not None:
-                found = gaps(pieces_of(held), pieces_of(holds), _nothing)
+                found = gaps(pieces(held), pieces(holds), _nothing)
                 return self._list(found, _among(held), _among(holds), path, was, in_order=False)
             return self.compare(Node(value=before.fields), Node(value=after.fields), path, was)
         if isinstance(before, dict) and isinstance(after, dict):
             left, right = ([part for entry in each.items() for part in entry] for each in (before, after))
-            found = gaps(pieces_of(left), pieces_of(right), _nothing, stride=2)
+            found = gaps(pieces(left), pieces(right), _nothing, stride=2)
             return self._dict(found, _among(left), _among(right), path, was)
         if type(before) is type(after) and isinstance(before, list | tuple):
-            found = gaps(pieces_of(before), pieces_of(after), _nothing)
+            found = gaps(pieces(before), pieces(after), _nothing)
             return self._list(found, _among(before), _among(after), path, was)
         return [_leaf(path, old, new, was)]
 

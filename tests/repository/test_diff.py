@@ -13,6 +13,7 @@ from typing import Any
 
 import msgpack
 import pytest
+from blake3 import blake3
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -21,11 +22,13 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from ckpt.errors import DamagedObjectError
 from ckpt.history.commits import StoredValue
 from ckpt.objects.ids import Kind, ObjectId, object_id
+from ckpt.repository import nodes
 from ckpt.repository.alignment import align, words
 from ckpt.repository.diff import ChannelChange, diff_states, key_changes
+from ckpt.repository.fingerprints import Fingerprints
 from ckpt.repository.nodes import fingerprint
 from ckpt.values.cut import Cutter
-from ckpt.values.inert import InertMessage, inert
+from ckpt.values.inert import InertMessage, InertObject, inert
 from ckpt.values.rope import BLOB, INLINE, ROPE, Item, encode_items
 from ckpt.values.serializer import Serializer
 
@@ -676,6 +679,48 @@ def test_equal_values_are_not_loaded() -> None:
     assert (found.changes, found.same, found.bytes_new) == ([], 2, 0)
     assert found.bytes_shared > 100_000
     assert store.loaded == []
+
+
+def test_what_lies_deep_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed = 0
+
+    class Counting:
+        def __init__(self) -> None:
+            self.hasher = blake3()
+
+        def update(self, data: bytes) -> None:
+            nonlocal hashed
+            hashed += len(data)
+            self.hasher.update(data)
+
+        def digest(self) -> bytes:
+            return self.hasher.digest()
+
+    monkeypatch.setattr(nodes, "blake3", Counting)
+
+    def deep(*more: str) -> Any:
+        value: Any = [*(f"text {i}" for i in range(1000)), *more]
+        for _ in range(120):
+            value = [value, 1]
+        return value
+
+    [change] = changes({"k": deep()}, {"k": deep("new")})
+    assert change.op == "change"
+    assert 10_000 < hashed < 500_000
+
+
+def test_equal_parts_are_known_by_what_they_are_and_not_by_where() -> None:
+    values: list[Any] = [
+        [[1], [1.0], [True]], [[1], (1,)], [{"a": [1]}, {"a": [2]}], [inert(*OWN.dumps_typed({1, 2}))],
+        [InertObject("a", "b", [[1]]), InertObject("a", "b", [[2]]), InertObject("", "", b"x")],
+    ]  # fmt: skip
+    flat = [each for value in values for each in [value, *value]]
+    known = Fingerprints().pieces(flat)
+    again = Fingerprints().pieces([copy.deepcopy(each) for each in flat])
+    assert known == again
+    for i, a in enumerate(flat):
+        for j, b in enumerate(flat):
+            assert (known[i] == known[j]) == (fingerprint(a) == fingerprint(b))
 
 
 # -- damage ---------------------------------------------------------------------------------------------
