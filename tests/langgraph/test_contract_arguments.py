@@ -15,6 +15,7 @@ from saver_kit import Calls, checkpoint, config, put, values
 import ckpt
 from ckpt.errors import CkptError, InvalidInputError, UnstorableValueError
 from ckpt.langgraph import CkptSaver, CkptStore
+from ckpt.repository.plain import is_plain
 from ckpt.storage.memory import MemoryStorage
 
 THING = SimpleNamespace()
@@ -225,3 +226,21 @@ def test_what_is_open_already_is_told_its_way_in() -> None:
                 with pytest.raises(InvalidInputError, match=f"not by a {type(thing).__name__}") as caught:
                     open_it(unusable)
                 assert way in caught.value.hints[1]
+
+
+def test_values_of_a_fork_may_be_deep_and_not_without_end(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(450):
+        deep = [deep]
+    deeper, wide, round_about = [deep], 1, list[Any]()
+    for _ in range(100):
+        deeper, wide = [{"a": deeper}], [wide, wide]
+    round_about.append(round_about)
+    with CkptSaver(tmp_path / "a.db") as saver:
+        saver.put(config("t"), checkpoint("1", {"a": 1}), {}, {"a": 1})
+        saver.repository.fork("t", "deep", values={"a": deep})
+        assert saver.get_tuple(config("deep")).checkpoint["channel_values"] == {"a": deep}
+        for odd in (deeper, round_about):
+            with pytest.raises(UnstorableValueError, match="a is not plain data"):
+                saver.repository.fork("t", "deeper", values={"a": odd})
+        assert is_plain(wide)
