@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from langgraph.store.base import (
     BaseStore,
@@ -34,7 +34,7 @@ from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namesp
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
 from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.together import Together
-from ckpt.langgraph.vectors import Distance, Index, Texts, best_similarities, decode_vectors
+from ckpt.langgraph.vectors import Distance, Index, Texts, Vectors, best_similarities, decode_vectors, different
 from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Repository
 from ckpt.repository.arguments import check_mapping, check_names
 from ckpt.repository.lifetimes import minutes
@@ -110,7 +110,7 @@ class CkptStore(LifeCycle, BaseStore):
         self._answer(batch, self._index.embed_queries(batch.queries) if self._index is not None else {})
         if batch.puts:
             texts = self._texts(batch)
-            vectors = self._index.embed(texts.values()) if self._index is not None else {}
+            vectors = self._index.embed(different(texts.values())) if self._index is not None else {}
             self.memory.apply(changes_of(batch.puts, texts, vectors))
             self._sweep_if_due()
         return batch.results
@@ -122,15 +122,14 @@ class CkptStore(LifeCycle, BaseStore):
         """
         batch = OpBatch(ops)
         if batch.reads:
-            queries = await self._index.aembed_queries(batch.queries) if self._index is not None else {}
+            made = await self._index.aembed_queries(batch.queries) if self._index is not None else []
             if all(isinstance(op, GetOp) for op in batch.reads.values()):
                 getting = Getting(batch)
                 await self._run(lambda: self._gets.submit(self._get_all, getting), frozenset(), writes=False)
             else:  # may take long: nobody else shall wait for it
-                await self._read(lambda: self._answer(batch, queries))
+                await self._read(lambda: self._answer(batch, self._checked(batch.queries, made)))
         if batch.puts:
-            texts = self._texts(batch)
-            vectors = await self._index.aembed(texts.values()) if self._index is not None else {}
+            texts, vectors = await self._aembedded(batch)
             putting = Putting(self.memory, batch.puts, texts, vectors)
             await self._run(lambda: self._puts.submit(self._put_all, putting), frozenset(), writes=True)
             self._sweep_if_due()
@@ -140,6 +139,26 @@ class CkptStore(LifeCycle, BaseStore):
         if self._index is None:
             return {}
         return {address: self._index.texts(op) for address, op in batch.puts.items()}
+
+    def _checked(self, texts: list[str], made: Any) -> Vectors:
+        return self._index.checked(texts, made) if self._index is not None else {}
+
+    async def _aembedded(self, batch: OpBatch) -> tuple[dict[Address, Texts], Vectors]:
+        """Return the texts of all puts and their vectors; on the event loop is nothing but the embedding itself."""
+        index = self._index
+        # Without a thread where there is nothing to look at: such puts stay in the order of their calls.
+        if index is None or not any(map(index.looks_at, batch.puts.values())):
+            return {}, {}
+
+        def taken() -> tuple[dict[Address, Texts], list[str]]:
+            texts = self._texts(batch)
+            return texts, different(texts.values())
+
+        texts, wanted = await self._read(taken)
+        if not wanted:
+            return texts, {}
+        made = await index.aembed(wanted)
+        return texts, await self._read(lambda: index.checked(wanted, made))
 
     def _put_all(self, jobs: Sequence[Putting]) -> None:
         self.memory.write([version for job in jobs for version in job.versions])

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib import import_module
-from itertools import islice
+from itertools import islice, takewhile
 from math import isfinite, sqrt
 from operator import mul
 from typing import Any, Literal, TypeVar, get_args
@@ -38,6 +38,9 @@ _VECTOR_TYPES = ("vector", "halfvec")
 
 Texts = dict[str, str]
 """The texts of one value that are embedded, by the path they stand at."""
+
+Vectors = dict[str, Sequence[float]]
+"""The vector of each text."""
 
 _Word = TypeVar("_Word", bound=str)
 
@@ -62,44 +65,43 @@ class Index:
         _one_of("kind", approximate, _KINDS)
         _one_of("vector_type", approximate, _VECTOR_TYPES)
 
+    def looks_at(self, op: PutOp) -> bool:
+        """Whether there may be something to be embedded of a put: not of a deletion, or with `index=False`."""
+        return op.value is not None and op.index is not False
+
     def texts(self, op: PutOp) -> Texts:
-        """Return what is to be embedded of a put; nothing for a deletion or with `index=False`."""
+        """Return what is to be embedded of a put, which takes time in proportion to that."""
         if op.value is None or op.index is False:
             return {}
-        value = _legible(op.value)
         found: Texts = {}
         for path in self._fields if op.index is None else op.index:
-            texts = get_text_at_path(value, path if path == "$" else tokenize_path(path))
+            texts = _texts_at(op.value, "" if path == "$" else path)
             several = len(texts) > 1
             found |= {f"{path}.{at}" if several else path: text for at, text in enumerate(texts)}
         return found
 
-    def embed(self, texts: Iterable[Texts]) -> dict[str, Sequence[float]]:
-        """Return the vector of each different text."""
-        wanted = _different(texts)
-        return self._checked(wanted, self.embeddings.embed_documents(wanted)) if wanted else {}
+    def embed(self, texts: list[str]) -> Vectors:
+        """Return the vector of each of several different texts."""
+        return self.checked(texts, self.embeddings.embed_documents(texts)) if texts else {}
 
-    async def aembed(self, texts: Iterable[Texts]) -> dict[str, Sequence[float]]:
-        """Do what `embed` does, without blocking the event loop."""
-        wanted = _different(texts)
-        return self._checked(wanted, await self.embeddings.aembed_documents(wanted)) if wanted else {}
+    async def aembed(self, texts: list[str]) -> Any:
+        """Return what is made of the texts, for `checked`."""
+        return await self.embeddings.aembed_documents(texts) if texts else []
 
-    def embed_queries(self, queries: Iterable[str]) -> dict[str, Sequence[float]]:
-        """Return the vector of each query."""
-        wanted = list(dict.fromkeys(queries))
-        return self._checked(wanted, [self.embeddings.embed_query(each) for each in wanted])
+    def embed_queries(self, queries: list[str]) -> Vectors:
+        """Return the vector of each of several different queries."""
+        return self.checked(queries, [self.embeddings.embed_query(each) for each in queries])
 
-    async def aembed_queries(self, queries: Iterable[str]) -> dict[str, Sequence[float]]:
-        """Do what `embed_queries` does, without blocking the event loop."""
-        wanted = list(dict.fromkeys(queries))
-        return self._checked(wanted, await asyncio.gather(*map(self.embeddings.aembed_query, wanted)))
+    async def aembed_queries(self, queries: list[str]) -> Any:
+        """Return what is made of the queries, for `checked`."""
+        return await asyncio.gather(*map(self.embeddings.aembed_query, queries))
 
-    def _checked(self, texts: list[str], vectors: Any) -> dict[str, Sequence[float]]:
+    def checked(self, texts: list[str], vectors: Any) -> Vectors:
         """Return the vector of each text as floats, or raise InvalidInputError for what is no vector of the index."""
         made = _sequence(vectors)
         if len(made) != len(texts):
             raise InvalidInputError(f"the embedding function returned {len(made)} vectors for {len(texts)} texts")
-        found: dict[str, Sequence[float]] = {text: _floats(vector) for text, vector in zip(texts, made, strict=True)}
+        found: Vectors = {text: _floats(vector) for text, vector in zip(texts, made, strict=True)}
         for vector in found.values():
             if self._dims is not None and len(vector) != self._dims:
                 raise InvalidInputError(
@@ -137,6 +139,42 @@ def _floats(vector: Any) -> list[float]:
     return floats
 
 
+def _texts_at(value: Any, path: str) -> list[str]:
+    """Return the texts at a path. Only what its names lead to is made legible, not all that stands beside it."""
+    tokens = tokenize_path(path)
+    names = [*takewhile(lambda token: token[0] not in "[{*", tokens)]
+    for name in names:
+        found = _entry(value, name)
+        if not found:
+            return []
+        [value] = found
+    # Under its last name, as a path that leads nowhere would stand for JSON.
+    last = names[-1:]
+    legible = _legible(value)
+    return get_text_at_path({last[0]: legible} if last else legible, [*last, *tokens[len(names) :]])
+
+
+def _entry(value: Any, name: str) -> list[Any]:
+    """Return what a mapping or an object has under a name, if it does."""
+    fields = _fields_of(value)
+    if not isinstance(fields, Mapping):
+        return []
+    if name in fields:
+        return [fields[name]]
+    # Keys that JSON lacks, or cannot sort, stand there as texts.
+    legible = name in _legible(dict.fromkeys(fields))
+    return [each for key, each in fields.items() if str(key) == name][-1:] if legible else []
+
+
+def _fields_of(value: Any) -> Any:
+    """Return the fields of an object that has some, and all else as it is."""
+    if isinstance(value, BaseModel):
+        return dict(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return value
+
+
 def _legible(value: Any) -> Any:
     """Return a value as texts can be taken of it: as it is if it is JSON, else with text for what JSON lacks."""
     try:
@@ -147,10 +185,7 @@ def _legible(value: Any) -> Any:
 
 
 def _as_json(value: Any, depth: int) -> Any:
-    if isinstance(value, BaseModel):
-        value = dict(value)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    value = _fields_of(value)
     # What is deeper cannot be stored, as whoever stores it will say.
     if depth > MAX_DEPTH:
         return None
@@ -189,7 +224,7 @@ def _one_of(name: str, config: Mapping[str, Any], known: tuple[_Word, ...]) -> _
     )
 
 
-def _different(texts: Iterable[Texts]) -> list[str]:
+def different(texts: Iterable[Texts]) -> list[str]:
     return list(dict.fromkeys(text for each in texts for text in each.values()))
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from datetime import date
 from typing import Any
 
 import psycopg
 import pytest
-from langgraph.store.base import BaseStore, PutOp
+from hypothesis import given
+from hypothesis import strategies as st
+from langgraph.store.base import BaseStore, PutOp, get_text_at_path
 from langgraph.store.postgres import PostgresStore
 from psycopg.rows import dict_row
 from vector_kit import kept, new_database, run
 
 from ckpt.errors import InvalidInputError
 from ckpt.langgraph import CkptStore
+from ckpt.langgraph import store as store_module
 from ckpt.langgraph import vectors as module
 
 NOTES = ("notes",)
@@ -133,3 +138,77 @@ def test_fields_may_be_one_text() -> None:
     with CkptStore("memory://", index=index(fields="text")) as store:
         store.put(NOTES, "k", {"t": "ccc", "text": "ab"})
         assert found(store, "ab") == [("ab", pytest.approx(1))]
+
+
+async def test_the_event_loop_does_nothing_but_embed(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, list[int]] = {}
+
+    def note(where: Any, name: str) -> None:
+        call = getattr(where, name)
+
+        def noting(*given: Any) -> Any:
+            seen.setdefault(name, []).append(threading.get_ident())
+            return call(*given)
+
+        monkeypatch.setattr(where, name, noting)
+
+    for name in ("_texts_at", "_legible", "_floats"):
+        note(module, name)
+    note(store_module, "different")
+
+    async def embedding(texts: Sequence[str]) -> list[list[float]]:
+        seen.setdefault("embed", []).append(threading.get_ident())
+        return embed(texts)
+
+    with CkptStore("memory://", index=index(embed=embedding)) as store:
+        await store.aput(NOTES, "k", {"text": "ab", "rows": [*range(100)]})
+        [item] = await store.asearch(NOTES, query="ab")
+        assert item.score == pytest.approx(1)
+    assert {name: threading.get_ident() in threads for name, threads in seen.items()} == {
+        "_texts_at": False, "_legible": False, "_floats": False, "different": False, "embed": True,
+    }  # fmt: skip
+    assert len(seen["_floats"]) == 2
+
+
+def test_only_what_is_embedded_is_made_legible(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    legible = module._legible
+    monkeypatch.setattr(module, "_legible", lambda value: seen.append(value) or legible(value))
+    with CkptStore("memory://", index=index(fields=["text", "of.parts[*].text"])) as store:
+        store.put(NOTES, "k", {"text": "ab", "rows": [*range(100)], "of": {"parts": [{"text": "cd"}], "more": 1}})
+        assert seen == ["ab", [{"text": "cd"}]]
+
+
+PATHS = [
+    "$",
+    "",
+    "a",
+    "a.b",
+    "a[0]",
+    "a[-1].b",
+    "a[*]",
+    "a.*",
+    "*",
+    "*.b",
+    "{a,b}",
+    "a.{b,a}",
+    "b.a.b",
+    "1",
+    "[0]",
+    "a.1",
+]
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.text("ab", max_size=2)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.sampled_from("ab1"), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.sampled_from("ab1"), JSON, max_size=3), st.sampled_from(PATHS))
+def test_texts_of_json_are_those_that_langgraph_takes(value: dict[str, Any], path: str) -> None:
+    assert module._texts_at(value, "" if path == "$" else path) == get_text_at_path(value, path)
+
+
+def test_keys_that_json_lacks_are_found_as_texts() -> None:
+    assert module._texts_at({"a": {date(2026, 1, 2): "x", "b": 1}}, "a.2026-01-02") == ["x"]
+    assert module._texts_at({"a": {1: "x"}}, "a.1") == []
