@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import chain
 from zlib import crc32
 
 import msgpack
@@ -32,11 +33,21 @@ SPINE_MAX = 2048
 CHUNK_MAX = 4 << 20
 """What has no structure is cut at this length, so that no object outgrows what a database takes well."""
 
-_TEXT_PIECE_MIN = 512
-_TEXT_MASK = 15
-_RUN_MASK = 31
+_TEXT_PIECE_MIN = 1024
+_TEXT_PIECE_MAX = 16384
+_TEXT_WINDOW = 64
+_TEXT_LINE_MIN = 16
+_TEXT_MASK = 7
+_RUN_MIN = 512
 _RUN_MAX = 4096
+_RUN_WINDOW = 64
+_RUN_WINDOW_VALUES = 6
+_RUN_MASK = 15
+# Where ends are as close as tiny values or lines, but pieces many times as long, two ways of cutting never meet again.
+_SMALL_MASK = 63
 _NESTING_MAX = 64
+
+_BEFORE_ALL = (-1,) * _RUN_WINDOW_VALUES
 
 MSGPACK_TYPES = frozenset({"msgpack", "ckpt"})
 """The type tags whose bytes are one msgpack document."""
@@ -105,15 +116,21 @@ def _element_ends(data: bytes, start: int, count: int) -> list[int] | None:
 
 def _text_end(data: bytes, start: int) -> int:
     """Return where the piece of a text ends that begins at `start`."""
+    find = data.find
     # A line that ends before the piece is long enough does not end it, whatever its hash.
-    newline = data.find(b"\n", start + _TEXT_PIECE_MIN - 1)
+    newline = find(b"\n", start + _TEXT_PIECE_MIN - 1)
     line = data.rfind(b"\n", start, newline) + 1 or start
-    while newline >= 0:
+    bound = start + _TEXT_PIECE_MAX - 1
+    while 0 <= newline < bound:
         end = newline + 1
-        if not crc32(data[line:end]) & _TEXT_MASK:
+        mask = _TEXT_MASK if end - line >= _TEXT_LINE_MIN else _SMALL_MASK
+        # A short line may be one of very few: it is told apart by what precedes it.
+        if line > end - _TEXT_WINDOW:
+            line = end - _TEXT_WINDOW
+        if not crc32(data[line:end]) & mask:
             return end
-        line, newline = end, data.find(b"\n", end)
-    return len(data)
+        line, newline = end, find(b"\n", end)
+    return newline + 1 or len(data)
 
 
 class Cutter:
@@ -165,7 +182,7 @@ class Cutter:
         """Return one item for one complete msgpack value."""
         if len(data) < INLINE_MAX:
             return inline(data, 1)
-        if len(data) <= LEAF_MAX or depth > _NESTING_MAX:
+        if len(data) <= LEAF_MAX:
             return self._blob(data, 1)
         # The same state is sent to many workers: hashing its bytes costs a tenth of cutting them.
         item = self._large.get(data)
@@ -180,7 +197,7 @@ class Cutter:
 
     def _document(self, data: bytes, depth: int) -> list[Item]:
         """Return the items of one complete msgpack value of more than LEAF_MAX bytes."""
-        form, body, count = _header(data)
+        form, body, count = _header(data) if depth <= _NESTING_MAX else (_OTHER, 0, 0)
         if form in (_ARRAY, _MAP):
             ends = _element_ends(data, body, count * (1 if form == _ARRAY else 2))
             if ends is not None:
@@ -200,22 +217,28 @@ class Cutter:
         """Return items for consecutive values, and each item's end: large values alone, small ones in runs."""
         items: list[Item] = []
         item_ends: list[int] = []
-        run, run_count, position = start, 0, start
-        for end in ends:
-            size = end - position
-            if size >= INLINE_MAX:
+        run, run_count, position, least = start, 0, start, start + _RUN_MIN
+        # A single small value may be one of very few: the last ones together say where a run ends. They all lie in
+        # the run, so that nothing depends on what precedes it.
+        for end, window in zip(ends, chain(_BEFORE_ALL, ends), strict=False):
+            if end - position >= INLINE_MAX:
                 if run_count:
                     items.append(self._run(data[run:position], run_count))
                     item_ends.append(position)
                 items.append(self._value(data[position:end], depth + 1))
                 item_ends.append(end)
-                run, run_count = end, 0
+                run, run_count, least = end, 0, end + _RUN_MIN
             else:
                 run_count += 1
-                if not crc32(data[position:end]) & _RUN_MASK or end - run > _RUN_MAX:
-                    items.append(self._run(data[run:end], run_count))
-                    item_ends.append(end)
-                    run, run_count = end, 0
+                if end >= least and window >= run:
+                    short = end - _RUN_WINDOW
+                    away = (
+                        crc32(data[window:end]) & _RUN_MASK if window < short else crc32(data[short:end]) & _SMALL_MASK
+                    )
+                    if not away or end - run > _RUN_MAX:
+                        items.append(self._run(data[run:end], run_count))
+                        item_ends.append(end)
+                        run, run_count, least = end, 0, end + _RUN_MIN
             position = end
         if run_count:
             items.append(self._run(data[run:position], run_count))

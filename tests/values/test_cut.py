@@ -116,10 +116,20 @@ def test_deep_nesting_ends() -> None:
     for _ in range(400):
         value = [value, "y" * 200]
     Objects().cut(pack(value))
-    document = pack("z" * 5000)
-    for _ in range(100):
-        document = pack(msgpack.ExtType(1, document))
-    Objects().cut(document)
+    for levels in (100, 1500):
+        document = pack("z" * 5000)
+        for _ in range(levels):
+            document = pack(msgpack.ExtType(1, document))
+        Objects().cut(document)
+
+
+def test_what_lies_too_deep_to_be_cut_is_still_no_object_without_bound() -> None:
+    value: object = ["x" * 300] * (CHUNK_MAX // 150)
+    for _ in range(70):
+        value = [value]
+    objects = Objects()
+    objects.cut(pack(value))
+    assert max(map(len, objects.stored.values())) == CHUNK_MAX
 
 
 # -- the previous version ------------------------------------------------------------------------------
@@ -229,27 +239,30 @@ def pieces_of_text(text: bytes) -> list[bytes]:
     """What docs/format.md says of long texts, word by word."""
     pieces, start, line = [], 0, 0
     for end in [at + 1 for at, byte in enumerate(text) if byte == 0x0A]:
-        if end - start >= 512 and not crc32(text[line:end]) & 0b1111:
+        zeros = 0b111 if end - line >= 16 else 0b111111
+        if end - start >= 1024 and (not crc32(text[min(line, end - 64) : end]) & zeros or end - start >= 16_384):
             pieces.append(text[start:end])
             start = end
         line = end
     return pieces + [text[start:]] * (start < len(text))
 
 
-def cut_text(text: bytes) -> list[bytes]:
-    """The pieces of a text of more than LEAF_MAX bytes."""
+def cut_pieces(value: object) -> list[bytes]:
+    """The pieces of a value, in order, whatever groups they are in."""
     objects = Objects()
-    rope, _, _ = objects.cut(pack([text.decode()]))
-    array, *items = decode_items(rope)
+    items = decode_items(objects.cut(pack(value))[0])
     while any(item.kind == ROPE for item in items):
         groups = [
             decode_items(objects.stored[ObjectId(item.payload)]) if item.kind == ROPE else [item] for item in items
         ]
         items = [item for group in groups for item in group]
-    header, *pieces = [
-        item.payload if item.kind == INLINE else objects.stored[ObjectId(item.payload)] for item in items
-    ]
-    assert array.payload == b"\x91"
+    return [item.payload if item.kind == INLINE else objects.stored[ObjectId(item.payload)] for item in items]
+
+
+def cut_text(text: bytes) -> list[bytes]:
+    """The pieces of a text of more than LEAF_MAX bytes."""
+    array, header, *pieces = cut_pieces([text.decode()])
+    assert array == b"\x91"
     assert header + text == pack(text.decode())
     return pieces
 
@@ -257,7 +270,7 @@ def cut_text(text: bytes) -> list[bytes]:
 @EXAMPLES
 @given(
     st.integers(0, 2**32),
-    st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0, 1, 7, 40, 300, 600]), st.booleans()), max_size=6),
+    st.lists(st.tuples(st.integers(0, 60), st.sampled_from([0, 1, 7, 40, 300, 600, 9000]), st.booleans()), max_size=6),
 )
 def test_long_text_is_cut_where_the_format_says(seed: int, blocks: list[tuple[int, int, bool]]) -> None:
     chosen = random.Random(seed)
@@ -272,21 +285,53 @@ def test_long_text_is_cut_where_the_format_says(seed: int, blocks: list[tuple[in
 
 
 @pytest.mark.parametrize(
-    ("before", "length"), [(0, 511), (0, 512), (0, 513), (100, 411), (100, 412), (509, 2), (510, 2)]
+    ("before", "length"), [(0, 1023), (0, 1024), (0, 1025), (100, 923), (100, 924), (1021, 2), (1022, 2), (980, 44)]
 )
-def test_a_piece_of_text_ends_behind_its_512th_byte_at_the_earliest(before: int, length: int) -> None:
-    # A line whose hash ends a piece, behind one whose hash does not, or as the first one.
-    wanted = [(before, False), (length, True)] if before else [(length, True)]
-    text = b"".join(line_of(size, ends=ends) for size, ends in wanted) + b"x" * LEAF_MAX
+def test_a_piece_of_text_ends_behind_its_1024th_byte_at_the_earliest(before: int, length: int) -> None:
     ends = before + length
-    assert cut_text(text) == ([text[:ends], text[ends:]] if ends >= 512 else [text])
+    for wanted in (True, False):
+        text = lines_of(before, length, ends=wanted) + b"x" * LEAF_MAX
+        assert cut_text(text) == ([text[:ends], text[ends:]] if wanted and ends >= 1024 else [text])
 
 
-def line_of(length: int, *, ends: bool) -> bytes:
-    """A line whose hash ends a piece, or does not."""
-    lines = (b"%c%c%b" % (*pair, b" " * length) for pair in product(range(0x20, 0x7F), repeat=2))
-    lines = (line[: length - 1] + b"\n" for line in lines)
-    return next(line for line in lines if (not crc32(line) & 0b1111) is ends)
+def lines_of(before: int, length: int, *, ends: bool) -> bytes:
+    """A line behind one of `before` bytes, or alone, whose hash ends a piece, or does not."""
+    start = b" " * (before - 1) + b"\n" if before else b""
+    for pair in product(range(0x20, 0x7F), repeat=2):
+        text = bytearray(start + b" " * (length - 1) + b"\n")
+        text[-12:-10] = bytes(pair)
+        if (not crc32(text[min(before, len(text) - 64) :]) & (0b111 if length >= 16 else 0b111111)) is ends:
+            return bytes(text)
+    raise AssertionError("no such line")
+
+
+def runs_of(values: list[bytes]) -> list[bytes]:
+    """What docs/format.md says of runs of small values, word by word."""
+    runs: list[bytes] = []
+    run: list[bytes] = []
+    for value in values:
+        run.append(value)
+        whole = b"".join(run)
+        if len(whole) >= 512 and len(run) >= 6:
+            last = len(b"".join(run[-6:]))
+            zeros = 0b1111 if last > 64 else 0b111111
+            if not crc32(whole[-max(64, last) :]) & zeros or len(whole) > 4096:
+                runs.append(whole)
+                run = []
+    return runs + [b"".join(run)] * bool(run)
+
+
+@EXAMPLES
+@given(st.integers(0, 2**32), st.integers(200, 3000), st.sampled_from([1, 5, 12, 60, 126]), st.integers(1, 9))
+def test_small_values_are_joined_as_the_format_says(seed: int, count: int, width: int, kinds: int) -> None:
+    chance = random.Random(seed)
+    some = ["".join(chance.choices("abcdef", k=chance.randrange(width))) for _ in range(kinds)]
+    values = [chance.choice(some) for _ in range(count)]
+    header, *runs = cut_pieces(values)
+    assert runs == runs_of([pack(value) for value in values])
+    large = "L" * 200
+    assert cut_pieces([*values, large, *values])[1:] == [*runs, pack(large), *runs]
+    assert len(header) <= 3
 
 
 def test_appending_to_a_long_list_makes_few_objects() -> None:
@@ -324,6 +369,50 @@ def test_editing_a_long_list_makes_few_objects(position: int) -> None:
         fresh = emitted - before
         assert len(fresh) <= 16
         assert sum(len(objects.stored[oid]) for oid in fresh) < 20_000
+
+
+FEW = {
+    "bits": [0, 1],
+    "booleans": [False, True],
+    "rarely true": [False] * 49 + [True],
+    "ratings": [1, 2, 3, 4, 5],
+    "labels": ["ok", "fail", "skip"],
+    "long labels": ["completed without any errors", "failed for a reason unknown"],
+    "records": [{"role": role, "state": "done", "by": "agent"} for role in ("user", "assistant", "tool")],
+    "lines of two": ["ok\n", "fail\n"],
+    "lines of three": ["heartbeat ok\n", "heartbeat missed\n", "restarted\n"],
+    "lines of bits": ["0\n", "1\n"],
+}
+
+
+@pytest.mark.parametrize("kinds", FEW.values(), ids=FEW)
+@pytest.mark.parametrize("count", [10_000, 80_000])
+def test_many_values_of_few_kinds_are_shared_but_for_what_differs(kinds: list[object], count: int) -> None:
+    values = random.Random(1).choices(kinds, k=count)
+    old = cut_new(values)
+    for edited in (
+        [*values, kinds[0]],
+        [kinds[0], *values],
+        [kinds[-1], *values[1:]],
+        [*values[1:], kinds[0]],
+        [*values[count // 40 :], *values[: count // 40]],
+    ):
+        new = cut_new(edited)
+        assert sum(len(new[oid]) for oid in new.keys() - old.keys()) < 16_000
+
+
+def cut_new(values: list[object]) -> dict[ObjectId, bytes]:
+    """The objects of a list, or of a text made of lines."""
+    objects = Objects()
+    lines = [value for value in values if isinstance(value, str) and value.endswith("\n")]
+    objects.cut(pack("".join(lines) if lines else values))
+    return objects.stored
+
+
+def test_appending_to_a_text_of_one_line_over_and_over_costs_one_piece() -> None:
+    for count in (10_000, 300_000):
+        old, new = cut_new(["same\n"] * count), cut_new(["same\n"] * (count + 1))
+        assert sum(len(new[oid]) for oid in new.keys() - old.keys()) < 20_000
 
 
 def test_a_rope_that_lies_about_lengths_is_damaged() -> None:
