@@ -43,7 +43,8 @@ _RUN_MAX = 4096
 _RUN_WINDOW = 64
 _RUN_WINDOW_VALUES = 6
 _RUN_MASK = 15
-# Where ends are as close as tiny values or lines, but pieces many times as long, two ways of cutting never meet again.
+# Tiny values and lines end a piece less often: were ends much closer together than pieces are long, two cuts that
+# began at different places would take long to meet.
 _SMALL_MASK = 63
 _NESTING_MAX = 64
 
