@@ -134,7 +134,8 @@ class Repository(Reader):
         """Create a thread from any checkpoint, in constant time and space, and return its head.
 
         At a thread's head pending writes come along; at an older checkpoint its next nodes run again. `values`
-        replaces channels, by one more checkpoint. Raises AlreadyExistsError when the name is taken.
+        replaces channels, by one more checkpoint. Raises AlreadyExistsError when the name is taken, and
+        UnstorableValueError for a value that who wrote the checkpoint could not read; nothing is made then.
         """
         check_text("the name of a thread", new_thread)
         check_mapping("values", {} if values is None else values)
