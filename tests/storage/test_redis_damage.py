@@ -77,7 +77,8 @@ def test_nothing_is_collected_while_a_record_has_another_score(server: Server, c
         repository.commit("t", {"text": "kept " * 500})
         first = client.zrange(RECORDS, 0, 0)[0]
         client.zadd(RECORDS, {first: 1})
-        for call in (lambda: repository.gc(grace=timedelta(0)), repository.fsck, repository.thread_names):
+        assert "a score other than 0" in repository.fsck().problems[0].message
+        for call in (lambda: repository.gc(grace=timedelta(0)), repository.thread_names):
             with pytest.raises(IntegrityError, match="a score other than 0"):
                 call()
         client.zadd(RECORDS, {first: 0})
