@@ -45,7 +45,7 @@ from ckpt.repository import Repository, StoredCheckpoint
 from ckpt.repository.arguments import check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.incoming import Channel, NewCheckpoint
-from ckpt.repository.lineage import parents_in
+from ckpt.repository.lineage import named_by, parents_in
 from ckpt.repository.prune import keep_last
 
 if TYPE_CHECKING:
@@ -176,7 +176,8 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
             for index, (channel, value) in enumerate(_pairs(writes))
         ]
         if typed:
-            self.repository.put_writes(thread, namespace, checkpoint_id, task_id, task_path, typed)
+            above = named_by(config["configurable"].get("checkpoint_map"))
+            self.repository.put_writes(thread, namespace, checkpoint_id, task_id, task_path, typed, above)
 
     def _versions(self, header: StoredValue) -> ChannelVersions:
         known = self._shared.versions.get(header.rope)

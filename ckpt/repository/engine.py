@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import NamedTuple, Self, TypeVar
 
 from ckpt.errors import IntegrityError, InvalidInputError
@@ -116,8 +116,9 @@ class Engine:
         task_id: str,
         task_path: str,
         writes: Sequence[tuple[int, str, Typed]],
+        above: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Attach a task's writes to a checkpoint; see `Writer.put_writes`.
+        """Attach a task's writes to a checkpoint; see `Writer.put_writes`, and `NewCheckpoint` for what is `above`.
 
         Raises InvalidInputError, with nothing written, for a name, an id, a path or a type tag that is no str.
         """
@@ -133,7 +134,7 @@ class Engine:
         keys.check_text("the name of a channel", *[channel for _, channel, _ in writes])
         for _, _, typed in writes:
             _check_typed(typed)
-        self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes)
+        self._writer.put_writes(thread, namespace, checkpoint_id, task_id, task_path, writes, above)
 
     def timeline(self, thread: str) -> Timeline | None:
         """Return the view of a thread as it is now, or None when there is no such thread."""

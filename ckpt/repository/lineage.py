@@ -21,7 +21,11 @@ def above(core: Core, commits: Sequence[Commit]) -> list[dict[str, str]]:
 
 def parents_in(metadata: object) -> dict[str, str]:
     """Return the checkpoints, by namespace, in whose step a subgraph runs, as the metadata of one of its own says."""
-    parents = metadata.get("parents") if type(metadata) is dict or isinstance(metadata, Mapping) else None
+    return named_by(metadata.get("parents") if type(metadata) is dict or isinstance(metadata, Mapping) else None)
+
+
+def named_by(parents: object) -> dict[str, str]:
+    """Return the checkpoints that LangGraph names by their namespaces; of what is nothing of the kind, none."""
     if not parents or not isinstance(parents, Mapping):
         return {}
     return {name: each for name, each in parents.items() if isinstance(name, str) and isinstance(each, str)}

@@ -130,6 +130,7 @@ class Writer:
         task_id: str,
         task_path: str,
         writes: Sequence[tuple[int, str, Typed]],
+        above: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Attach what a task wrote to a checkpoint, which may come later. Durable on return.
 
@@ -150,7 +151,7 @@ class Writer:
             sequence = attempt.thread.sequence + 1
             attempt.events.append(Writes(sequence, task_id, task_path, tuple(stored), added))
 
-        self._write(thread, namespace, checkpoint_id, checkpoint_id, prepare)
+        self._write(thread, namespace, checkpoint_id, checkpoint_id, prepare, above)
 
     # -- one transaction ----------------------------------------------------------------------------
 

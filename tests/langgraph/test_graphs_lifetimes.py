@@ -195,3 +195,25 @@ def test_a_store_with_lifetimes_and_retention_at_once(make_saver: FACTORY, time:
     assert list(saver.list(None)) == []
     saver.repository.gc(grace=timedelta(0))
     assert saver.repository.stats().objects == 0
+
+
+def test_writes_of_a_subgraph_that_come_before_its_checkpoint_belong_to_the_run_above(
+    make_saver: FACTORY, time: Clock
+) -> None:
+    """LangGraph sends both at once, and names the checkpoint above with either."""
+    saver = make_saver(ttl="1h")
+    put(saver, "t", "1", {"a": 1})
+    time.after(hours=2)
+    ahead = config("t", "2", "child")
+    ahead["configurable"]["checkpoint_map"] = {"": "1"}
+    saver.put_writes(ahead, [("a", 2)], "task")
+    put(saver, "t", "2", {"a": 2}, ns="child", metadata={"parents": {"": "1"}})
+    put(saver, "t", "3", {"a": 3}, parent="1")
+    assert ids(saver.list(config("t"))) == ["3", "1"]
+    assert saver.get_tuple(config("t", "2", "child")).pending_writes == [("task", "a", 2)]
+    # Of what is not there any more, nothing is continued.
+    time.after(hours=2)
+    strange = config("t", "5", "child")
+    strange["configurable"]["checkpoint_map"] = {"": "4", 7: "3", "x": None}
+    saver.put_writes(strange, [("a", 2)], "task")
+    assert ids(saver.list(config("t"))) == []
