@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 from redis_kit import keys_of
-from redis_server import Server, emptied, running
+from redis_server import Server
 
 import ckpt
 from ckpt.errors import IntegrityError
@@ -20,23 +20,6 @@ from ckpt.storage.redis import RedisStorage
 from ckpt.testing.fixtures import LAST, object_key
 
 RECORDS, FRAMES, INDEX, META, DONE = (keys_of("ckpt")[name] for name in ("records", "frames", "index", "meta", "done"))
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    return emptied(shared)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        yield client
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ from uuid import uuid4
 import pytest
 import redis
 from redis_kit import CountingClient, Proxy, keys_of
-from redis_server import Server, cluster, emptied, running
+from redis_server import Server, cluster
 
 import ckpt
 from ckpt.errors import IntegrityError, StoreUnavailableError
@@ -27,17 +26,6 @@ HOSTILE = [
     "*", "?", "[a-z]*", "plain", "plain*", "{ckpt}:meta", "}:records", "a:b", "a", "\x00", "plain\x00", "\ud800",
     "\udfff lone", "'; FLUSHALL", "\r\nFLUSHALL\r\n", "L" * 65_536, "L" * 65_535 + "M",
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    return emptied(shared)
 
 
 def put(saver: CkptSaver, thread: str, checkpoint_id: str, values: dict[str, Any], parent: str | None = None) -> None:

@@ -32,13 +32,6 @@ INSIDE = ("redis", "contextlib", "client", "connection", "retry", "resp", "base"
 """Our files, and those of redis-py and of Python that they go through."""
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    """A server of this module's own: its tests flush, kill and fill it."""
-    with running() as server:
-        yield server
-
-
 @pytest.fixture
 def server(shared: Server) -> Iterator[Server]:
     with redis.Redis(port=shared.port) as client:
@@ -46,12 +39,6 @@ def server(shared: Server) -> Iterator[Server]:
         yield shared
         client.config_set("maxmemory", 0)
         client.config_set("maxmemory-policy", "noeviction")
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        yield client
 
 
 @pytest.fixture

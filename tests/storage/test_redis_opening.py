@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 from redis_kit import CountingClient, keys_of
-from redis_server import Server, cluster, emptied, running
+from redis_server import Server, cluster
 from script_kit import output_of, python
 
 from ckpt.errors import (
@@ -30,23 +29,6 @@ from ckpt.testing.fixtures import LAST, at_once, object_key
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "s3cret/with@signs"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture
-def server(shared: Server) -> Server:
-    return emptied(shared)
-
-
-@pytest.fixture
-def client(server: Server) -> Iterator[redis.Redis]:
-    with redis.Redis(port=server.port) as client:
-        yield client
 
 
 # -- URLs -------------------------------------------------------------------------------------------------
