@@ -147,7 +147,7 @@ class CkptStore(LifeCycle, BaseStore):
         """Return the texts of all puts and their vectors; on the event loop is nothing but the embedding itself."""
         index = self._index
         # Without a thread where there is nothing to look at: such puts stay in the order of their calls.
-        if index is None or not any(map(index.looks_at, batch.puts.values())):
+        if index is None or not any(map(index.paths, batch.puts.values())):
             return {}, {}
 
         def taken() -> tuple[dict[Address, Texts], list[str]]:

@@ -65,16 +65,16 @@ class Index:
         _one_of("kind", approximate, _KINDS)
         _one_of("vector_type", approximate, _VECTOR_TYPES)
 
-    def looks_at(self, op: PutOp) -> bool:
-        """Whether there may be something to be embedded of a put: not of a deletion, or with `index=False`."""
-        return op.value is not None and op.index is not False
+    def paths(self, op: PutOp) -> Sequence[str]:
+        """Return where there may be something to be embedded of a put: nowhere in a deletion, or with `index=False`."""
+        if op.value is None or op.index is False:
+            return ()
+        return self._fields if op.index is None else op.index
 
     def texts(self, op: PutOp) -> Texts:
         """Return what is to be embedded of a put, which takes time in proportion to that."""
-        if op.value is None or op.index is False:
-            return {}
         found: Texts = {}
-        for path in self._fields if op.index is None else op.index:
+        for path in self.paths(op):
             texts = _texts_at(op.value, "" if path == "$" else path)
             several = len(texts) > 1
             found |= {f"{path}.{at}" if several else path: text for at, text in enumerate(texts)}

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from ckpt.encryption import no_key
+from ckpt.errors import ThreadNotFoundError
 from ckpt.history import clock, keys
 from ckpt.history.records import (
     Base,
@@ -118,6 +119,13 @@ class Directory:
             self._prove_deleted(record, reading)
             return None
         return found if not found[0].lapsed(clock.now_ms()) else None
+
+    def require(self, name: str) -> tuple[ThreadRecord, bytes]:
+        """Return what `find` does, or raise ThreadNotFoundError."""
+        found = self.find(name)
+        if found is None:
+            raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists all"])
+        return found
 
     def _prove_deleted(self, record: NameRecord, reading: Reading) -> None:
         """Raise DamagedRecordError when a name and its threads disagree, as of one moment, about which one has it."""

@@ -120,7 +120,7 @@ class Reader(Engine):
 
         if thread is None:
             return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]
-        browser = self._resolver.require_browser(self._admin.require(thread)[0].name)
+        browser = self._resolver.require_browser(thread)
         infos = _newest(browser, namespace, limit, subgraphs)
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
 

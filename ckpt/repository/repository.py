@@ -180,7 +180,7 @@ class Repository(Reader):
             raise UnstorableValueError(
                 f"{name} is nothing that a framework could read: {error}",
                 path=name,
-                hints=["give text without halves of surrogate pairs, and data that is not nested hundreds of times"],
+                hints=["give text without halves of surrogate pairs"],
             ) from error
 
     def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:

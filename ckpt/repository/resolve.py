@@ -9,13 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
-from ckpt.errors import (
-    AmbiguousRevisionError,
-    InvalidInputError,
-    NotFoundError,
-    RevisionNotFoundError,
-    ThreadNotFoundError,
-)
+from ckpt.errors import AmbiguousRevisionError, InvalidInputError, NotFoundError, RevisionNotFoundError
 from ckpt.history import keys
 from ckpt.history.checkpoints import Put, current_put, decode_events
 from ckpt.history.commits import Commit, decode_commit
@@ -97,11 +91,8 @@ class Resolver:
         return self._browser(found[0]) if found else None
 
     def require_browser(self, thread: str) -> Browser:
-        """Return what `browser` does for a thread that was there just now, or raise ThreadNotFoundError."""
-        browser = self.browser(thread)
-        if browser is None:
-            raise ThreadNotFoundError(f"thread {thread!r} was deleted meanwhile", hints=["ckpt threads lists all"])
-        return browser
+        """Return what `browser` does, or raise ThreadNotFoundError."""
+        return self._browser(self._directory.require(thread)[0])
 
     def describe(self, thread: str, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
         """Return the description of one checkpoint, or None."""

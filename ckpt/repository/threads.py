@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
-from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError, ThreadNotFoundError
+from ckpt.errors import AlreadyExistsError, ConflictError, RevisionNotFoundError
 from ckpt.history import clock, keys
 from ckpt.history.records import Base, Lifetime, Line, NameRecord, ThreadRecord
 from ckpt.repository.ahead import Ahead, Joined
@@ -36,10 +36,7 @@ class ThreadAdmin:
 
     def require(self, name: str) -> tuple[ThreadRecord, bytes]:
         """Return a thread, or raise ThreadNotFoundError."""
-        found = self._directory.find(name)
-        if found is None:
-            raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists all"])
-        return found
+        return self._directory.require(name)
 
     def atomically(self, names: Collection[str], act: Callable[[], tuple[Batch, _T]]) -> _T:
         """Run `act` to make a batch and publish it, again from the start when somebody else was faster."""
