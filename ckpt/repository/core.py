@@ -7,10 +7,11 @@ writer alone, where every use is checked against the store in the transaction th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from copy import copy
 from threading import Lock, RLock
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from ckpt.errors import IntegrityError
 from ckpt.forking import renewed_in_child
@@ -25,7 +26,6 @@ from ckpt.values.rope import assemble, whole
 DEFAULT_MAX_CHECKPOINT_SIZE = 256 << 20
 _VALUE_CACHE_SIZE = 24 << 20
 _COMMIT_CACHE_SIZE = 16 << 20
-_LOCKS = 64
 
 _T = TypeVar("_T")
 
@@ -39,6 +39,27 @@ class _Belief:
         self.listeners: list[Callable[[], None]] = []
 
 
+class _Locks:
+    """A lock for each name that somebody holds or waits for: who writes to one thread never waits for another's."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Hold nothing any more."""
+        # Entered again where a signal handler or a finalizer that runs in the middle writes, too.
+        self._guard = RLock()
+        self._by_name: WeakValueDictionary[str, AbstractContextManager[object]] = WeakValueDictionary()
+
+    def of(self, name: str) -> AbstractContextManager[object]:
+        """Return the lock of `name`, which exists for as long as somebody has it at hand."""
+        with self._guard:
+            lock = self._by_name.get(name)
+            if lock is None:
+                lock = self._by_name[name] = RLock()
+            return lock
+
+
 class Core:
     """The shared state of one open repository. Safe for many threads."""
 
@@ -50,12 +71,12 @@ class Core:
         self.objects = ObjectStore(storage)
         self._values: Cache[bytes, bytes] = Cache(_VALUE_CACHE_SIZE)
         self._commits: Cache[ObjectId, Commit] = Cache(_COMMIT_CACHE_SIZE)
-        self._locks = [RLock() for _ in range(_LOCKS)]
+        self._locks = _Locks()
         renewed_in_child(self)
 
     def in_child(self) -> None:
         """Hold no lock in a forked process."""
-        self._locks[:] = [RLock() for _ in range(_LOCKS)]
+        self._locks.renew()
         self._belief.lock = Lock()
 
     def beside(self, storage: Storage) -> Core:
@@ -78,20 +99,15 @@ class Core:
     def locked(self, *names: str) -> AbstractContextManager[object]:
         """Keep other threads of this process from writing to these threads. Others are kept out by the store."""
         if len(names) == 1:
-            return self._locks[hash(names[0]) % _LOCKS]
-        return self._all_locked(sorted({hash(name) % _LOCKS for name in names}))
+            return self._locks.of(names[0])
+        return self._all_locked(sorted(set(names)))
 
     @contextmanager
-    def _all_locked(self, slots: Iterable[int]) -> Iterator[None]:
-        held = []
-        try:
-            for slot in slots:
-                self._locks[slot].acquire()
-                held.append(slot)
+    def _all_locked(self, names: Iterable[str]) -> Iterator[None]:
+        with ExitStack() as held:
+            for name in names:
+                held.enter_context(self._locks.of(name))
             yield
-        finally:
-            for slot in reversed(held):
-                self._locks[slot].release()
 
     def on_removal(self, forget: Callable[[], None]) -> None:
         """Have `forget` called when something was removed from the store behind our back."""

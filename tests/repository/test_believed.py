@@ -117,6 +117,22 @@ def test_what_was_removed_before_a_put_has_returned_is_stored_again(opened: Open
     assert fresh.fsck().problems == []
 
 
+def test_who_writes_to_one_thread_waits_for_no_other(opened: Opener) -> None:
+    repository = opened()
+    others = [f"other-{number}" for number in range(300)]
+
+    def beside(publish: Callable[[Batch], list[int]], batch: Batch) -> list[int]:
+        writing = threading.Thread(target=lambda: [put(repository, name, 0, NOTHING) for name in others], daemon=True)
+        writing.start()
+        writing.join(60)
+        assert not writing.is_alive()
+        return publish(batch)
+
+    at_next_publish(repository, beside)
+    put(repository, "t", 0, NOTHING)
+    assert {info.name for info in repository.threads()} == {"t", *others}
+
+
 @pytest.mark.parametrize("how", ["undo", "delete", "delete_thread"])
 def test_a_fork_under_a_name_that_was_free_and_taken_and_free_again_is_written_to(opened: Opener, how: str) -> None:
     repository = opened()
