@@ -2,7 +2,8 @@
 
 msgpack bytes are cut along their own structure: array elements, map keys and values, and the document nested
 inside an extension value. What is small stays inline or joins its neighbours in a run; what is large is cut
-again. Long text is cut behind line ends whose hash says so. All else stays whole, up to a bound.
+again. Long text is cut behind line ends whose hash says so, long lines and all that has no structure behind bytes
+of which the same is true.
 
 The result depends on the bytes alone, never on what was cut before, so that equal values get equal ropes in
 every process. `Cutter.cut` may be shown the previous version of the value: it then takes over the pieces of
@@ -11,9 +12,10 @@ the common beginning and end, and cuts only what lies between, with the same res
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from zlib import crc32
 
 import msgpack
@@ -30,14 +32,20 @@ LEAF_MAX = 4096
 SPINE_MAX = 2048
 """A rope encoded in more bytes than this becomes an object itself."""
 
-CHUNK_MAX = 4 << 20
-"""What has no structure is cut at this length, so that no object outgrows what a database takes well."""
+CHUNK_MAX = 65536
+"""What has no structure is cut at this length if not before, so that no object outgrows what a database takes well."""
 
 _TEXT_PIECE_MIN = 1024
 _TEXT_PIECE_MAX = 16384
 _TEXT_WINDOW = 64
 _TEXT_LINE_MIN = 16
 _TEXT_MASK = 7
+_BYTES_MIN = 4096
+_BYTES_WINDOW = 64
+_BYTES_MASK = 31
+_BYTES_TRIES = 256
+# Some two in a hundred bytes of most languages, encodings and of binary alike: the search is at the speed of C.
+_BYTES_MARK = re.compile(rb"[0p\xb0\xf0]")
 _RUN_MIN = 512
 _RUN_MAX = 4096
 _RUN_WINDOW = 64
@@ -134,6 +142,20 @@ def _text_end(data: bytes, start: int) -> int:
     return newline + 1 or len(data)
 
 
+def _bytes_end(data: bytes, start: int) -> int:
+    """Return where the piece ends that begins at `start` in bytes without line ends.
+
+    That is behind one of a few bytes where the hash of what precedes it says so, or behind the last one tried: so many
+    only fail where all are alike.
+    """
+    end = start + CHUNK_MAX
+    for mark in islice(_BYTES_MARK.finditer(data, start + _BYTES_MIN - 1, end), _BYTES_TRIES):
+        end = mark.end()
+        if not crc32(data[end - _BYTES_WINDOW : end]) & _BYTES_MASK:
+            return end
+    return min(end, len(data))
+
+
 class Cutter:
     """Cuts values; each object made is handed to `emit`, children before the rope that names them.
 
@@ -155,9 +177,7 @@ class Cutter:
         if len(data) < INLINE_MAX:
             return inline_rope(data), None
         if type_ not in MSGPACK_TYPES:
-            return self._finish(
-                len(data), self._chunks(data, 0) if len(data) > CHUNK_MAX else [self._blob(data, 1)]
-            ), None
+            return self._finish(len(data), self._bytes(data)), None
         form, body, count = _header(data)
         # A list is cut however short: what a task writes as a list of one message is part of a longer one later.
         if len(data) <= LEAF_MAX and form != _ARRAY:
@@ -210,9 +230,7 @@ class Cutter:
                 return [inline(data[:body], 0), *self._document(nested, depth + 1)]
         elif form == _TEXT and body + count == len(data):
             return [inline(data[:body], 0), *fold(self._text(data, body), self._emit)[0]]
-        if len(data) > CHUNK_MAX:
-            return self._chunks(data, 0)
-        return [self._blob(data, 1)]
+        return self._bytes(data)
 
     def _elements(self, data: bytes, start: int, ends: list[int], depth: int) -> tuple[list[Item], list[int]]:
         """Return items for consecutive values, and each item's end: large values alone, small ones in runs."""
@@ -253,13 +271,23 @@ class Cutter:
         items: list[Item] = []
         while start < len(data):
             end = _text_end(data, start)
-            items += self._chunks(data[start:end], 0)
+            items += self._pieces(data[start:end])
             start = end
         return items
 
-    def _chunks(self, data: bytes, count: int) -> list[Item]:
-        pieces = [data[i : i + CHUNK_MAX] for i in range(0, len(data), CHUNK_MAX)] if len(data) > CHUNK_MAX else [data]
-        return [self._blob(piece, count) if len(piece) >= INLINE_MAX else inline(piece, count) for piece in pieces]
+    def _bytes(self, data: bytes) -> list[Item]:
+        """Return the items of bytes without a structure: one for the whole, or pieces of it."""
+        pieces = self._pieces(data)
+        return fold(pieces, self._emit)[0] if len(pieces) > 1 else [self._blob(data, 1)]
+
+    def _pieces(self, data: bytes) -> list[Item]:
+        items: list[Item] = []
+        start = 0
+        while start < len(data):
+            end = _bytes_end(data, start) if len(data) > LEAF_MAX else len(data)
+            items.append(self._run(data[start:end], 0))
+            start = end
+        return items
 
     # -- taking over what the previous version had ------------------------------------------------------
 

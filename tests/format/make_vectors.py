@@ -15,6 +15,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
+from hashlib import sha256
 from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any, NamedTuple
@@ -201,6 +202,8 @@ CUTS: dict[str, tuple[str, bytes]] = {
         "ckpt",
         msgpack.packb(msgpack.ExtType(34, msgpack.packb(["y" * 200, "z" * 5000, list(range(100))]))),
     ),
+    "a text of one line": ("msgpack", msgpack.packb(" ".join(map(str, range(3000))))),
+    "long bytes": ("pickle", b"".join(sha256(bytes([n])).digest() * 3 for n in range(250))),
     "not msgpack": ("json", b'{"a": "' + b"j" * 5000 + b'"}'),
     "broken msgpack": ("msgpack", b"\xdc\xff\xff" + b"b" * 5000),
 }

@@ -8,30 +8,14 @@ from zlib import crc32
 
 import msgpack
 import pytest
-from hypothesis import HealthCheck, given, settings
+from cut_kit import EXAMPLES, Objects, cut_pieces, pack, pieces_of_text
+from hypothesis import given
 from hypothesis import strategies as st
-from objects_kit import Stored
 
 from ckpt.errors import DamagedObjectError
 from ckpt.objects.ids import ObjectId
-from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut, Cutter
-from ckpt.values.rope import INLINE, ROPE, assemble, decode_items, rope_length
-
-EXAMPLES = settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
-
-
-class Objects(Stored):
-    """Collects the objects that cuts emit."""
-
-    def cut(
-        self, data: bytes, previous: Cut | None = None, type_: str = "msgpack"
-    ) -> tuple[bytes, Cut | None, set[ObjectId]]:
-        """Return rope, memo and the objects emitted, having checked that the value can be put together again."""
-        self.emitted = []
-        rope, memo = Cutter(self.emit).cut(type_, data, previous)
-        assert assemble([rope], self.load) == [data]
-        assert rope_length(rope) == len(data)
-        return rope, memo, set(self.emitted)
+from ckpt.values.cut import CHUNK_MAX, INLINE_MAX, LEAF_MAX, Cut
+from ckpt.values.rope import assemble
 
 
 def texts(size_max: int) -> st.SearchStrategy[str]:
@@ -65,11 +49,6 @@ documents = st.recursive(
     max_leaves=25,
 )
 containers = st.lists(documents, max_size=60) | st.dictionaries(texts(200), documents, max_size=40)
-
-
-def pack(value: object) -> bytes:
-    data: bytes = msgpack.packb(value)
-    return data
 
 
 @EXAMPLES
@@ -235,33 +214,9 @@ def test_the_same_value_elsewhere_is_the_same_objects(wrap: object) -> None:
     assert new < 12_000
 
 
-def pieces_of_text(text: bytes) -> list[bytes]:
-    """What docs/format.md says of long texts, word by word."""
-    pieces, start, line = [], 0, 0
-    for end in [at + 1 for at, byte in enumerate(text) if byte == 0x0A]:
-        zeros = 0b111 if end - line >= 16 else 0b111111
-        if end - start >= 1024 and (not crc32(text[min(line, end - 64) : end]) & zeros or end - start >= 16_384):
-            pieces.append(text[start:end])
-            start = end
-        line = end
-    return pieces + [text[start:]] * (start < len(text))
-
-
-def cut_pieces(value: object) -> list[bytes]:
-    """The pieces of a value, in order, whatever groups they are in."""
-    objects = Objects()
-    items = decode_items(objects.cut(pack(value))[0])
-    while any(item.kind == ROPE for item in items):
-        groups = [
-            decode_items(objects.stored[ObjectId(item.payload)]) if item.kind == ROPE else [item] for item in items
-        ]
-        items = [item for group in groups for item in group]
-    return [item.payload if item.kind == INLINE else objects.stored[ObjectId(item.payload)] for item in items]
-
-
 def cut_text(text: bytes) -> list[bytes]:
     """The pieces of a text of more than LEAF_MAX bytes."""
-    array, header, *pieces = cut_pieces([text.decode()])
+    array, header, *pieces = cut_pieces(pack([text.decode()]))
     assert array == b"\x91"
     assert header + text == pack(text.decode())
     return pieces
@@ -327,10 +282,10 @@ def test_small_values_are_joined_as_the_format_says(seed: int, count: int, width
     chance = random.Random(seed)
     some = ["".join(chance.choices("abcdef", k=chance.randrange(width))) for _ in range(kinds)]
     values = [chance.choice(some) for _ in range(count)]
-    header, *runs = cut_pieces(values)
+    header, *runs = cut_pieces(pack(values))
     assert runs == runs_of([pack(value) for value in values])
     large = "L" * 200
-    assert cut_pieces([*values, large, *values])[1:] == [*runs, pack(large), *runs]
+    assert cut_pieces(pack([*values, large, *values]))[1:] == [*runs, pack(large), *runs]
     assert len(header) <= 3
 
 
