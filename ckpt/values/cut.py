@@ -40,10 +40,10 @@ _TEXT_PIECE_MAX = 16384
 _TEXT_WINDOW = 64
 _TEXT_LINE_MIN = 16
 _TEXT_MASK = 7
-_BYTES_MIN = 4096
+_BYTES_MIN = 8192
 _BYTES_WINDOW = 64
-_BYTES_MASK = 31
-_BYTES_TRIES = 256
+_BYTES_MASK = 63
+_BYTES_TRIES = 512
 # Some two in a hundred bytes of most languages, encodings and of binary alike: the search is at the speed of C.
 _BYTES_MARK = re.compile(rb"[0p\xb0\xf0]")
 _RUN_MIN = 512

@@ -54,9 +54,7 @@ WRAPS: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
 @EXAMPLES
 @given(
     st.integers(0, 2**32),
-    st.lists(
-        st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from([1, 70, 1500, 5000, 18_000, 70_000])), max_size=4
-    ),
+    st.lists(st.tuples(st.sampled_from(sorted(KINDS)), st.sampled_from([1, 70, 5000, 10_000, 70_000])), max_size=4),
 )
 def test_bytes_are_cut_where_the_format_says(seed: int, parts: list[tuple[str, int]]) -> None:
     chance = random.Random(seed)
@@ -64,14 +62,14 @@ def test_bytes_are_cut_where_the_format_says(seed: int, parts: list[tuple[str, i
     assert cut_pieces(data, "bytes") == pieces_of_bytes(data)
 
 
-@pytest.mark.parametrize("size", [LEAF_MAX, LEAF_MAX + 1, 16_383, 16_384, 16_385, CHUNK_MAX, CHUNK_MAX + 1, 200_000])
+@pytest.mark.parametrize("size", [LEAF_MAX, LEAF_MAX + 1, 8191, 8192, 8193, CHUNK_MAX, CHUNK_MAX + 1, 200_000])
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_no_piece_is_longer_than_a_bound(kind: Callable[[random.Random, int], bytes], size: int) -> None:
     data = kind(random.Random(size), size)
     pieces = cut_pieces(data, "bytes")
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) <= CHUNK_MAX
-    assert len(pieces) <= 1 + size // 4096
+    assert len(pieces) <= 1 + size // 8192
 
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
@@ -98,10 +96,10 @@ def test_of_long_bytes_only_what_differs_is_stored_again(
         objects = Objects()
         objects.cut(wrap(edited)[1], type_=type_)
         new = sum(len(objects.stored[oid]) for oid in objects.stored.keys() - old.keys())
-        assert new < 150_000, name
+        assert new < 200_000, name
 
 
-def test_words_in_one_line_are_shared_in_small_pieces() -> None:
+def test_words_in_one_line_are_shared_in_pieces() -> None:
     chance = random.Random(5)
     text = words(chance, 200_000)
     old = Objects()
@@ -109,4 +107,4 @@ def test_words_in_one_line_are_shared_in_small_pieces() -> None:
     for edited in (text + b" and so on", text[:100_000] + b"x" + text[100_001:]):
         new = Objects()
         new.cut(pack(edited.decode()))
-        assert sum(len(new.stored[oid]) for oid in new.stored.keys() - old.stored.keys()) < 12_000
+        assert sum(len(new.stored[oid]) for oid in new.stored.keys() - old.stored.keys()) < 24_000
