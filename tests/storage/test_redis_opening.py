@@ -66,6 +66,8 @@ def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
         "redis://:hunter2\udce9@h",
         "redis://:hunter2@h\udce9",
         "redis://:hunter2@h:99999",
+        "redis://:hunter2@h..example:1",
+        "redis://:hunter2@" + 64 * "h",
         "redis://:hunter2@h/name",
         "redis://:hunter2@h/0/1",
         "redis://:hunter2@h#part",
