@@ -130,7 +130,8 @@ def _write_options(command: click.Command, ctx: click.Context, formatter: click.
     groups: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     for param in command.get_params(ctx):
         record = param.get_help_record(ctx)
-        if record is not None:
+        # Newer versions of click list the arguments, too, which the line of usage has.
+        if record is not None and isinstance(param, click.Option):
             groups[isinstance(param, GlobalOption)].append(record)
     for shared, title in ((False, "Options"), (True, "Global options")):
         if groups[shared] and (full or not shared):

@@ -69,6 +69,10 @@ class GivenConnection(_Foreign):
                     "the connection passed in is in pipeline mode, in which no answer comes before the end",
                     hints=["leave the pipeline first, or pass in a connection that nobody else uses"],
                 )
+            if self._connection.info.transaction_status == TransactionStatus.INERROR:
+                # As the server would say. psycopg 3.3.0 takes a transaction that it could not begin for one that is
+                # open, and would not let the caller roll back.
+                raise psycopg.errors.InFailedSqlTransaction("the current transaction is aborted")
             try:
                 yield self._connection
             finally:
