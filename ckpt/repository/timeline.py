@@ -37,6 +37,7 @@ from ckpt.repository.tales import Entry, Tale
 from ckpt.storage.base import Reading
 
 _PAGE = 256
+_PAGE_FIRST = 32  # who looks from the newest on often needs a few
 
 
 class Segment(NamedTuple):
@@ -424,7 +425,7 @@ class Timeline:
         number = segment.thread.number
         start, end = keys.checkpoints_range(number, namespace)
         below = end if before is None else min(end, keys.checkpoint_key(number, namespace, before))
-        pages = self._pages(start, below)
+        pages = self._pages(start, below, _PAGE_FIRST if before is None else _PAGE)
         if prove:
             rows = self.reading.scan(start, end)
             self._proofs.rows(segment.thread, namespace, rows)
@@ -434,14 +435,14 @@ class Timeline:
             if events:
                 yield keys.checkpoint_id_of(key, number), events
 
-    def _pages(self, start: bytes, end: bytes) -> Iterator[list[tuple[bytes, bytes]]]:
-        """Yield the rows of a range in pages, the last of all first."""
+    def _pages(self, start: bytes, end: bytes, limit: int) -> Iterator[list[tuple[bytes, bytes]]]:
+        """Yield the rows of a range in pages, the last of all first; `limit` is for the first page."""
         while start < end:
-            page = self.reading.scan(start, end, limit=_PAGE, reverse=True)
+            page = self.reading.scan(start, end, limit=limit, reverse=True)
             yield page
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 return
-            end = page[-1][0]
+            end, limit = page[-1][0], _PAGE
 
     def writes(self, found: Found) -> list[PendingWrite]:
         """Return the pending writes of a checkpoint that count, in (task path, task id, index) order."""
