@@ -284,7 +284,7 @@ class Cutter:
         items: list[Item] = []
         start = 0
         while start < len(data):
-            end = _bytes_end(data, start) if len(data) > LEAF_MAX else len(data)
+            end = _bytes_end(data, start)
             items.append(self._run(data[start:end], 0))
             start = end
         return items

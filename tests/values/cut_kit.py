@@ -66,10 +66,10 @@ def pieces_of_text(text: bytes) -> list[bytes]:
 def pieces_of_bytes(data: bytes) -> list[bytes]:
     """What docs/format.md says of bytes, word by word."""
     pieces = []
-    while len(data) > (0 if pieces else 4096):
+    while data:
         marks = [end for end in range(8192, min(65_536, len(data)) + 1) if data[end - 1] in (0x30, 0x70, 0xB0, 0xF0)]
         fitting = [end for end in marks[:512] if not crc32(data[end - 64 : end]) & 63]
         end = [*fitting, *marks[:512][-1:], 65_536][0]
         pieces.append(data[:end])
         data = data[end:]
-    return [*pieces, data] if data else pieces
+    return pieces
