@@ -379,7 +379,9 @@ def _spilled(key: bytes) -> dict[str, str]:
 def _value(value: object) -> dict[str, str]:
     type_, data = SERIALIZER.dumps_typed(value)
     assert type_ == "ckpt"
-    return {"repr": ascii(value), "bytes": data.hex()}
+    # Python writes it otherwise from 3.12 on.
+    shown = f"OrderedDict({list(value.items())!a})" if isinstance(value, OrderedDict) else ascii(value)
+    return {"repr": shown, "bytes": data.hex()}
 
 
 def _cut(type_: str, data: bytes) -> dict[str, Any]:

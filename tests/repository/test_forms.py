@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from ckpt.repository import Repository, open_repository
 
 
 @pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    opened = open_repository(tmp_path / "store.db")
-    opened.commit("t", {"n": 1})
-    opened.commit("t", {"n": 2})
-    return opened
+def repository(tmp_path: Path) -> Iterator[Repository]:
+    with open_repository(tmp_path / "store.db") as opened:
+        opened.commit("t", {"n": 1})
+        opened.commit("t", {"n": 2})
+        yield opened
 
 
 def test_an_operation_is_undone_by_its_id_its_spec_and_itself(repository: Repository) -> None:

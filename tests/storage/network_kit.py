@@ -52,6 +52,19 @@ def program(name: str, package: str) -> str:
 # -- certificates -----------------------------------------------------------------------------------------
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
 class Authority:
     """An authority that signs certificates; all that it makes lies in one folder, as files in PEM."""
 
@@ -60,6 +73,7 @@ class Authority:
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
         made = self._signed(self._name, self._key).add_extension(x509.BasicConstraints(True, None), critical=True)
+        made = made.add_extension(_SIGNS, critical=True)
         self.certificate = self._write(f"{name}.crt", made.sign(self._key, hashes.SHA256()))
 
     def issue(self, name: str) -> tuple[Path, Path]:
@@ -76,7 +90,7 @@ class Authority:
 
     def _signed(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
-        return x509.CertificateBuilder(
+        made = x509.CertificateBuilder(
             issuer_name=self._name,
             subject_name=subject,
             public_key=key.public_key(),
@@ -84,6 +98,10 @@ class Authority:
             not_valid_before=now - timedelta(hours=1),
             not_valid_after=now + timedelta(days=1),
         )
+        # Without either, Python refuses a certificate from 3.13 on, as RFC 5280 says.
+        made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return made.add_extension(issuer, critical=False)
 
     def _write(self, name: str, thing: x509.Certificate | ec.EllipticCurvePrivateKey) -> Path:
         path = self._folder / name
