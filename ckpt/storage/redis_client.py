@@ -106,7 +106,7 @@ def parse_url(url: str, key_prefix: str | None = None) -> Address:
     try:
         port, _ = parts.port, unquote(parts.hostname or "").encode("idna")  # as the socket will, with a bare error
     except ValueError:
-        raise InvalidInputError("the redis URL names a host or a port that cannot exist", hints=[form]) from None
+        raise InvalidInputError("the redis URL has no possible host, or no port up to 65535", hints=[form]) from None
     if not (unix or re.fullmatch(r"/?|/\d+/?", parts.path)) or parts.fragment:
         raise InvalidInputError("what follows the host in a redis URL is the number of a database", hints=[form])
     options = parse_qsl(parts.query, keep_blank_values=True)

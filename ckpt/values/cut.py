@@ -278,7 +278,7 @@ class Cutter:
     def _bytes(self, data: bytes) -> list[Item]:
         """Return the items of bytes without a structure: one for the whole, or pieces of it."""
         pieces = self._pieces(data)
-        return fold(pieces, self._emit)[0] if len(pieces) > 1 else [self._blob(data, 1)]
+        return fold(pieces, self._emit)[0] if len(pieces) > 1 else [pieces[0]._replace(siblings=1)]
 
     def _pieces(self, data: bytes) -> list[Item]:
         items: list[Item] = []

@@ -44,8 +44,8 @@ KINDS: dict[str, Callable[[random.Random, int], bytes]] = {
 }
 WRAPS: dict[str, Callable[[bytes], tuple[str, bytes]]] = {
     "bytes": lambda data: ("bytes", data),
-    "binary": lambda data: ("msgpack", msgpack.packb(data)),
-    "extension": lambda data: ("msgpack", msgpack.packb(msgpack.ExtType(7, data))),
+    "binary": lambda data: ("msgpack", pack(data)),
+    "extension": lambda data: ("msgpack", pack(msgpack.ExtType(7, data))),
     "text": lambda data: ("msgpack", pack(data.decode(errors="replace"))),
     "text in a list": lambda data: ("ckpt", pack(["before", {"text": data.decode(errors="replace")}])),
 }
@@ -70,6 +70,15 @@ def test_no_piece_is_longer_than_a_bound(kind: Callable[[random.Random, int], by
     assert b"".join(pieces) == data
     assert max(map(len, pieces)) <= CHUNK_MAX
     assert len(pieces) <= 1 + size // 8192
+
+
+@pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
+@pytest.mark.parametrize("size", [6000, 100_000])
+def test_no_object_is_made_twice(size: int, wrap: Callable[[bytes], tuple[str, bytes]]) -> None:
+    objects = Objects()
+    type_, data = wrap(random.Random(size).randbytes(size))
+    objects.cut(data, type_=type_)
+    assert len(objects.emitted) == len(objects.stored)
 
 
 @pytest.mark.parametrize("wrap", WRAPS.values(), ids=WRAPS)
