@@ -137,13 +137,19 @@ class _SealedReading:
         hidden = [self._disguise.record_key(key) for key in keys]
         return self._opened(lambda: self._values(hidden, self._inner.read(hidden)))
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
         hidden = [self._disguise.record_key(key) for key in keys]
         bounds = [self._disguise.bounds(start, end) for start, end in ranges]
+        # The header is left out.
+        more = any(start <= HEADER_KEY < end for start, end in bounds)
+        taken = last if last is None else last + more
 
         def read() -> View:
-            found = self._inner.view(hidden, bounds)
-            return View(self._values(hidden, found.values), [self._records(rows) for rows in found.ranges])
+            found = self._inner.view(hidden, bounds, last=taken)
+            opened = [self._records(rows) for rows in found.ranges]
+            return View(
+                self._values(hidden, found.values), opened if last is None else [rows[-last:] for rows in opened]
+            )
 
         return self._opened(read)
 

@@ -43,8 +43,8 @@ class Ahead(LendingReads):
         found = dict(zip(asked, self._reading.read(asked), strict=True)) if asked else {}
         return [found[key] if key in found else self._rows.get(key) for key in keys]
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return View(self.read(keys), [self.scan(start, end) for start, end in ranges])
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False

@@ -19,6 +19,7 @@ from ckpt.history.records import (
     ThreadRecord,
 )
 from ckpt.history.seal import missing, new_salt, outdated, seal, unseal
+from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
 from ckpt.storage.scoped import HEADER_KEY
@@ -109,13 +110,35 @@ class Directory:
         """Return the thread that has this name now, and its record's bytes; None when there is none, or it expired."""
         reading = reading or self._core.storage
         record, _ = self.name_record(name, reading)
+        found = self.by_number(record.thread, reading) if record is not None and record.thread is not None else None
+        return self._in_use(record, found, reading)
+
+    def find_with_newest(self, name: str) -> tuple[ThreadRecord, bytes, Reading] | None:
+        """Return what `find` does, and a reading that has the greatest of the thread's root checkpoints at hand.
+
+        It was read in the same trip, as of the same moment: mostly it is the head.
+        """
+        storage = self._core.storage
+        record, _ = self.name_record(name)
+        if record is None or record.thread is None:
+            self._in_use(record, None, storage)
+            return None
+        number = record.thread
+        start, end = keys.checkpoints_range(number, "")
+        (raw,), (rows,) = storage.view([keys.thread_key(number)], [(start, end)], last=1)
+        found = self._in_use(record, self._decoded(number, raw), storage)
+        if found is None:
+            return None
+        # Nothing stands behind the last one. The thread's record is not at hand: who doubts it reads it again.
+        return *found, Ahead(storage, [(rows[0][0] if rows else start, end)], dict(rows))
+
+    def _in_use(
+        self, record: NameRecord | None, found: tuple[ThreadRecord, bytes] | None, reading: Reading
+    ) -> tuple[ThreadRecord, bytes] | None:
+        """Return the thread that a name stands for unless it has expired; None for a name that is not in use."""
         if record is None:
             return None
-        if record.thread is None:
-            self._prove_deleted(record, reading)
-            return None
-        found = self.by_number(record.thread, reading)
-        if found[0].deleted:
+        if found is None or found[0].deleted:
             self._prove_deleted(record, reading)
             return None
         return found if not found[0].lapsed(clock.now_ms()) else None
@@ -143,7 +166,10 @@ class Directory:
 
     def by_number(self, number: int, reading: Reading | None = None) -> tuple[ThreadRecord, bytes]:
         """Return a thread that must exist, deleted ones with forks included."""
-        raw = (reading or self._core.storage).read([keys.thread_key(number)])[0]
+        return self._decoded(number, (reading or self._core.storage).read([keys.thread_key(number)])[0])
+
+    @staticmethod
+    def _decoded(number: int, raw: bytes | None) -> tuple[ThreadRecord, bytes]:
         if raw is None:
             raise missing(f"thread number {number}")
         return ThreadRecord.decode(number, raw), raw

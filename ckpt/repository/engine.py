@@ -140,9 +140,12 @@ class Engine:
         """Return the view of a thread as it is now, or None when there is no such thread."""
         keys.check_text("the name of a thread", thread)
         known = self._directory.find(thread)
-        if known is None:
-            return None
-        return Timeline(self._core, self._upkeep.read(*known)[0])
+        return Timeline(self._core, self._upkeep.read(*known)[0]) if known is not None else None
+
+    def _timeline_with_newest(self, thread: str) -> Timeline | None:
+        """Return what `timeline` does, with the newest checkpoint read already."""
+        known = self._directory.find_with_newest(thread)
+        return Timeline(self._core, self._upkeep.read(*known[:2])[0], known[2]) if known is not None else None
 
     def read(self, thread: str, namespace: str = "", checkpoint_id: str | None = None) -> StoredCheckpoint | None:
         """Return one checkpoint, the head when no id is given; None when there is none. Values are not loaded."""
@@ -154,8 +157,9 @@ class Engine:
             found = self._shortcut(thread, checkpoint_id) if not namespace else None
             if found is not None:
                 return found
-            timeline = self.timeline(thread)
             wanted = checkpoint_id
+            mostly_newest = wanted is None and not namespace
+            timeline = self._timeline_with_newest(thread) if mostly_newest else self.timeline(thread)
             if timeline is None or (wanted is None and (wanted := timeline.head(namespace)) is None):
                 return None
             row = timeline.find(namespace, wanted)

@@ -147,8 +147,11 @@ class Reading(Protocol):
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Return the value of each key, in the order given, all as of one moment; None where there is none."""
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        """Return the values of keys, as `read` does, and all records of each range, as of the same moment."""
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        """Return the values of keys, as `read` does, and the records of each range, as of the same moment.
+
+        Of each range all of them, or the `last` ones, at least one.
+        """
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False

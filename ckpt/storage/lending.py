@@ -24,8 +24,8 @@ class LendingReads(ABC):
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._lend(lambda lent: lent.read(keys))
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return self._lend(lambda lent: lent.view(keys, ranges))
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        return self._lend(lambda lent: lent.view(keys, ranges, last=last))
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False

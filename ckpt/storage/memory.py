@@ -66,8 +66,8 @@ class _Tables:
             keys.reverse()
         return [(key, self._records[key]) for key in keys[:limit]]
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        return View(self.read(keys), [self.scan(start, end) for start, end in ranges])
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return {key: self._index[key] for key in keys if key in self._index}

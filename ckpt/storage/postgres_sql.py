@@ -76,17 +76,20 @@ class Session:
         found = dict(self.run("SELECT key, value FROM {s}.record WHERE key = ANY ($1::bytea[])", (bytea_array(keys),)))
         return [found.get(key) for key in keys]
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        if len(keys) == len(ranges) == 1 and ranges[0][0] == keys[0] + b"\0" <= ranges[0][1]:
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        if last is None and len(keys) == len(ranges) == 1 and ranges[0][0] == keys[0] + b"\0" <= ranges[0][1]:
             # Mostly a head, and what may stand behind it. A single range takes half as long as what follows.
             rows = self.scan(keys[0], ranges[0][1])
             return View([rows.pop(0)[1] if rows and rows[0][0] == keys[0] else None], [rows])
-        parts = ["SELECT -1 AS part, key, value FROM {s}.record WHERE key = ANY ($1::bytea[])"]
-        parameters: list[object] = [bytea_array(keys)]
+        single = len(keys) == 1
+        parts = [f"SELECT -1, key, value FROM {{s}}.record WHERE {'key = $1' if single else 'key = ANY ($1::bytea[])'}"]
+        parameters: list[object] = [keys[0] if single else bytea_array(keys)]
+        ordered = "" if last is None else f" ORDER BY key DESC LIMIT {last:d}"
         for part, (start, end) in enumerate(ranges):
             # A branch for each range, not a join with an array of them: the planner sees the bounds.
             at = len(parameters)
-            parts.append(f"SELECT {part}, key, value FROM {{s}}.record WHERE key >= ${at + 1} AND key < ${at + 2}")
+            bounds = f"key >= ${at + 1} AND key < ${at + 2}{ordered}"
+            parts.append(f"(SELECT {part}, key, value FROM {{s}}.record WHERE {bounds})")
             parameters += [start, end]
         found: dict[bytes, bytes] = {}
         within: list[list[tuple[bytes, bytes]]] = [[] for _ in ranges]

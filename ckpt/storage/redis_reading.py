@@ -86,10 +86,11 @@ class Reading:
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._read(scripts.READ, *map(escape, keys))
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
         bounds = [end for start, stop in ranges for end in _bounds(start, stop)]
-        values, *found = self._read(scripts.VIEW, len(keys), *map(escape, keys), *bounds)
-        return View(values, [self._records(members) for members in found])
+        limit = -1 if last is None else last
+        values, *found = self._read(scripts.VIEW, limit, len(keys), *map(escape, keys), *bounds)
+        return View(values, [self._records(members[::-1]) for members in found])
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False

@@ -94,11 +94,13 @@ VIEW = Script(
     READING
     + FIND
     + """
-local count = tonumber(ARGV[3])
+local count = tonumber(ARGV[4])
 local values, reply = {}, {'ok'}
-for n = 1, count do values[n] = value_of(ARGV[3 + n]) end
+for n = 1, count do values[n] = value_of(ARGV[4 + n]) end
 reply[2] = values
-for n = 4 + count, #ARGV, 2 do reply[#reply + 1] = call('ZRANGEBYLEX', RECORDS, ARGV[n], ARGV[n + 1]) end
+for n = 5 + count, #ARGV, 2 do
+    reply[#reply + 1] = call('ZREVRANGEBYLEX', RECORDS, ARGV[n + 1], ARGV[n], 'LIMIT', 0, ARGV[3])
+end
 return reply
 """
 )

@@ -55,11 +55,13 @@ class Session:
         stored = self._reading.read(keys)
         return [self._records.get(key, value) for key, value in zip(keys, stored, strict=True)]
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
-        values, found = self._reading.view(keys, ranges)
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
+        more = last if last is None else last + len(self._records)
+        values, found = self._reading.view(keys, ranges, last=more)
+        overlaid = [self._overlaid(rows, start, end) for rows, (start, end) in zip(found, ranges, strict=True)]
         return View(
             [self._records.get(key, value) for key, value in zip(keys, values, strict=True)],
-            [self._overlaid(rows, start, end) for rows, (start, end) in zip(found, ranges, strict=True)],
+            overlaid if last is None else [rows[-last:] for rows in overlaid],
         )
 
     def scan(

@@ -43,9 +43,10 @@ class ScopedReading(LendingReads):
     def read(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return self._reading.read(self._outer(keys))
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
         prefix = self._prefix
-        found = self._reading.view(self._outer(keys), [(prefix + start, prefix + end) for start, end in ranges])
+        outer = [(prefix + start, prefix + end) for start, end in ranges]
+        found = self._reading.view(self._outer(keys), outer, last=last)
         return View(found.values, [self._inside(rows) for rows in found.ranges])
 
     def scan(

@@ -77,9 +77,9 @@ class Session:
         rows = self.execute(f"SELECT key, value FROM record WHERE key IN ({_marks(len(keys))})", keys)
         return {key: _bytes(value) for key, value in rows}
 
-    def view(self, keys: Sequence[bytes], ranges: Sequence[Range]) -> View:
+    def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
         with self._one_moment():
-            return View(self.read(keys), [self.scan(start, end) for start, end in ranges])
+            return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
 
     @contextmanager
     def _one_moment(self) -> Iterator[None]:

@@ -96,6 +96,7 @@ def seen(reading: Reading) -> list[Any]:
     """Return all that a store shows, by every call and with every limit that could matter."""
     bounds = [(b"", LAST), (b"\x00", b"a\x00\xff"), (b"a", b"b"), (b"b", b"a")]
     found: list[Any] = [reading.read(KEYS), reading.view(KEYS[::-1], bounds), reading.locate(OBJECTS)]
+    found += [reading.view(KEYS[:count], bounds, last=last) for count in (0, 1) for last in (1, 3)]
     for start, end in bounds:
         found += [
             reading.scan(start, end, limit=limit, reverse=reverse)
