@@ -55,9 +55,10 @@ ISOLATION = "CK001"
 # however short they are taken to be, and a chain is followed by a question for each of its hundreds of steps, as a
 # join may hash all frames again for each.
 #
-# `ckpt_fetch` is what a new process calls first, on a connection that is new too: it is in SQL and takes one search
-# of the index, so that nothing has to be loaded and compiled for it but itself. Whoever asks for more keys than one
-# search takes calls `ckpt_locate` and `ckpt_chain`. What comes out of an array counts as few rows, whatever they are.
+# `ckpt_reach` is what a new process calls first, on a connection that is new too: it is in SQL and takes one search
+# of the index, so that nothing has to be loaded and compiled for it but itself. It returns numbers, as whole frames
+# would be copied on their way out. Whoever asks for more keys than one search takes calls `ckpt_locate` and
+# `ckpt_chain`. What comes out of an array counts as few rows, whatever they are.
 _SETTINGS = "SET search_path = pg_catalog, {schema}, pg_temp SET jit = off SET enable_seqscan = off"
 
 _READING = """
@@ -72,20 +73,17 @@ _READING = """
         )
         SELECT array_agg(number) FROM chain
     ${tag}$;
-    CREATE FUNCTION {schema}.ckpt_fetch(wanted bytea[], known bigint[])
-    RETURNS TABLE (number bigint, previous bigint, data bytea, keys bytea[])
-    LANGUAGE sql STABLE {settings}
+    CREATE FUNCTION {schema}.ckpt_reach(wanted bytea[], known bigint[]) RETURNS bigint[]
+    LANGUAGE sql STABLE SET enable_seqscan = off SET jit = off
     AS ${tag}$
-        WITH RECURSIVE found AS MATERIALIZED (
-            SELECT unnest(ARRAY(SELECT frame.number FROM frame WHERE frame.keys && wanted)) AS number
-        ), chain(number) AS (
-            SELECT found.number FROM found
+        WITH RECURSIVE chain(number) AS (
+            SELECT frame.number FROM {schema}.frame WHERE frame.keys && wanted
             UNION SELECT (
-                SELECT frame.previous FROM frame WHERE frame.number = chain.number AND frame.previous <> ALL (known)
+                SELECT frame.previous FROM {schema}.frame
+                WHERE frame.number = chain.number AND frame.previous <> ALL (known)
             ) FROM chain
         )
-        SELECT frame.number, frame.previous, frame.data, frame.keys
-        FROM frame WHERE frame.number = ANY (ARRAY(SELECT chain.number FROM chain))
+        SELECT pg_catalog.array_agg(number) FROM chain
     ${tag}$;
     CREATE FUNCTION {schema}.ckpt_locate(wanted bytea[]) RETURNS TABLE (key bytea, place bigint)
     LANGUAGE plpgsql STABLE {settings} SET enable_nestloop = off

@@ -129,7 +129,9 @@ class Session:
         if len(keys) > SEARCHED_AT_ONCE:
             return self._fetch_many(keys, known)
         rows = self.run(
-            "SELECT number, previous, data, keys FROM {s}.ckpt_fetch($1, $2)", (bytea_array(keys), bigint_array(known))
+            "SELECT number, previous, data, keys FROM {s}.frame WHERE number = ANY (("
+            "SELECT {s}.ckpt_reach($1, $2))::bigint[])",
+            (bytea_array(keys), bigint_array(known)),
         )
         listed = {number: _own(own) for number, _, _, own in rows}
         wanted = set(keys)
