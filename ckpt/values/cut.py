@@ -35,6 +35,9 @@ SPINE_MAX = 2048
 CHUNK_MAX = 65536
 """What has no structure is cut at this length if not before, so that no object outgrows what a database takes well."""
 
+_TRIES = 512
+"""How many places are looked at for one end of a piece."""
+
 _TEXT_PIECE_MIN = 1024
 _TEXT_PIECE_MAX = 16384
 _TEXT_WINDOW = 64
@@ -43,7 +46,6 @@ _TEXT_MASK = 7
 _BYTES_MIN = 8192
 _BYTES_WINDOW = 64
 _BYTES_MASK = 63
-_BYTES_TRIES = 512
 # Some two in a hundred bytes of most languages, encodings and of binary alike: the search is at the speed of C.
 _BYTES_MARK = re.compile(rb"[0p\xb0\xf0]")
 _RUN_MIN = 512
@@ -130,7 +132,12 @@ def _text_end(data: bytes, start: int) -> int:
     newline = find(b"\n", start + _TEXT_PIECE_MIN - 1)
     line = data.rfind(b"\n", start, newline) + 1 or start
     bound = start + _TEXT_PIECE_MAX - 1
+    tries = 0
     while 0 <= newline < bound:
+        if tries == _TRIES:
+            # So many only fail where all are alike.
+            return find(b"\n", bound) + 1 or len(data)
+        tries += 1
         end = newline + 1
         mask = _TEXT_MASK if end - line >= _TEXT_LINE_MIN else _SMALL_MASK
         # A short line may be one of very few: it is told apart by what precedes it.
@@ -149,7 +156,7 @@ def _bytes_end(data: bytes, start: int) -> int:
     only fail where all are alike.
     """
     end = start + CHUNK_MAX
-    for mark in islice(_BYTES_MARK.finditer(data, start + _BYTES_MIN - 1, end), _BYTES_TRIES):
+    for mark in islice(_BYTES_MARK.finditer(data, start + _BYTES_MIN - 1, end), _TRIES):
         end = mark.end()
         if not crc32(data[end - _BYTES_WINDOW : end]) & _BYTES_MASK:
             return end

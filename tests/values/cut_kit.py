@@ -48,12 +48,14 @@ def cut_pieces(data: bytes, type_: str = "msgpack") -> list[bytes]:
 
 def _pieces_of_lines(text: bytes) -> list[bytes]:
     """What docs/format.md says of line feeds, word by word."""
-    pieces, start, line = [], 0, 0
+    pieces, start, line, tried = [], 0, 0, 0
     for end in [at + 1 for at, byte in enumerate(text) if byte == 0x0A]:
         zeros = 0b111 if end - line >= 16 else 0b111111
-        if end - start >= 1024 and (not crc32(text[min(line, end - 64) : end]) & zeros or end - start >= 16_384):
+        tried += end - start >= 1024
+        hit = 0 < tried <= 512 and not crc32(text[min(line, end - 64) : end]) & zeros
+        if hit or end - start >= 16_384:
             pieces.append(text[start:end])
-            start = end
+            start, tried = end, 0
         line = end
     return pieces + [text[start:]] * (start < len(text))
 

@@ -239,6 +239,18 @@ def test_long_text_is_cut_where_the_format_says(seed: int, blocks: list[tuple[in
     assert cut_text(text) == pieces_of_text(text)
 
 
+@pytest.mark.parametrize("line", ["\n", "\r\n", "-\n", "a line of twenty byte\n", "0\n1\n2\n"])
+def test_a_text_of_lines_that_are_all_alike_costs_few_hashes(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[bytes] = []
+    monkeypatch.setattr("ckpt.values.cut.crc32", lambda data: hashed.append(data) or crc32(data))
+    text = (line * 300_000).encode()[:300_000]
+    pieces = cut_text(text)
+    assert pieces == pieces_of_text(text)
+    assert 18 <= len(pieces) <= 300
+    assert len(hashed) <= 513 * len(pieces) + 1
+    assert sum(map(len, hashed)) < 5 * len(text)
+
+
 @pytest.mark.parametrize(
     ("before", "length"), [(0, 1023), (0, 1024), (0, 1025), (100, 923), (100, 924), (1021, 2), (1022, 2), (980, 44)]
 )
