@@ -578,7 +578,7 @@ def test_a_put_takes_one_call_to_read_and_one_to_write_at_most(
 
     def counted(name: str) -> Any:
         real = getattr(root, name)
-        return lambda self, *given: (calls.append(name), real(self, *given))[1]
+        return lambda self, *given, **named: (calls.append(name), real(self, *given, **named))[1]
 
     memory.get(ANA, "warm")
     for name in ("read", "view", "scan", "load", "publish"):
