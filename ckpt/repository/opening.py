@@ -49,12 +49,16 @@ def open_repository(
     Options.of(graph, max_checkpoint_size, ttl, retention, types)
     storage = open_storage(url, create=create, readonly=readonly, ahead=HEADER_KEY)
     storage = protected(storage, encryption_key, readonly=readonly)
-    return Repository(
-        storage,
-        graph=graph,
-        max_checkpoint_size=max_checkpoint_size,
-        ttl=ttl,
-        retention=retention,
-        actor=actor,
-        types=types,
-    )
+    try:
+        return Repository(
+            storage,
+            graph=graph,
+            max_checkpoint_size=max_checkpoint_size,
+            ttl=ttl,
+            retention=retention,
+            actor=actor,
+            types=types,
+        )
+    except BaseException:
+        storage.close()
+        raise

@@ -96,8 +96,12 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
     if in_use:
         with translated(path):
             connection = connect(path, readonly=readonly, options=options)
-            if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
-                return connection
+            try:
+                if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+                    return connection
+            except BaseException:
+                connection.close()
+                raise
             connection.close()
     try:
         if not path.exists():
@@ -231,9 +235,13 @@ def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connecti
         isolation_level=None,
         check_same_thread=False,
     )
-    connection.execute(f"PRAGMA synchronous = {options.synchronous}")
-    connection.execute(f"PRAGMA cache_size = -{options.cache_kb}")
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute(f"PRAGMA synchronous = {options.synchronous}")
+        connection.execute(f"PRAGMA cache_size = -{options.cache_kb}")
+        connection.execute("PRAGMA trusted_schema = OFF")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from ckpt.errors import (
     StoreNotFoundError,
     StoreUnavailableError,
 )
-from ckpt.repository import Repository
+from ckpt.repository import Repository, open_repository
 from ckpt.storage import sqlite_file
 from ckpt.storage.base import Batch, Frame, RecordChangedError, Storage
 from ckpt.storage.memory import MemoryStorage
@@ -213,6 +213,41 @@ def test_a_store_cut_short_is_damaged(path: Path) -> None:
     path.write_bytes(whole)
     with closing(SqliteStorage(path)) as storage:
         assert len(storage.scan(*ALL)) == 50
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["alone", "held"])
+@pytest.mark.parametrize("damage", ["records", "schema", "interrupt"])
+def test_a_store_that_cannot_be_opened_leaves_no_connection(
+    path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, held: bool
+) -> None:
+    real, made = sqlite3.connect, list[sqlite3.Connection]()
+
+    def kept(*given: Any, **named: Any) -> sqlite3.Connection:
+        made.append(real(*given, **named))
+        return made[-1]
+
+    def interrupted(storage: Storage) -> None:
+        raise KeyboardInterrupt
+
+    open_repository(str(path)).close()
+    with closing(open_storage(str(path))) if held else nullcontext():
+        if damage == "records":
+            with closing(sqlite3.connect(path)) as plain, plain:
+                plain.execute("DELETE FROM counter")
+        elif damage == "interrupt":
+            monkeypatch.setattr("ckpt.repository.core.ObjectStore", interrupted)
+        else:
+            with path.open("r+b") as file:
+                file.seek(100)
+                file.write(b"\xff" * 100)
+        monkeypatch.setattr(sqlite3, "connect", kept)
+        with pytest.raises(KeyboardInterrupt if damage == "interrupt" else IntegrityError) as raised:
+            open_repository(str(path))
+        # As long as somebody looks at the error, nothing is closed by itself.
+        assert made and raised.value.__traceback__ is not None
+        for connection in made:
+            with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+                connection.execute("SELECT 1")
 
 
 def test_a_file_without_permission_says_so() -> None:
