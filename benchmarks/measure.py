@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from benchmarks.contenders import CkptContender, Contender, SqliteContender
@@ -38,15 +38,14 @@ def measure(
     progress("recording")
     trace = record(lambda saver: workload.run(saver, scale), directory / "trace")
     ours, peer = CkptContender(directory), SqliteContender(directory)
-    progress("replaying")
-    times = replay(trace, (ours, peer))
-    figures = of_calls(times)
-    progress("reading")
-    for thread in times.threads:
-        require_same_head(ours, peer, thread)
-    read(figures, (ours, peer), times.main_thread, effort)
-    ours.close()
-    peer.close()
+    with closing(ours), closing(peer):
+        progress("replaying")
+        times = replay(trace, (ours, peer))
+        figures = of_calls(times)
+        progress("reading")
+        for thread in times.threads:
+            require_same_head(ours, peer, thread)
+        read(figures, (ours, peer), times.main_thread, effort)
     figures["bytes"] = {each.name: each.bytes_on_disk() for each in (ours, peer)}
     figures["bytes_gc"] = {ours.name: after_gc(ours, directory), peer.name: peer.bytes_on_disk()}
     of_closed(figures, (ours, peer), times.main_thread, effort, progress)
