@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from ckpt.storage.base import Range, Reading, View
+from ckpt.storage.base import Range, Reading, View, view_in_parts
 from ckpt.storage.lending import LendingReads
 
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ class Ahead(LendingReads):
         return [found[key] if key in found else self._rows.get(key) for key in keys]
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
-        return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
+        return view_in_parts(self, keys, ranges, last)
 
     def scan(
         self, start: bytes, end: bytes, *, limit: int | None = None, reverse: bool = False

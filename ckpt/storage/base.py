@@ -234,6 +234,14 @@ def without_incarnation(epoch: int) -> tuple[int, int]:
     return epoch >> _EPOCH_BITS, epoch & ((1 << _EPOCH_BITS) - 1)
 
 
+def view_in_parts(reading: Reading, keys: Sequence[bytes], ranges: Sequence[Range], last: int | None) -> View:
+    """Return what `Reading.view` does, by a call for the keys and one for each range.
+
+    That all is as of one moment is up to the caller.
+    """
+    return View(reading.read(keys), [reading.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
+
+
 def check_conditions(reading: Reading, batch: Batch) -> None:
     """Raise what `Storage.publish` says unless the conditions of a batch hold for what is read."""
     if batch.expected:

@@ -22,6 +22,7 @@ from ckpt.storage.base import (
     Usage,
     View,
     check_conditions,
+    view_in_parts,
 )
 from ckpt.storage.lending import LendingReads
 
@@ -67,7 +68,7 @@ class _Tables:
         return [(key, self._records[key]) for key in keys[:limit]]
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
-        return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
+        return view_in_parts(self, keys, ranges, last)
 
     def locate(self, keys: Collection[bytes]) -> dict[bytes, Place]:
         return {key: self._index[key] for key in keys if key in self._index}

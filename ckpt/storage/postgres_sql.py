@@ -81,9 +81,8 @@ class Session:
             # Mostly a head, and what may stand behind it. A single range takes half as long as what follows.
             rows = self.scan(keys[0], ranges[0][1])
             return View([rows.pop(0)[1] if rows and rows[0][0] == keys[0] else None], [rows])
-        single = len(keys) == 1
-        parts = [f"SELECT -1, key, value FROM {{s}}.record WHERE {'key = $1' if single else 'key = ANY ($1::bytea[])'}"]
-        parameters: list[object] = [keys[0] if single else bytea_array(keys)]
+        parts = ["SELECT -1, key, value FROM {s}.record WHERE key = ANY ($1::bytea[])"]
+        parameters: list[object] = [bytea_array(keys)]
         ordered = "" if last is None else f" ORDER BY key DESC LIMIT {last:d}"
         for part, (start, end) in enumerate(ranges):
             # A branch for each range, not a join with an array of them: the planner sees the bounds.

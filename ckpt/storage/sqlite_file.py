@@ -96,12 +96,9 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
     if in_use:
         with translated(path):
             connection = connect(path, readonly=readonly, options=options)
-            try:
+            with _closed_on_failure(connection):
                 if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
                     return connection
-            except BaseException:
-                connection.close()
-                raise
             connection.close()
     try:
         if not path.exists():
@@ -123,16 +120,22 @@ def prepare(path: Path, *, create: bool, readonly: bool, options: Options, in_us
             _check_length(path, head)
     with translated(path):
         connection = connect(path, readonly=readonly, options=options)
-        try:
+        with _closed_on_failure(connection):
             if ours and head[18:20] == _IN_WAL:
                 # The header may be older than what the write-ahead log says.
                 _check_format(path, int(connection.execute("PRAGMA user_version").fetchone()[0]))
             else:
                 _initialise(connection, path, create=create, options=options)
-        except BaseException:
-            connection.close()
-            raise
     return connection
+
+
+@contextmanager
+def _closed_on_failure(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _create(path: Path, *, create: bool) -> None:
@@ -235,13 +238,10 @@ def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connecti
         isolation_level=None,
         check_same_thread=False,
     )
-    try:
+    with _closed_on_failure(connection):
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA cache_size = -{options.cache_kb}")
         connection.execute("PRAGMA trusted_schema = OFF")
-    except BaseException:
-        connection.close()
-        raise
     return connection
 
 

@@ -18,6 +18,7 @@ from ckpt.storage.base import (
     Usage,
     View,
     check_conditions,
+    view_in_parts,
 )
 
 _PLACE_BITS = 16
@@ -79,7 +80,7 @@ class Session:
 
     def view(self, keys: Sequence[bytes], ranges: Sequence[Range], *, last: int | None = None) -> View:
         with self._one_moment():
-            return View(self.read(keys), [self.scan(*bounds, limit=last, reverse=True)[::-1] for bounds in ranges])
+            return view_in_parts(self, keys, ranges, last)
 
     @contextmanager
     def _one_moment(self) -> Iterator[None]:

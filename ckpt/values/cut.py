@@ -136,7 +136,8 @@ def _text_end(data: bytes, start: int) -> int:
     while 0 <= newline < bound:
         if tries == _TRIES:
             # So many only fail where all are alike.
-            return find(b"\n", bound) + 1 or len(data)
+            newline = find(b"\n", bound)
+            break
         tries += 1
         end = newline + 1
         mask = _TEXT_MASK if end - line >= _TEXT_LINE_MIN else _SMALL_MASK
