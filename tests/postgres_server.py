@@ -1,13 +1,12 @@
 """A PostgreSQL server for the tests, started once per session, and a database on it for each who asks.
 
-The server is the one that `CKPT_TEST_POSTGRES` names (a URL), else one of our own: the binaries that the package
-`pgserver` carries, on a private socket in a temporary directory, stopped and removed at the end. Without either,
+The server is the one that `CKPT_TEST_POSTGRES` names (a URL), else one of our own: the binaries of a package
+(`server_packages`), on a private socket in a temporary directory, stopped and removed at the end. Without either,
 tests that need it are skipped, and say so; where `CI` is set they fail instead.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+import server_packages
 
 if TYPE_CHECKING:
     import psycopg
@@ -120,9 +120,9 @@ class Server(Program):
             self._run("postgres", "--version")
         except PermissionError:
             package = self._binaries.parents[1]
-            for each in (package, package.with_name("pgserver.libs")):
+            for each in (package, package.with_name(f"{package.name}.libs")):
                 shutil.copytree(each, self.folder / each.name)
-            self._binaries = self.folder / "pgserver" / "pginstall" / "bin"
+            self._binaries = self.folder / self._binaries.relative_to(package.parent)
 
     def _run(self, program: str, *arguments: str) -> None:
         subprocess.run(
@@ -142,11 +142,10 @@ class Server(Program):
 
 
 def _packaged() -> Path:
-    """Return the directory of the packaged binaries, without importing the package: that has side effects."""
-    found = importlib.util.find_spec("pgserver")
-    if found is None or not found.submodule_search_locations:
-        raise ImportError("there is no package pgserver")
-    return Path(found.submodule_search_locations[0]) / "pginstall" / "bin"
+    found = server_packages.postgres_binaries()
+    if found is None:
+        raise ImportError(f"there is no package {server_packages.POSTGRES}")
+    return found
 
 
 def running() -> Iterator[str]:
@@ -167,7 +166,8 @@ def running() -> Iterator[str]:
 
 def unavailable(reason: str) -> NoReturn:
     """Skip a test that needs a PostgreSQL server, or fail where one has to be."""
-    text = f"NO POSTGRESQL SERVER, its tests did not run: {reason}; pip install pgserver or set CKPT_TEST_POSTGRES"
+    remedy = f"pip install {server_packages.POSTGRES} or set CKPT_TEST_POSTGRES"
+    text = f"NO POSTGRESQL SERVER, its tests did not run: {reason}; {remedy}"
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)

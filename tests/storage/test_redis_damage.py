@@ -108,8 +108,10 @@ def test_a_bucket_that_is_no_row_of_entries_is_refused(
     ],
 )
 def test_a_frame_of_another_form_is_refused(storage: RedisStorage, client: redis.Redis, fields: dict[Any, Any]) -> None:
-    client.xdel(FRAMES, "2-0")
-    client.execute_command("XSETID", FRAMES, "1-0")
+    # Laid down anew: a server newer than 6.2 gives no number twice.
+    (number, first), _ = client.xrange(FRAMES)
+    client.delete(FRAMES)
+    client.xadd(FRAMES, first, id=number)
     client.xadd(FRAMES, fields, id="2-0")
 
     def drop() -> None:
