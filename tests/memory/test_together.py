@@ -453,8 +453,9 @@ def test_a_store_that_nobody_needs_is_gone(tmp_path: Path) -> None:
     try:
         store = CkptStore(tmp_path / "a.db")
         store.put(ANA, "k", {"n": 1})
-        gone = weakref.ref(store), weakref.ref(store.repository)
+        gone, storage = (weakref.ref(store), weakref.ref(store.repository)), store.repository.storage
         del store
         assert [each() for each in gone] == [None, None]
     finally:
         gc.enable()
+    storage.close()  # its connections would be warned of
