@@ -121,7 +121,12 @@ class Reading:
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         # The smallest entry behind `after`: no key that is longer than its padded form comes between.
         behind = _ENTRY.pack(after, min(len(after), INDEX_KEY_MAX) + 1, 0, 0, 0)
-        return places_of(self._read(scripts.SCAN_INDEX, behind, limit)[0])
+        found, prefix = b"", 0
+        while prefix >= 0:
+            part, prefix = self._read(scripts.SCAN_INDEX, behind, limit - len(found) // _ENTRY.size)
+            found += part
+            behind = _ENTRY.pack(max(prefix, 0).to_bytes(4, "big"), 0, 0, 0, 0)
+        return places_of(found)
 
     def scan_frames(self, after: int, limit: int) -> list[tuple[int, int, int]]:
         return self.page_of_frames(after, limit)[0]

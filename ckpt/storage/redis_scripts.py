@@ -44,6 +44,9 @@ from ckpt.storage.redis_lua import (
 SCANNED_BYTES_MAX = 8 << 20
 """Bytes of frames that one page of `SCAN_FRAMES` looks at, however many frames were asked for."""
 
+BUCKETS_AT_ONCE = 4096
+"""Buckets that one page of `SCAN_INDEX` walks through, most of which may be empty after a large removal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -140,12 +143,14 @@ return reply
 SCAN_INDEX = Script(
     READING
     + BUCKETS
-    + """
-local sought, left = ARGV[3], tonumber(ARGV[4])
+    + f"""
+local sought, left, walked = ARGV[3], tonumber(ARGV[4]), 0
 local a, b, c = struct.unpack('>I6I6I5', sought)
 local start, limit = bounds(math.floor(a / 65536))
-local pieces = {}
+local pieces = {{}}
 while left > 0 do
+    if walked == {BUCKETS_AT_ONCE} then return {{'ok', table.concat(pieces), start}} end
+    walked = walked + 1
     local _, entries = bucket(start)
     local first = seek(entries, a, b, c, 0)
     local piece = string.sub(entries, first * 24 + 1, (first + left) * 24)
@@ -154,10 +159,10 @@ while left > 0 do
     if limit >= 4294967296 then break end
     start, limit = bounds(limit)
 end
-return {'ok', table.concat(pieces)}
+return {{'ok', table.concat(pieces), -1}}
 """
 )
-"""Entries from the padded key ARGV[3] on, at most ARGV[4] of them."""
+"""Entries from the padded key ARGV[3] on, at most ARGV[4] of them, and the prefix to go on from, or -1."""
 
 SCAN_FRAMES = Script(
     READING

@@ -158,6 +158,36 @@ def test_a_count_that_is_no_number_of_ours_is_refused(
             call()
 
 
+@pytest.mark.parametrize(
+    ("field", "number"), [("buckets", 0), ("buckets", 2**28 + 1), ("buckets", 10**15 - 1), ("objects", 17), ("used", 2)]
+)
+def test_a_count_by_which_a_script_would_never_end_is_refused(
+    storage: RedisStorage, client: redis.Redis, field: str, number: int
+) -> None:
+    client.hset(META, field, number)
+    new = Batch(frames=[Frame(0, b"third", (object_key(3),))])
+    for call in (lambda: storage.scan_index(b"", 9), lambda: storage.publish(new)):
+        with pytest.raises(IntegrityError, match="'meta'"):
+            call()
+
+
+def test_an_index_of_empty_buckets_is_walked_in_steps(server: Server, client: redis.Redis) -> None:
+    def calls() -> int:
+        return int(client.info("commandstats")["cmdstat_evalsha"]["calls"])
+
+    with closing(RedisStorage(server.url)) as storage:
+        client.hset(META, "buckets", 2**14)  # as after a large removal
+        keys = [bytes(16), b"\x80" * 16, b"\xff" * 16]
+        storage.publish(Batch(frames=[Frame(0, b"f", tuple(keys))]))
+        before = calls()
+        assert [key for key, _ in storage.scan_index(b"", 9)] == keys
+        assert calls() == before + 4
+        assert [key for key, _ in storage.scan_index(b"", 2)] == keys[:2]
+        assert [key for key, _ in storage.scan_index(keys[0], 1)] == keys[1:2]
+        assert [key for key, _ in storage.scan_index(keys[1], 9)] == keys[2:]
+        assert storage.scan_index(keys[2], 9) == []
+
+
 @pytest.mark.parametrize("version", [b"9" * 5000, b"1e400", b"0"])
 def test_a_format_that_is_no_number_of_one_is_refused(
     server: Server, storage: RedisStorage, client: redis.Redis, version: bytes
