@@ -52,8 +52,8 @@ def reseal(storage: EncryptedStorage) -> Resealed:
     """Rotate the data key, and seal all that is stored under the new one; the old ones are gone afterwards.
 
     Goes on with a rotation that was interrupted instead of beginning another. Costs a read and a write of the whole
-    store. Readers go on; writers get their turn between steps of a few megabytes. Raises IntegrityError when it
-    meets damage, and keeps the old keys then.
+    store, and what `compact` costs. Readers go on; writers get their turn between steps of a few megabytes. Raises
+    IntegrityError when it meets damage, and keeps the old keys then.
     """
     keys = storage.keys
     while not (ring := keys.reopen()).has_old_keys:
@@ -67,6 +67,8 @@ def reseal(storage: EncryptedStorage) -> Resealed:
         # Another rotation may have begun or ended meanwhile; then the next turn looks at what that has left.
         while (ring := keys.reopen()).generation == generation:
             _swapped(storage, ring, ring.without_old_keys(keys.user_key), keys.user_key)
+    # A file has all that was before until its log is written into it.
+    storage.compact()
     return Resealed(records, frames)
 
 

@@ -79,7 +79,7 @@ class UserKey(Protocol):
 
 
 def user_key(key: EncryptionKey) -> UserKey:
-    """Return the form of key that `key` is, or raise InvalidInputError."""
+    """Return the form of key that `key` is. Raises InvalidInputError, and WrongKeyError when a provider fails."""
     if isinstance(key, bytes):
         if len(key) != KEY_SIZE:
             raise InvalidInputError(
@@ -93,8 +93,10 @@ def user_key(key: EncryptionKey) -> UserKey:
         if not key:
             raise InvalidInputError("the encryption key is empty", hints=["give a passphrase or hex: and 64 digits"])
         return _Passphrase(key)
-    if isinstance(key, KeyProvider):
-        return _Provided(key)
+    # Python before 3.12 asks for the id of the key here.
+    with _translated("tell the id of its key"):
+        if isinstance(key, KeyProvider):
+            return _Provided(key)
     raise InvalidInputError(
         f"encryption_key is a {type(key).__name__}",
         hints=["give 32 bytes, a passphrase as str, or an object with key_id, wrap and unwrap"],

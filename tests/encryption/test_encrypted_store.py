@@ -101,6 +101,19 @@ def test_a_provider_wraps_the_stores_key_and_nothing_else(tmp_path: Path) -> Non
     assert vault.calls == ["wrap", "unwrap", "unwrap"]
 
 
+def test_a_provider_that_cannot_tell_its_key_is_the_cause(tmp_path: Path) -> None:
+    class Unreachable:
+        wrap, unwrap = Vault.wrap, Vault.unwrap
+
+        @property
+        def key_id(self) -> str:
+            raise ConnectionError("no answer")
+
+    with pytest.raises(WrongKeyError, match="ConnectionError") as caught:
+        ckpt.open(tmp_path / "store.db", encryption_key=Unreachable())
+    assert isinstance(caught.value.__cause__, ConnectionError)
+
+
 @pytest.mark.parametrize(
     ("key", "says"),
     [

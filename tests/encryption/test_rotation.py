@@ -92,6 +92,19 @@ def test_the_new_key_opens_the_store_and_the_old_one_no_more(path: Path, new: by
         assert {key: value for key, value in storage.inner.scan(*ALL_RECORDS) if key != HEADER_KEY} == records
 
 
+def test_a_copy_made_afterwards_is_nothing_for_the_old_key_while_the_store_is_open(path: Path, tmp_path: Path) -> None:
+    with ckpt.open(path, encryption_key=OLD) as repository:
+        states(repository)
+        rotate(path, OLD, new_key=NEW)
+        rotate(path, NEW, data=True)
+        copy = tmp_path / "copy.db"
+        shutil.copyfile(path, copy)  # without the log beside it
+        with pytest.raises(WrongKeyError):
+            ckpt.open(copy, encryption_key=OLD, readonly=True)
+    with closing(SqliteStorage(path)) as after, closing(SqliteStorage(copy)) as copied:
+        assert numbers(after) == numbers(copied) == {2}
+
+
 def test_stores_that_are_open_go_on_after_the_users_key_was_rotated(path: Path) -> None:
     with ckpt.open(path, encryption_key=OLD) as one, ckpt.open(path, encryption_key=OLD) as two:
         one.thread("t0").commit({"turn": "before"})
