@@ -67,6 +67,11 @@ class Invocation:
             usage("no checkpoint was named", "name a revision such as support-42~1, or a thread with -t")
         return "@"
 
+    def require_whole_threads(self) -> None:
+        """Refuse --ns for a command that changes threads with all that is in them."""
+        if self.namespace:
+            usage("--ns names a subgraph, and this changes whole threads", "leave --ns out; the subgraphs come along")
+
     def repository(self, *, write: bool = False) -> Repository:
         """Open the store, for reading only unless `write`; it is closed when the command ends."""
         if self._repository is None:

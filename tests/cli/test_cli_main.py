@@ -190,6 +190,10 @@ def test_help_knows_the_commands_inside_of_a_command() -> None:
         "diff a @~x",
         "--color purple threads",
         "help nope",
+        "--ns sub rewind a",
+        "--ns sub delete a -y",
+        "--ns sub prune a --keep-last 1 -y",
+        "--ns sub expire a 1h",
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_to_do(line: str) -> None:

@@ -26,6 +26,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
     ckpt undo brings it back until ckpt gc has freed the space. CKPT_THREAD alone never deletes: name the
     thread here or with -t.
     """
+    invocation.require_whole_threads()
     name = _only(thread, invocation.thread_option)
     repository = invocation.repository(write=not dry_run)
     found = next(iter(repository.threads(_literally(name))), None)

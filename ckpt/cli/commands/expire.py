@@ -27,6 +27,7 @@ def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> No
     It counts from now, each write renews it, and the store's policy no longer applies to the thread. An expired
     thread is absent at once; ckpt gc frees its space, and nothing brings it back.
     """
+    invocation.require_whole_threads()
     thread, lifetime = _arguments(invocation, words)
     from datetime import UTC, datetime
 

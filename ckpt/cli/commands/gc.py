@@ -26,8 +26,8 @@ from ckpt.cli.format import counted, size
 def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
     """Free the space of what delete and prune let go and of what expired, and lay the rest down more tightly.
 
-    Others may go on writing, and it can be interrupted at any time without loss. What is freed can no longer
-    be brought back by ckpt undo.
+    Others may go on writing, and it can be interrupted at any time without loss. What was done longer ago than
+    the grace, whatever it was, can no longer be undone.
     """
     from ckpt.cli import records
     from ckpt.durations import parse_duration

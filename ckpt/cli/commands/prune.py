@@ -52,6 +52,7 @@ def command(
     """
     from ckpt.cli import records
 
+    invocation.require_whole_threads()
     names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
     if names and everything:
         usage("--all means every thread, and threads are named as well", "leave one of the two away")

@@ -27,6 +27,7 @@ def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> No
     world: resuming runs nodes, tools and models again.
     """
     thread, steps = _arguments(invocation, words)
+    invocation.require_whole_threads()
     repository = invocation.repository(write=not dry_run)
     target = repository.resolve(f"@~{steps}", thread=thread)
     tip = repository.resolve("@", thread=thread)

@@ -21,8 +21,8 @@ from ckpt.cli.format import short
 def command(invocation: Invocation, operation: str | None, dry_run: bool) -> None:
     """Take back the last administrative change, or the one that OP names (see ckpt op log).
 
-    Possible until ckpt gc has freed what it needs, and as long as nothing built on the change: otherwise it
-    is refused with exit code 4. Undoing twice goes back two changes.
+    Possible until ckpt gc runs later than its grace (14 days) after the change, and as long as nothing built on
+    the change: otherwise it is refused with exit code 4. Undoing twice goes back two changes.
     """
     from ckpt.cli import records
 
