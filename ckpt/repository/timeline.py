@@ -27,9 +27,10 @@ from ckpt.history.commits import Commit
 from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
 from ckpt.history.seal import outdated
 from ckpt.objects.ids import ObjectId
+from ckpt.repository.begun import Begun
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
-from ckpt.repository.lineage import resets_of, root_parent
+from ckpt.repository.lineage import resets_of
 from ckpt.repository.proofs import Proofs
 from ckpt.repository.replays import behind, is_ahead, is_before, is_overtaken
 from ckpt.repository.spill import open_spills
@@ -44,13 +45,14 @@ class Segment(NamedTuple):
     """A stretch of a timeline: the rows of one thread up to a moment (None: all).
 
     What was pruned up to `made` is hidden here too. `bare` are the root checkpoints at which forks left before
-    the head: without their pending writes.
+    the head: without their pending writes. `left` is the one at which this stretch was left, if before the head.
     """
 
     thread: ThreadRecord
     moment: int | None
     bare: frozenset[str]
     made: int = 0
+    left: str | None = None
 
 
 class Found(NamedTuple):
@@ -84,7 +86,7 @@ class Timeline:
         self._segments: list[Segment] | None = None
         self._proofs = Proofs(core, self.reading)
         self._tales: dict[tuple[int, str, int | None], Tale] = {}
-        self._began: dict[tuple[int, ObjectId], int] = {}
+        self._begun = Begun(core, self.reading, self._proofs)
 
     @property
     def segments(self) -> list[Segment]:
@@ -97,7 +99,7 @@ class Timeline:
                 below = directory.by_number(base.thread, self.reading)[0]
                 if is_before(below, base):
                     raise outdated(f"thread number {below.number}, which others were forked from,")
-                segments.append(Segment(below, base.moment, bare, base.made))
+                segments.append(Segment(below, base.moment, bare, base.made, base.bare))
             self._segments = segments
         return self._segments
 
@@ -160,30 +162,9 @@ class Timeline:
         put = self.put_in(self.segments[depth], namespace, head) if head is not None else None
         if head is not None and put is None:
             self._proofs.around(self.segments[depth].thread, namespace, head)
-        if put is None or not self._began_at(depth, namespace, put, moment):
+        if put is None or not self._begun.since(self.segments[depth].thread, namespace, put, moment):
             return head
         return self._replay(depth, namespace, moment, bare=True)[0]
-
-    def _began_at(self, depth: int, namespace: str, put: Put, moment: int) -> bool:
-        """Whether a checkpoint of a namespace was made by a run of the root's at this moment, or a later one."""
-        if not namespace:
-            return False
-        slot = depth, put.commit
-        if slot not in self._began:
-            self._began[slot] = self._began_with(*slot)
-        return self._began[slot] >= moment
-
-    def _began_with(self, depth: int, commit: ObjectId) -> int:
-        """Return when the root checkpoint was first put by whose run a checkpoint was made; 0 when nothing says it."""
-        above = root_parent(self._core, self._core.commit(commit))
-        if above is None:
-            return 0
-        key = keys.checkpoint_key(self.segments[depth].thread.number, "", above)
-        raw = self.reading.read([key])[0]
-        if raw is None:
-            self._proofs.around(self.segments[depth].thread, "", above)
-            return 0
-        return next((event.sequence for event in decode_events(key, raw) if isinstance(event, Put)), 0)
 
     def head_moves(self, namespace: str = "") -> list[str]:
         """Return the heads that a namespace had one after another, the present one last."""
@@ -234,7 +215,7 @@ class Timeline:
             puts = [event for event in as_of(decode_events(key, raw), until) if isinstance(event, Put)]
             checkpoint_id = keys.checkpoint_id_of(key, thread.number)
             if bare is not None:
-                puts = [put for put in puts if not self._began_at(depth, namespace, put, bare)]
+                puts = [put for put in puts if not self._begun.since(thread, namespace, put, bare)]
             told += [Entry(put.sequence, checkpoint_id, put.commit) for put in puts]
         told += [Entry(reset.at, "", reset) for reset in resets_of(thread, namespace)]
         return Tale(told, Line(namespace, head=head, greatest=max(moves, default="")), moves)
@@ -271,7 +252,7 @@ class Timeline:
             own = list(islice(rows, depth))
             for segment, row in zip(self.segments, own, strict=False):
                 self._proofs.head(segment.thread, namespace, checkpoint_id, *row)
-            parts = [self._events(segment, *row) for segment, row in zip(self.segments, own, strict=False)]
+            parts = [self._events(segment, namespace, *row) for segment, row in zip(self.segments, own, strict=False)]
             joined = self._joined(namespace, checkpoint_id, parts)
             found.append(joined._replace(record=own[0][1]) if joined is not None else None)
             absent.update(key for key, raw in own if raw is None)
@@ -312,7 +293,7 @@ class Timeline:
         raw = self.reading.read([key])[0]
         return current_put(as_of(decode_events(key, raw), segment.moment)) if raw is not None else None
 
-    def _events(self, segment: Segment, key: bytes, raw: bytes | None) -> list[Event]:
+    def _events(self, segment: Segment, namespace: str, key: bytes, raw: bytes | None) -> list[Event]:
         if raw is None:
             return []
         events = decode_events(key, raw)
@@ -325,6 +306,9 @@ class Timeline:
             events = [
                 event for event in events if event.sequence <= (segment.made if isinstance(event, Hidden) else moment)
             ]
+            # What came of the run of the checkpoint that was left has a greater id.
+            if events and segment.left is not None and keys.checkpoint_id_of(key, segment.thread.number) > segment.left:
+                events = self._begun.before(segment.thread, namespace, events, moment)
         if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):
             events = [event for event in events if isinstance(event, Put)]
         return events
@@ -431,7 +415,7 @@ class Timeline:
             self._proofs.rows(segment.thread, namespace, rows)
             pages = iter([[row for row in reversed(rows) if row[0] < below]])
         for key, raw in chain.from_iterable(pages):
-            events = self._events(segment, key, raw)
+            events = self._events(segment, namespace, key, raw)
             if events:
                 yield keys.checkpoint_id_of(key, number), events
 

@@ -280,3 +280,27 @@ def test_an_unknown_strategy_is_refused(api: Calls, strategy: Any) -> None:
         with pytest.raises(ValueError, match="strategy"):
             api.prune(threads, strategy=strategy)
     assert ids(api.list(config("t"))) == ["2", "1"]
+
+
+@pytest.mark.parametrize("ns", ["child", "child:1"])
+def test_a_fork_shows_nothing_of_the_run_it_has_yet_to_make(api: Calls, ns: str) -> None:
+    """What a subgraph stored before its root's checkpoint came, as LangGraph does that does not wait for it."""
+    put(api, "t", "1")
+    put(api, "t", "15", ns=ns, metadata={"parents": {"": "1"}})
+    put(api, "t", "25", ns=ns, parent="15", metadata={"parents": {"": "2"}})
+    api.put_writes(config("t", "25", ns), [("ch", "early")], "task")
+    put(api, "t", "2", parent="1")
+    put(api, "t", "3", parent="2")
+    assert ids(api.list(config("t", ns=None))) == ["3", "25", "2", "15", "1"]
+    for revision, target in (("t~1", "fork"), ("fork", "fork of it"), ("fork~1", "older")):
+        api.saver.repository.fork(revision, target)
+    for name, stood in (("fork", ["2", "15", "1"]), ("fork of it", ["2", "15", "1"]), ("older", ["1"])):
+        assert ids(api.list(config(name, ns=None))) == stood
+        assert ids(api.list(config(name, "25", ns))) == []
+        assert api.get_tuple(config(name, "25", ns)) is None
+        assert [each.checkpoint_id for each in api.saver.repository.log(thread=name, subgraphs=True)] == stood
+    put(api, "fork", "25", ns=ns, parent="15", metadata={"parents": {"": "2"}})
+    assert ids(api.list(config("fork", ns=ns))) == ["25", "15"]
+    assert api.get_tuple(config("fork", "25", ns)).pending_writes == []
+    assert [each[2] for each in api.get_tuple(config("t", "25", ns)).pending_writes] == ["early"]
+    assert api.saver.repository.fsck().problems == []
