@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgpack
 
-from ckpt.values.kinds import KIND_NAMES, MAX_DEPTH, TAG
+from ckpt.values.kinds import DOCUMENT, KIND_NAMES, MAX_DEPTH, SCALARS, TAG, whole
 
 UNDECODABLE = "undecodable"
 """Name of the `InertObject` that stands for bytes that cannot be decoded; its fields are their number."""
@@ -29,6 +30,10 @@ _MESSAGE_TYPES = frozenset({"human", "ai", "system", "developer", "tool", "funct
 }
 _JSON_DEPTH_MAX = 200
 _INT_BITS_MAX = 14_000  # more digits than this Python refuses to write in decimal
+_SAME_HASH_MAX = 100
+"""Keys of one hash that a dict may have: each is compared with all of them, and whoever writes chooses the hashes."""
+_MAP = "map"
+"""Name of the `InertObject` for a map that no dict can hold; its fields are the entries."""
 _DELTA_SNAPSHOT = ("langgraph.checkpoint.serde.types", "_DeltaSnapshot")
 
 
@@ -65,6 +70,14 @@ class InertMessage:
 
 def inert(type_: str, data: bytes) -> object:
     """Return what the typed bytes hold as inert data. Never raises, whatever the bytes are."""
+    try:
+        return _shown(type_, data, _Decoder(None))
+    except UnicodeDecodeError:
+        return _shown(type_, data, _Decoder("surrogatepass"))
+
+
+def _shown(type_: str, data: bytes, decoder: _Decoder) -> object:
+    """Return what the bytes hold; raise UnicodeDecodeError only where `decoder` does not take lone surrogates."""
     if type_ == "null":
         return None
     if type_ in ("bytes", "bytearray"):
@@ -72,13 +85,10 @@ def inert(type_: str, data: bytes) -> object:
     if type_ not in ("json", "msgpack", TAG):
         return InertObject("", type_, len(data))
     try:
-        if type_ == "json":
-            return json.loads(data)
-        try:
-            return _Decoder(None).document(data)
-        except UnicodeDecodeError:
-            return _Decoder("surrogatepass").document(data)
-    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException):
+        return json.loads(data) if type_ == "json" else decoder.document(data)
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException) as error:
+        if isinstance(error, UnicodeDecodeError) and decoder.errors is None:
+            raise
         return InertObject("", UNDECODABLE, len(data))
 
 
@@ -107,7 +117,7 @@ class _Decoder:
         return value
 
     def _extension(self, code: int, raw: bytes) -> object:
-        shape = _SHAPES.get(code)
+        shape = self._foreign if code == DOCUMENT else _SHAPES.get(code)
         if shape is None:
             return InertObject("", f"ext {code}", raw)
         if self.depth >= MAX_DEPTH:
@@ -117,29 +127,63 @@ class _Decoder:
         self.depth -= 1
         try:
             return shape(payload)
+        except UnicodeDecodeError:
+            raise
         except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
             return InertObject("", KIND_NAMES.get(code, f"ext {code}"), payload)
+
+    def _foreign(self, payload: Any) -> object:
+        """Return what another serializer wrote."""
+        # Read as a part of the whole: apart, one with a lone surrogate would read those inside it twice, each of which
+        # would do the same, and nothing but the stack would bound their depth.
+        tag, raw = payload
+        depth = self.depth
+        self.depth += 1
+        found = _shown(whole(tag, str), whole(raw, bytes), self)
+        self.depth = depth
+        return found
 
 
 def _mapping(pairs: Iterable[Any]) -> object:
     pairs = list(pairs)
     try:
-        made = dict(pairs)
+        made = _dict(pairs)
     except TypeError:
-        made = {_hashable(key): value for key, value in pairs}
+        try:
+            made = _dict([(_hashable(key), value) for key, value in pairs])
+        except TypeError:
+            made = {}
     if len(made) != len(pairs):
-        return InertObject("", "map", [list(pair) for pair in pairs])
+        return InertObject("", _MAP, [list(pair) for pair in pairs])
     return _message(made, None) or made
 
 
+def _dict(pairs: list[Any]) -> dict[Any, Any]:
+    """Return the pairs as a dict, an empty one if too many keys have one hash. Raise TypeError for unhashable keys."""
+    if len(pairs) > _SAME_HASH_MAX and max(Counter(hash(key) for key, _ in pairs).values()) > _SAME_HASH_MAX:
+        return {}
+    return dict(pairs)
+
+
 def _hashable(key: object) -> object:
+    """Return what stands for a key in a dict, or raise TypeError.
+
+    No key that a program had holds a dict with such keys. In a nest of them each would be gone through again by all
+    that are around it.
+    """
     if isinstance(key, list | tuple):
         return tuple(_hashable(each) for each in key)
     if isinstance(key, dict):
-        return tuple((_hashable(name), _hashable(each)) for name, each in key.items())
+        if not SCALARS.issuperset(map(type, key)):
+            raise TypeError("a key holds a dict that has other keys than scalars")
+        return tuple((name, _hashable(each)) for name, each in key.items())
     if isinstance(key, InertMessage):
         return _hashable(key.fields)
-    return InertObject(key.module, key.name, _hashable(key.fields)) if isinstance(key, InertObject) else key
+    if not isinstance(key, InertObject):
+        return key
+    if (key.module, key.name) == ("", _MAP):
+        raise TypeError("a key holds a map that no dict can hold")
+    return InertObject(key.module, key.name, _hashable(key.fields))
 
 
 def _message(fields: dict[Any, Any], origin: tuple[str, str] | None) -> InertMessage | None:
@@ -164,7 +208,7 @@ def _object(module: str, name: str, fields: object, *_: object) -> object:
 
 
 def _model(module: str, name: str, fields: Any, *state: Any) -> object:
-    parts = [fields, *state[2:]]
+    parts = [fields, *state[2:4]]
     merged = {
         key: value
         for part in parts
@@ -182,13 +226,13 @@ def _clock(hour: int, minute: int, second: int, microsecond: int, fold: int, zon
     text = f"{hour:02}:{minute:02}:{second:02}" + (f".{microsecond:06}" if microsecond else "")
     if isinstance(zone, InertObject) and zone.name == "timezone" and type(zone.fields) is list:
         days, seconds, fraction, name = zone.fields
-        offset = days * 86_400 + seconds
+        offset = whole(days, int) * 86_400 + whole(seconds, int)
         hours, rest = divmod(abs(offset), 3600)
         text += f"{'-' if offset < 0 else '+'}{hours:02}:{rest // 60:02}"
-        text += f":{rest % 60:02}.{fraction:06}" if rest % 60 or fraction else ""
-        text += f"[{name}]" if name is not None else ""
+        text += f":{rest % 60:02}.{whole(fraction, int):06}" if rest % 60 or fraction else ""
+        text += f"[{whole(name, str)}]" if name is not None else ""
     elif zone is not None:
-        text += f"[{zone.fields}]"
+        text += f"[{whole(zone.fields, str)}]"
     return text + (" (fold)" if fold else "")
 
 
@@ -237,14 +281,13 @@ _OWN_SHAPES: dict[str, Callable[[Any], object]] = {
     "dataclass": _spread(_object),
     "namedtuple": _spread(_object),
     "model": _spread(_model),
-    "document": _spread(inert),
 }
 _SHAPES: dict[int, Callable[[Any], object]] = {
     # JsonPlusSerializer: 0-5 are [module, name, argument or arguments, …]
     **dict.fromkeys(range(6), _spread(_object)),
     6: lambda p: InertObject("numpy", "ndarray", dict(zip(("dtype", "shape", "order", "data"), p, strict=True))),
     7: lambda p: InertObject(*_DELTA_SNAPSHOT, {"value": p}),
-    **{code: _OWN_SHAPES[name] for code, name in KIND_NAMES.items()},
+    **{code: _OWN_SHAPES[name] for code, name in KIND_NAMES.items() if code != DOCUMENT},
 }
 
 

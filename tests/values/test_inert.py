@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import json
 import math
 import subprocess
 import sys
+import tracemalloc
 from collections import OrderedDict, defaultdict, deque
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -27,7 +29,9 @@ from langgraph.checkpoint.serde.types import _DeltaSnapshot
 from langgraph.types import Interrupt, Send
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from ckpt.values import inert as module
 from ckpt.values.inert import InertMessage, InertObject, inert, summary, to_json
+from ckpt.values.kinds import KIND_CODES, MAX_DEPTH
 from ckpt.values.serializer import Serializer
 
 LANGGRAPH = JsonPlusSerializer()
@@ -237,6 +241,116 @@ def test_a_nest_of_extensions_is_shown_not_crashed_on() -> None:
     value = inert("ckpt", raw)
     assert summary(value, 10) == "[[[[[[[[[…"
     json.dumps(to_json(value))
+
+
+def ext(kind: str, payload: object) -> msgpack.ExtType:
+    return msgpack.ExtType(KIND_CODES[kind], msgpack.packb(payload))
+
+
+def peak(tag: str, raw: bytes) -> int:
+    tracemalloc.start()
+    try:
+        inert(tag, raw)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_no_time_zone_is_not_written_out_again_and_again() -> None:
+    value: object = "\\"
+    for _ in range(16):
+        value = ext("time", [0, 0, 0, 0, 0, ext("bytearray", [value])])
+    assert len(json.dumps(to_json(inert("ckpt", msgpack.packb(value))))) < 16 * 200
+
+
+@pytest.mark.parametrize(
+    "zone", [["x" * 1000, 0, 0, None], [[0] * 1000, [], 0, None], [0, 0, 0, [1]], [0, 0, 0.5, None]]
+)
+def test_what_is_no_offset_is_not_counted_with(zone: list[object]) -> None:
+    raw = msgpack.packb(ext("time", [0, 0, 0, 0, 0, ext("timezone", zone)]))
+    shown = InertObject("", "time", [0, 0, 0, 0, 0, InertObject("datetime", "timezone", zone)])
+    assert inert("ckpt", raw) == shown
+    assert peak("ckpt", raw) < 1 << 20
+
+
+@pytest.mark.parametrize("kind", ["int", "tuple", "fraction"])
+def test_keys_of_one_hash_are_not_compared_with_each_other(kind: str) -> None:
+    prime = 2**61 - 1
+    numbers = [(prime * (2**64 + i) + 7).to_bytes(17, "big", signed=True) for i in range(200)]
+    keys: list[object] = [msgpack.ExtType(KIND_CODES["int"], msgpack.packb(each)) for each in numbers]
+    if kind == "tuple":
+        keys = [ext("tuple", [*each]) for each in itertools.product((-1, -2), repeat=8)]
+    elif kind == "fraction":
+        keys = [ext("fraction", [each, 1]) for each in keys]
+    shown = inert("ckpt", msgpack.packb(ext("dict", [[key, None] for key in keys])))
+    assert isinstance(shown, InertObject)
+    assert (shown.module, shown.name) == ("", "map")
+    assert isinstance(shown.fields, list)
+    assert len(shown.fields) == len(keys)
+
+
+def test_large_keys_are_keys_as_others_are() -> None:
+    large = {2**100 + i: i for i in range(500)} | {(i, 2**70): i for i in range(500)} | {-1: 0, -2: 0}
+    assert ours(large) == large
+    few = {(2**61 - 1) * i: i for i in range(90)} | {str(i): i for i in range(200)}
+    assert ours(few) == few
+
+
+def test_a_document_in_a_document_is_read_no_more_often_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def unpacker(*args: Any, **kwargs: Any) -> Any:
+        made.append(args)
+        return original(*args, **kwargs)
+
+    original = msgpack.Unpacker
+    monkeypatch.setattr(msgpack, "Unpacker", unpacker)
+    raw = b"\xc0"
+    for _ in range(12):
+        raw = b"\x92" + msgpack.packb(ext("document", ["ckpt", raw])) + b"\xa3\xed\xa0\x80"
+    shown: Any = inert("ckpt", raw)
+    for _ in range(12):
+        assert shown[1] == "\ud800"
+        shown = shown[0]
+    assert shown is None
+    assert len(made) < 12 * 2 * 3
+
+
+def test_documents_in_documents_go_as_deep_as_all_else() -> None:
+    raw = b"\xc0"
+    for _ in range(1_000):
+        raw = msgpack.packb([ext("document", ["ckpt", raw])])
+    value, depth = inert("ckpt", raw), 0
+    while isinstance(value, list):
+        value, depth = value[0], depth + 1
+    assert isinstance(value, InertObject)
+    assert value.name == "undecodable"
+    assert depth == MAX_DEPTH + 1
+
+
+@pytest.mark.parametrize("payload", [["bytes", 1 << 24], ["ckpt", "\xc0"], [1, b""], ["ckpt", b"", 1]])
+def test_what_is_no_document_is_shown_as_it_is(payload: list[object]) -> None:
+    raw = msgpack.packb(ext("document", payload))
+    assert inert("ckpt", raw) == InertObject("", "document", payload)
+    assert peak("ckpt", raw) < 1 << 20
+
+
+def test_maps_as_keys_of_maps_are_gone_through_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = []
+
+    def hashable(key: object) -> object:
+        steps.append(1)
+        return original(key)
+
+    original = module._hashable
+    monkeypatch.setattr(module, "_hashable", hashable)
+    depth, size = 100, 1000
+    shown: Any = inert("msgpack", b"\x81" * depth + b"\xdc" + size.to_bytes(2) + b"\xc0" * (size + depth))
+    assert len(steps) < 2 * size + 10 * depth
+    for _ in range(depth - 2):
+        assert shown.name == "map"
+        shown = shown.fields[0][0]
+    assert shown.fields == [[{(None,) * size: None}, None]]
 
 
 def test_nothing_is_imported_to_show_a_value(tmp_path: Path) -> None:
