@@ -34,7 +34,7 @@ def message_text(message: InertMessage) -> str:
     for call in message.tool_calls:
         if isinstance(call, dict):
             arguments = summary(call.get("args", {}), 1000)
-            parts.append(f"{call.get('name', '?')}({arguments})")
+            parts.append(f"{_name(call.get('name', '?'))}({arguments})")
     return " ".join(part for part in parts if part)
 
 
@@ -87,7 +87,7 @@ def _digest(value: object) -> str | None:
     if not isinstance(value, InertObject) or value.module or not isinstance(value.fields, dict):
         return None
     length, hashed = value.fields.get("size"), value.fields.get("hash")
-    if not isinstance(length, int) or not isinstance(hashed, str):
+    if type(length) is not int or length.bit_length() > 64 or not isinstance(hashed, str):
         return None
     return escape(f"<{value.name}, {size(length)}, hash {short(hashed)}>")
 
@@ -96,11 +96,16 @@ def _children(value: object) -> str:
     if isinstance(value, InertMessage | InertObject):
         value = value.fields
     if isinstance(value, dict):
-        keys = ", ".join(str(key) for key in list(value)[:10])
+        keys = ", ".join(_name(key) for key in list(value)[:10])
         return f"its keys are {keys}" if keys else "it is empty"
     if isinstance(value, list | tuple):
         return f"it has {len(value)} items"
     return "it has no parts"
+
+
+def _name(value: object) -> str:
+    """Return what should be a name as it is, and all else as any value is shown."""
+    return value if isinstance(value, str) else summary(value, 200)
 
 
 def _content(content: object) -> str:
@@ -115,7 +120,7 @@ def _content(content: object) -> str:
         elif isinstance(block, dict) and isinstance(block.get("text"), str):
             parts.append(block["text"])
         elif isinstance(block, dict):
-            parts.append(f"[{block.get('type', 'block')}]")
+            parts.append(f"[{_name(block.get('type', 'block'))}]")
         else:
             parts.append(summary(block, 200))
     return " ".join(parts)

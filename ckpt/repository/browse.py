@@ -147,7 +147,7 @@ class Browser:
             checkpoint_id=row.checkpoint_id,
             parents=tuple(each.commit.hex() for each in commit.parents if each.commit),
             parent_checkpoint_id=parent_id,
-            step=step if isinstance(step, int) else None,
+            step=step if type(step) is int and step.bit_length() <= 64 else None,
             source=source,
             run_id=_text(metadata.get("run_id")),
             timestamp=commit.timestamp,
@@ -215,7 +215,7 @@ def _header(commit: Commit, values: Mapping[StoredValue, bytes]) -> dict[str, An
 
 
 def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+    return {key: each for key, each in value.items() if isinstance(key, str)} if isinstance(value, dict) else {}
 
 
 def _text(value: object) -> str | None:

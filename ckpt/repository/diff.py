@@ -31,7 +31,7 @@ from ckpt.repository.nodes import (
     shown,
 )
 from ckpt.values.cut import LEAF_MAX, MSGPACK_TYPES
-from ckpt.values.inert import InertMessage, InertObject, summary
+from ckpt.values.inert import INT_BITS_MAX, InertMessage, InertObject, summary
 from ckpt.values.rope import ROPE, Item, Load, decode_items
 from ckpt.values.tree import Form, Path, Pieces, Tree, step
 
@@ -213,7 +213,7 @@ class _Comparison:
             before, after = old.instance(), new.instance()
             if before is None or after is None or (before[:2], before.rest) != (after[:2], after.rest):
                 return None
-            is_chat = str(before.module).startswith(_MESSAGES)
+            is_chat = isinstance(before.module, str) and before.module.startswith(_MESSAGES)
             cut = before.fields.is_cut and after.fields.is_cut
             return self._trees(before.fields, after.fields, path, was) if cut and not is_chat else None
         if old.form is Form.ARRAY or (old.form is Form.MAP and not is_message(old) and not is_message(new)):
@@ -362,7 +362,7 @@ def _among(values: Sequence[object]) -> Open:
 
 def _part(key: object) -> str | int:
     """Return what stands for a dict's key in a path: the key itself where it is text or a number."""
-    if isinstance(key, str) or (isinstance(key, int) and not isinstance(key, bool)):
+    if isinstance(key, str) or (type(key) is int and key.bit_length() <= INT_BITS_MAX):
         return key
     return repr(key) if isinstance(key, bytes) else summary(key, 80)
 

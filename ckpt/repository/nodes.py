@@ -110,7 +110,7 @@ def collection(tree: Tree) -> tuple[str, Tree] | None:
         return None
     module, name, items = (payload.child(each) for each in payload.elements())
     names = inert_all([module, name])
-    known = _BY_CLASS.get(".".join(map(str, names)))
+    known = _BY_CLASS.get(".".join(each if isinstance(each, str) else "?" for each in names))
     return (known, items) if known is not None and items.form is Form.ARRAY else None
 
 

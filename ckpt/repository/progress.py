@@ -119,7 +119,7 @@ def _joined(held: object, before: str) -> bool:
     seen = held[0] if isinstance(held, list) and len(held) == 2 and held[1] is True else held
     names = seen.fields if isinstance(seen, InertObject) else None
     # A name may hold a plus itself. Only what is waited for is ever seen, so the length tells whether all are there.
-    return isinstance(names, list) and len("+".join(map(str, names))) == len(before)
+    return isinstance(names, list) and len("+".join(each for each in names if isinstance(each, str))) == len(before)
 
 
 def _is_new(channel: str, node: str, versions: Mapping[str, Any], seen: Mapping[str, Any]) -> bool:

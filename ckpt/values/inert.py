@@ -29,7 +29,8 @@ _MESSAGE_TYPES = frozenset({"human", "ai", "system", "developer", "tool", "funct
     f"{each}MessageChunk" for each in ("Human", "AI", "System", "Tool", "Function", "Chat")
 }
 _JSON_DEPTH_MAX = 200
-_INT_BITS_MAX = 14_000  # more digits than this Python refuses to write in decimal
+INT_BITS_MAX = 14_000
+"""Python refuses to write integers of more bits than about this in decimal."""
 _SAME_HASH_MAX = 100
 """Keys of one hash that a dict may have: each is compared with all of them, and whoever writes chooses the hashes."""
 _MAP = "map"
@@ -313,7 +314,7 @@ def _parts(value: Any, width: int) -> list[object]:
     if value is None or isinstance(value, bool):
         return [_Text({None: "null", True: "true", False: "false"}[value])]
     if isinstance(value, int):
-        return [_Text(str(value) if value.bit_length() <= _INT_BITS_MAX else hex(value))]
+        return [_Text(str(value) if value.bit_length() <= INT_BITS_MAX else hex(value))]
     if isinstance(value, float):
         return [_Text(json.dumps(value))]
     if isinstance(value, str):
@@ -360,7 +361,7 @@ def to_json(value: object, *, _depth: int = 0) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return value if value.bit_length() <= _INT_BITS_MAX else {"$int": hex(value)}
+        return value if value.bit_length() <= INT_BITS_MAX else {"$int": hex(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": repr(value)}
     if isinstance(value, str):

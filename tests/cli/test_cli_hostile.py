@@ -6,14 +6,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
-from cli_kit import Support, approve, copied, document, place, question, run, support_graph
+from cli_kit import Support, approve, copied, document, place, question, run, succeed, support_graph
+from langgraph.checkpoint.base import empty_checkpoint
 from langgraph.graph import START, StateGraph
 
 import ckpt
 from ckpt.cli.escape import _UNSAFE
+from ckpt.cli.output import Output, Settings
+from ckpt.cli.values import one_line
 from ckpt.langgraph import CkptSaver
-from ckpt.values.inert import to_json
+from ckpt.values.inert import InertObject, to_json
+from ckpt.values.kinds import INT, Opaque
 
 EVIL = "a\x1b[31m\x1b]0;title\x07 \x9b2J\x90\x85 \x08\x7f \u202edcba\u2066\u200f\u061c \u2028\U000e0041 \r\n\tz"
 BROKEN = EVIL + "\ud800"
@@ -150,3 +155,77 @@ def test_nothing_stored_or_typed_reaches_the_terminal_as_it_is(hostile: Path, ex
 def test_what_was_escaped_can_be_had_raw(hostile: Path) -> None:
     assert "\x1b[31m" in run("show", "-t", EVIL, "--state", "--raw").stdout
     assert document("show", "-t", EVIL)["state"]["list"][0]["text_b64"]
+
+
+VAST: int = 10**5000
+"""An integer that Python refuses to write in decimal."""
+
+
+def forged(code: int, *payload: object) -> Opaque:
+    """Return an extension of LangGraph's, in which 10**5000 may stand where it writes a name."""
+    whole = msgpack.ExtType(INT, msgpack.packb(VAST.to_bytes(2100, "big")))
+    raw = msgpack.packb(msgpack.ExtType(code, msgpack.packb([whole if each is VAST else each for each in payload])))
+    return Opaque("", "ckpt", "document", raw)
+
+
+@pytest.fixture
+def vast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store with such an integer wherever one can be."""
+    path = tmp_path / "vast.db"
+    message = {"type": "ai", "content": "hi", "id": VAST, "name": VAST, "tool_calls": [{"name": VAST, "args": VAST}]}
+    block = {"type": {"a": VAST}, "text": VAST}
+    large = ["x" * 9_000, "y" * 9_000, "z" * 9_000]
+    with CkptSaver(path) as saver:
+        repository = saver.repository
+        for content in ([block], "hi"):
+            repository.thread("calls").commit({"messages": [{**message, "content": content}]})
+        for step in (VAST, True, 2**64):
+            repository.thread("steps").commit({"x": 1}, metadata={"step": step, "source": step, "run_id": step})
+        for number in range(2):
+            state = {
+                "map": {VAST: number, -VAST - number: 1},
+                "record": {"id": VAST, "x": number},
+                "delta": VAST + number,
+            }
+            nodes = {"join:a+b:c": {VAST, "b"}, "branch:to:d": VAST, "__pregel_tasks": [VAST]}
+            repository.thread("keys").commit({**state, **nodes})
+            objects = {"list": forged(0, VAST, "set", [*large, number]), "set": forged(0, "a", VAST, [*large, number])}
+            fields = forged(0, VAST, "b", {"text": large, "number": number, "more": large})
+            repository.thread("objects").commit({**objects, "fields": fields})
+        config: Any = place("seen", checkpoint_ns="")
+        seen: Any = {**empty_checkpoint(), "versions_seen": {"node": {"x": 1}, 7: {"x": 1}}}
+        saver.put(config, seen, {}, {})
+    monkeypatch.setenv("CKPT_STORE", str(path))
+    return path
+
+
+@pytest.mark.parametrize("name", ["calls", "steps", "keys", "objects", "seen"])
+def test_integers_too_long_for_decimal_digits_are_shown_everywhere(vast: Path, name: str) -> None:
+    for arguments in (
+        ["threads"], ["log"], ["log", "--all"], ["log", name], ["log", name, "--oneline"], ["show", name],
+        ["show", name, "--meta"], ["show", name, "--internal"], ["show", name, "messages", "map", "list"],
+        ["show", name, "map.x"], ["show", name, "messages[0].x"], ["diff", name], ["diff", name, "--full"],
+        ["diff", name, "--words"], ["diff", name, "--stat"], ["diff", name, "--internal"], ["diff", name, "map.x"],
+        ["fork", name, "new", "-n"], ["tag", "new", name, "-n"], ["rewind", name, "-n"], ["stats"], ["fsck"],
+    ):  # fmt: skip
+        for extra in ([], ["--json"]):
+            result = run(*arguments, *extra)
+            assert result.exit_code in (0, 2, 3), (arguments, result.output)
+
+
+def test_what_should_be_a_name_is_shown_as_any_value(vast: Path) -> None:
+    shown = hex(VAST)[:20]
+    assert f"ai: hi {shown}" in succeed("log", "calls")
+    assert f'[{{"a": {shown}' in succeed("show", "calls~1")
+    assert f"its keys are {shown}" in run("show", "keys", "map.x").stderr
+    assert f'["{shown}' in succeed("diff", "keys")
+
+
+def test_what_is_no_size_is_shown_as_any_value() -> None:
+    for size in (VAST, -VAST, True, "1"):
+        value = InertObject("", "text", {"size": size, "hash": "h"})
+        assert one_line(Output(Settings()), value, 30).startswith("text(size=")
+
+
+def test_what_is_no_number_of_a_step_is_none(vast: Path) -> None:
+    assert [each["step"] for each in document("log", "steps")["items"]] == [None, None, None]
