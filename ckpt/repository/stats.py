@@ -191,16 +191,18 @@ class _Counter:
         return self._core.objects.fetch(wanted) if wanted else {}
 
     def _pieces(self, rope: bytes) -> int:
+        """Return the bytes of what was not seen before; not by recursion, which has no room for deep ropes."""
         size = 0
-        below: list[ObjectId] = []
-        for item in decode_items(rope):
-            oid = ObjectId(item.payload)
-            if item.kind == INLINE:
-                size += item.length
-            elif oid not in self._seen:
-                self._seen.add(oid)
-                if item.kind == ROPE:
-                    below.append(oid)
-                else:
+        stack = [rope]
+        while stack:
+            for item in decode_items(stack.pop()):
+                oid = ObjectId(item.payload)
+                if item.kind == INLINE:
                     size += item.length
-        return size + sum(self._pieces(self._below[oid]) for oid in below)
+                elif oid not in self._seen:
+                    self._seen.add(oid)
+                    if item.kind == ROPE:
+                        stack.append(self._below[oid])
+                    else:
+                        size += item.length
+        return size
