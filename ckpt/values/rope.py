@@ -29,6 +29,9 @@ _DEPTH_MAX = 10_000
 ITEMS_MAX = 1 << 24
 """Pieces that are put together at once; only forged ropes have more."""
 
+LENGTH_MAX = 1 << 32
+"""Bytes of one value that are put together in memory."""
+
 
 class Item(NamedTuple):
     """One item of a rope; `payload` is the bytes when inline, else the object's id."""
@@ -186,9 +189,12 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
     """Return the raw bytes of each rope.
 
     `load` is called once per level of nesting, for all ropes together. Raises DamagedObjectError when a
-    rope's pieces are not as long as it says, and whatever `load` raises.
+    rope's pieces are not as long as it says or it stands for more than LENGTH_MAX bytes, and whatever `load` raises.
     """
     columns = [_decoded(rope) for rope in ropes]
+    lengths = [_length(column) for column in columns]
+    if max(lengths, default=0) > LENGTH_MAX:
+        raise DamagedObjectError("a value is longer than any that can be read")
     groups: dict[bytes, tuple[list[_Decoded], int]] = {}
     blobs: dict[bytes, bytes] = {}
     below = columns
@@ -207,13 +213,13 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
         raise DamagedObjectError("a rope is nested without end")
     values = []
     left = ITEMS_MAX
-    for column in columns:
+    for column, length in zip(columns, lengths, strict=True):
         pieces = _pieces(column, groups, blobs, left)
         left -= len(pieces)
-        value = b"".join(pieces)
-        if len(value) != (length := _length(column)):
-            raise DamagedObjectError(f"a value is {len(value)} bytes long where its rope says {length}")
-        values.append(value)
+        # Before they are joined: a rope may say a byte where its pieces have more than there is memory.
+        if (size := sum(map(len, pieces))) != length:
+            raise DamagedObjectError(f"a value is {size} bytes long where its rope says {length}")
+        values.append(b"".join(pieces))
     return values
 
 

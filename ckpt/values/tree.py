@@ -20,13 +20,12 @@ from ckpt.objects.ids import Kind, ObjectId, object_id
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.inert import InertMessage, InertObject, inert
 from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TUPLE
-from ckpt.values.rope import BLOB, INLINE, ROPE, Item, Load, decode_items, encode_items, inline
+from ckpt.values.rope import BLOB, INLINE, LENGTH_MAX, ROPE, Item, Load, decode_items, encode_items, inline
 
 Path = tuple[str | int, ...]
 
-LENGTH_MAX = 1 << 32
 ITEMS_MAX = 1 << 24
-"""Bounds of what is put together in memory; only a forged rope goes beyond them."""
+"""Items that are held in memory at once; only a forged rope has more."""
 
 _OBJECT_CODES = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
 
@@ -256,9 +255,9 @@ class Tree:
         parts = self.children()
         while groups := [part for part in parts if part.siblings > 1]:
             opened = self.pieces.open(groups)
-            parts = [each for part in parts for each in opened.get(part, (part,))]
-            if len(parts) > ITEMS_MAX:
+            if sum(len(opened.get(part, (part,))) for part in parts) > ITEMS_MAX:
                 raise DamagedObjectError("a value has more pieces than any that can be read")
+            parts = [each for part in parts for each in opened.get(part, (part,))]
         return parts
 
     def child(self, item: Item) -> Tree:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from objects_kit import Stored
 
@@ -62,6 +64,30 @@ def test_a_reference_of_another_length_is_damage(at: str) -> None:
         assemble([encode_items([named])], objects.load)
 
 
+def test_a_value_that_is_too_long_is_refused_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = Objects()
+    long = encode_items([objects.group(*[objects.blob(b"b" * 100)] * 10)])
+    monkeypatch.setattr(ropes, "LENGTH_MAX", 1000)
+    assert assemble([long, long], objects.load) == [b"b" * 1000] * 2
+    objects.loads.clear()
+    monkeypatch.setattr(ropes, "LENGTH_MAX", 999)
+    with pytest.raises(DamagedObjectError, match="longer than any that can be read"):
+        assemble([b"", long], objects.load)
+    assert objects.loads == []
+
+
+def test_pieces_longer_than_their_references_say_are_not_put_together() -> None:
+    objects = Objects()
+    named = objects.blob(bytes(1 << 20))._replace(length=1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedObjectError, match="67108864 bytes long where its rope says 64"):
+            assemble([encode_items([named] * 64)], objects.load)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("values", [1, 2])
 def test_a_rope_that_multiplies_is_stopped(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
     objects = Objects()
@@ -81,7 +107,7 @@ def test_a_rope_that_multiplies_without_measure_is_stopped_before_it_is_put_toge
 ) -> None:
     objects = Objects()
     named = objects.blob(b"b")
-    for _ in range(60):
+    for _ in range(32):
         named = objects.group(named, named)
     monkeypatch.setattr(ropes, "ITEMS_MAX", 10_000)
     with pytest.raises(DamagedObjectError, match="more pieces than any value"):

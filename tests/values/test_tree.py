@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -291,6 +292,24 @@ def test_ropes_that_multiply_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         tree.elements()
     assert tree.at((12345,)) == 1
     assert len(store.loaded) < 100
+
+
+def test_elements_are_counted_before_they_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    many = store.emit(Kind.ROPE, encode_items([Item(INLINE, 1, 1, b"\1")] * 2000))
+    all_of_them = store.emit(Kind.ROPE, encode_items([Item(ROPE, 2000, 2000, many)] * 2000))
+    head = Item(INLINE, 5, 0, b"\xdd" + (2000 * 2000).to_bytes(4))
+    tree = Tree("msgpack", [head, Item(ROPE, 2000 * 2000, 2000 * 2000, all_of_them)], store.load)
+    monkeypatch.setattr("ckpt.values.tree.ITEMS_MAX", 2000 * 2000 - 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedObjectError, match="more pieces than any"):
+            tree.elements()
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr("ckpt.values.tree.ITEMS_MAX", 2000 * 2000)
+    assert len(tree.elements()) == 2000 * 2000
 
 
 def test_a_cut_at_an_odd_place_costs_nothing_but_laziness() -> None:
