@@ -7,7 +7,9 @@ where those frames end, as if it had written them itself.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 
 import zstandard
 
@@ -26,9 +28,12 @@ WINDOW_LOG = 19
 RAW_FRAME_MAX = 64 << 20
 """What a frame may unfold to: several times what writers put into one."""
 
-_UNFOLDING = 15
-_SLICE_MIN = 8 << 10
-"""No n bytes of zstd unfold to more than n << 15: a block of 128 KB takes four."""
+_SLICE = 4 << 10
+"""What is fed to zstd at once. No n bytes unfold to more than n << 15, as a block of 128 KB takes four: 128 MiB here.
+Half as much would take a tenth longer for a pack of many small frames."""
+
+_TOGETHER = 1 << 20
+"""Raw bytes that frames may share: more than a pack has but for its last transaction."""
 
 _PART_SIZE = 16 << 10
 """What is unfolded in one piece: small enough for memory that is used again. The usual 128 KB are new each time."""
@@ -113,26 +118,51 @@ class PackReader:
 
     def read(self, blocks: Sequence[bytes]) -> list[Frame]:
         """Return the frames that follow those read before, or raise DamagedObjectError."""
-        raw = self._unfold(b"".join(blocks), len(blocks) * RAW_FRAME_MAX)
+        return [frame for frames in self.read_on(blocks) for frame in frames]
+
+    def read_on(self, blocks: Sequence[bytes]) -> Iterator[list[Frame]]:
+        """Yield what `read` returns piece by piece, so that who lets go of a piece has few frames in memory at once.
+
+        How much a pack unfolds to has no bound: a transaction may be as large as its writer allows.
+        """
+        ends = list(accumulate(map(len, blocks)))
+        parts: list[bytes] = []
+        first = start = size = 0
+        while start < len(blocks):
+            # As many blocks as make a slice, or one that is larger.
+            before = ends[start - 1] if start else 0
+            end = max(bisect_right(ends, before + _SLICE), start + 1)
+            parts.append(self._unfold(b"".join(blocks[start:end]), (end - start) * RAW_FRAME_MAX))
+            size += len(parts[-1])
+            start = end
+            if size > _TOGETHER or end == len(blocks):
+                yield from self._cut(b"".join(parts), end - first)
+                parts, first, size = [], end, 0
+
+    def _cut(self, raw: bytes, count: int) -> Iterator[list[Frame]]:
         frames: list[Frame] = []
         offset = 0
-        for _ in blocks:
+        for _ in range(count):
             frame = Frame(raw, offset)
             frames.append(frame)
             offset = frame.end
         if offset != len(raw):
             raise DamagedObjectError("a pack is damaged: there is something between its frames")
         self.raw_size += offset
-        return frames
+        if len(raw) <= _TOGETHER or count == 1:
+            yield frames
+            return
+        # Each has its own bytes, or a small one that is kept would keep those of a large one.
+        for start, end in pairwise([0, *(frame.end for frame in frames)]):
+            yield [Frame(raw[start:end])]
 
     def _unfold(self, data: bytes, size_max: int) -> bytes:
         """Return what the next bytes of the stream unfold to, in slices that cannot go far beyond `size_max`."""
-        step = max(size_max >> _UNFOLDING, _SLICE_MIN)
         parts: list[bytes] = []
         size = 0
         try:
-            for start in range(0, len(data), step):
-                part = self._stream.decompress(data[start : start + step])
+            for start in range(0, len(data), _SLICE):
+                part = self._stream.decompress(data[start : start + _SLICE])
                 parts.append(part)
                 size += len(part)
                 if size > size_max:

@@ -12,6 +12,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from functools import cached_property
+from itertools import islice
 from threading import Lock
 from typing import Protocol
 
@@ -85,6 +88,45 @@ class Draft:
         return sum(len(self.objects[oid].data) for oid in ids)
 
 
+class _Opened:
+    """What is kept of frames that were unfolded for the objects at some places.
+
+    Whole frames up to a size, which are what a cache could hold, and of all others the objects only.
+    """
+
+    def __init__(self, places: Collection[Place], size_max: int) -> None:
+        self.frames: dict[int, RawFrame] = {}
+        self.objects: dict[tuple[int, int], StoredObject] = {}
+        self._places = places
+        self._left = size_max
+
+    def add(self, frames: dict[int, RawFrame]) -> None:
+        """Take in frames by their numbers."""
+        size = sum([frame.size for frame in frames.values()])
+        if size <= self._left:
+            self._left -= size
+            self.frames |= frames
+            return
+        for number, frame in frames.items():
+            for position in self._positions.get(number, ()):
+                if position < len(frame):
+                    self.objects[number, position] = frame[position]
+
+    @cached_property
+    def _positions(self) -> dict[int, list[int]]:
+        positions: dict[int, list[int]] = {}
+        for number, position in self._places:
+            positions.setdefault(number, []).append(position)
+        return positions
+
+    def get(self, number: int, position: int) -> StoredObject | None:
+        """Return the object at one of the places, or None when there is none."""
+        frame = self.frames.get(number)
+        if frame is None:
+            return self.objects.get((number, position))
+        return frame[position] if position < len(frame) else None
+
+
 class ObjectStore:
     """Objects of one store. Safe for many threads; one pack is appended to by one thread at a time."""
 
@@ -134,7 +176,7 @@ class ObjectStore:
         places = self._places(storage, ids)
         wanted = {oid: places[index_key(oid)] for oid in ids}
         try:
-            found, damaged = self._read(wanted, self._open(storage, {place.frame for place in wanted.values()}))
+            found, damaged = self._read(wanted, self._open(storage, wanted.values()))
         except DamagedObjectError:
             found, damaged = {}, list(wanted)
         while damaged:
@@ -143,7 +185,7 @@ class ObjectStore:
             self._forget_frames()
             before, places = places, self._places(storage, damaged)
             wanted = {oid: places[index_key(oid)] for oid in damaged}
-            more, damaged = self._read(wanted, self._open(storage, {place.frame for place in wanted.values()}))
+            more, damaged = self._read(wanted, self._open(storage, wanted.values()))
             found |= more
             for oid in damaged:
                 if wanted[oid] == before[index_key(oid)]:
@@ -168,13 +210,13 @@ class ObjectStore:
         places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
         _require(ids, places)
         wanted = {oid: places[index_key(oid)] for oid in ids}
-        try:
-            opened = self._opened(self._storage, stored, ends - {place.frame for place in wanted.values()})
-        except DamagedObjectError:
-            opened = {}
+        opened = _Opened(wanted.values(), _OBJECT_CACHE_SIZE)
+        # What lies before damage is as good as it would be without.
+        with suppress(DamagedObjectError):
+            self._unfold(self._storage, stored, ends - {place.frame for place in wanted.values()}, opened)
         found, damaged = self._read(wanted, opened)
         # Into the object as it was before asking: after a `forget` meanwhile, nobody looks there.
-        beside.add(opened, keys, without=list(found))
+        beside.add(opened.frames, keys, without=list(found))
         # What is not where it should be is looked for once more, and named if it is damaged.
         found |= self.fetch(damaged) if damaged else {}
         known.put_many((oid, True, 1) for oid in ids)
@@ -194,15 +236,12 @@ class ObjectStore:
         return taken
 
     @staticmethod
-    def _read(
-        wanted: Mapping[ObjectId, Place], frames: Mapping[int, RawFrame]
-    ) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
+    def _read(wanted: Mapping[ObjectId, Place], opened: _Opened) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
         """Return the objects that are where they should be, and the ids of those that are not."""
         found: dict[ObjectId, StoredObject] = {}
         damaged: list[ObjectId] = []
         for oid, (number, position) in wanted.items():
-            frame = frames.get(number)
-            obj = frame[position] if frame is not None and position < len(frame) else None
+            obj = opened.get(number, position)
             if obj is not None and object_id(*obj) == oid:
                 found[oid] = obj
             else:
@@ -212,34 +251,30 @@ class ObjectStore:
     def at(self, places: Collection[Place]) -> dict[ObjectId, StoredObject]:
         """Return the objects at these places by their ids."""
         self._forget_frames()
-        opened = self._open(self._storage, {place.frame for place in places})
-        found: dict[ObjectId, StoredObject] = {}
-        for number, position in places:
-            if number in opened:
-                obj = opened[number][position]
-                found[object_id(*obj)] = obj
-        return found
+        opened = self._open(self._storage, places)
+        found = [obj for number, position in places if (obj := opened.get(number, position)) is not None]
+        return {object_id(*obj): obj for obj in found}
 
-    def _open(self, storage: FrameReading, numbers: Collection[int]) -> dict[int, RawFrame]:
-        """Return frames, from the cache or the store; a number that is not stored is left out.
+    def _open(self, storage: FrameReading, places: Collection[Place]) -> _Opened:
+        """Open the frames of some places, from the cache or the store; a number that is not stored is left out.
 
         Of a pack read before, only the frames behind those are loaded.
         """
-        found, wanted = self._frames.get_many(numbers)
-        if not wanted:
-            return found
-        with self._read_lock:
-            # A frame that left the cache while its pack's reader stands behind it must be read from the start.
-            ends = set(self._readers).difference(wanted)
-        opened = self._opened(storage, storage.load(wanted, ends), ends)
-        self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.items())
-        return found | opened
+        opened = _Opened(places, _FRAME_CACHE_SIZE)
+        found, wanted = self._frames.get_many({place.frame for place in places})
+        if wanted:
+            with self._read_lock:
+                # A frame that left the cache while its pack's reader stands behind it must be read from the start.
+                ends = set(self._readers).difference(wanted)
+            self._unfold(storage, storage.load(wanted, ends), ends, opened)
+            self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.frames.items())
+        opened.frames |= found
+        return opened
 
-    def _opened(
-        self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int]
-    ) -> dict[int, RawFrame]:
+    def _unfold(
+        self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int], opened: _Opened
+    ) -> None:
         """Unfold frames as loaded, with all before them in their packs but for those that lie before one of `ends`."""
-        opened: dict[int, RawFrame] = {}
         again: list[int] = []
         with self._read_lock:
             # Of an object that two writers stored at once a storage may bring both frames: one may be read already.
@@ -251,18 +286,19 @@ class ObjectStore:
                 if before and before not in self._readers:
                     again.append(last)  # its pack's reader went on meanwhile, here or along another branch
                 else:
-                    opened |= self._continue(before, chain, stored)
+                    self._continue(before, chain, stored, opened)
         if again:
             stored = storage.load(again)
             with self._read_lock:
                 for last in again:
-                    opened |= self._continue(0, chain_to(last, stored), stored)
-        return opened
+                    self._continue(0, chain_to(last, stored), stored, opened)
 
-    def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame]) -> dict[int, RawFrame]:
+    def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], opened: _Opened) -> None:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or self._at_a_beginning()
-        opened = dict(zip(chain, reader.read([stored[n].data for n in chain]), strict=True))
+        numbers = iter(chain)
+        for frames in reader.read_on([stored[n].data for n in chain]):
+            opened.add(dict(zip(islice(numbers, len(frames)), frames, strict=True)))
         if (before or len(chain) > 1) and reader.raw_size < CONTENT_SIZE:
             self._readers[chain[-1]] = reader
         else:
@@ -271,7 +307,6 @@ class ObjectStore:
             self._spare = reader
         while len(self._readers) > _READERS_MAX:
             _, self._spare = self._readers.popitem(last=False)
-        return opened
 
     def _at_a_beginning(self) -> PackReader:
         """Return a reader for another pack: the one put aside, if there is one."""
