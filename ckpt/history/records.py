@@ -66,6 +66,18 @@ class Base(NamedTuple):
     No checkpoint that the fork sees in a base has an id greater than `border`.
     """
 
+    @staticmethod
+    def of(fields: object, fork: int) -> Base:
+        """Return the base of the thread of this number from its fields, or raise DamagedRecordError.
+
+        A base is there before its forks, and numbers are given out in order: bases never lead round in a circle.
+        """
+        what = f"thread number {fork}"
+        base = Base(*shaped(fields, _BASE, what))
+        if not 0 < base.thread < fork:
+            raise damaged(what)
+        return base
+
     thread: int
     moment: int
     bare: str | None
@@ -133,7 +145,7 @@ class ThreadRecord(NamedTuple):
             greatest,
             Line.of(root),
             Census(count, digest),
-            Base(*shaped(base, _BASE, what)) if base is not None else None,
+            Base.of(base, number) if base is not None else None,
             forks,
             deleted,
             tuple(Reset(*shaped(reset, _RESET, what)) for reset in resets),
