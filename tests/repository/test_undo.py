@@ -152,3 +152,16 @@ def test_a_fork_whose_values_were_never_stored_can_be_undone(
     assert repository.thread_names() == ["fork", "t"]
     repository.undo()
     assert repository.thread_names() == ["t"]
+
+
+def test_a_rewind_of_a_fork_is_undone_after_a_prune_of_what_its_base_has() -> None:
+    repository = Repository(MemoryStorage())
+    for n in range(4):
+        repository.thread("t").commit({"x": n})
+    repository.thread("t").fork("f")
+    repository.rewind("f")
+    rewind = repository.operations()[0]
+    assert repository.prune(["f"], keep_last=1)[0].removed
+    repository.undo()
+    repository.undo(rewind)
+    assert repository.state("@", thread="f") == {"x": 3}
