@@ -13,6 +13,9 @@ from datetime import UTC, datetime
 _GREGORIAN_OFFSET = 0x01B21DD213814000
 """100 ns intervals between 1582-10-15 and 1970-01-01."""
 
+TIME_END = 253_402_300_800
+"""The year 10000, in seconds since 1970: no time of ours is later, and none from then on can be told."""
+
 _UUID6 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-6([0-9a-f]{3})-[0-9a-f]{4}-[0-9a-f]{12}")
 
 

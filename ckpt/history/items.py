@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from ckpt.history.clock import TIME_END
 from ckpt.history.commits import StoredValue
 from ckpt.history.seal import Census, damaged, entry, seal, shaped, unseal
 
@@ -131,9 +132,11 @@ def version_fields(version: Version) -> list[object]:
 
 
 def version_of(fields: Sequence[Any]) -> Version:
-    """Undo `version_fields`."""
+    """Undo `version_fields`, or raise DamagedRecordError."""
     moment, age, lifetime, type_, rope, vectors = fields
     ttl, until = lifetime_of(lifetime)
+    if not 0 <= age <= moment < TIME_END * 10**6:
+        raise damaged(_ITEM)
     return Version(moment, moment - age, ttl, StoredValue(type_, rope) if type_ is not None else None, vectors, until)
 
 

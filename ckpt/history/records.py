@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from ckpt.history import keys
-from ckpt.history.seal import Census, census, damaged, miscounted, new_salt, seal, shaped, unseal
+from ckpt.history import clock, keys
+from ckpt.history.seal import (
+    NUMBER_MAX,
+    Census,
+    census,
+    check_numbers,
+    damaged,
+    miscounted,
+    new_salt,
+    seal,
+    shaped,
+    unseal,
+)
 
 _LINE = (str, str | None, str | None, int, int, int, int, int, int)
 _BASE = (int, int, str | None, int, str)
@@ -14,6 +25,7 @@ _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
 _THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None, bytes)
 _LIFETIME = (int, int, bool)
+_WHAT = "a namespace"
 
 
 class Line(NamedTuple):
@@ -54,8 +66,11 @@ class Line(NamedTuple):
     @staticmethod
     def of(fields: object) -> Line:
         """Undo `fields`, or raise DamagedRecordError."""
-        namespace, head, greatest, moved, *counted, newest = shaped(fields, _LINE, "a namespace")
-        return Line(namespace, head, greatest, moved, Census(*counted[:2]), Census(*counted[2:]), newest)
+        namespace, head, greatest, moved, count, digest, low, low_digest, newest = shaped(fields, _LINE, _WHAT)
+        numbers_fit = 0 <= moved <= NUMBER_MAX and 0 <= count <= NUMBER_MAX and 0 <= low <= NUMBER_MAX
+        if not numbers_fit or digest < 0 or low_digest < 0 or newest < 0:
+            raise damaged(_WHAT)
+        return Line(namespace, head, greatest, moved, Census(count, digest), Census(low, low_digest), newest)
 
 
 class Base(NamedTuple):
@@ -106,6 +121,14 @@ class Lifetime(NamedTuple):
     expires: int
     own: bool
 
+    @staticmethod
+    def of(fields: object, what: str) -> Lifetime:
+        """Return a lifetime from its fields, or raise DamagedRecordError naming `what` has it."""
+        ttl, expires, own = shaped(fields, _LIFETIME, what)
+        if not 0 <= ttl <= expires < clock.TIME_END * 1000:
+            raise damaged(what)
+        return Lifetime(ttl, expires, own)
+
 
 class ThreadRecord(NamedTuple):
     """A thread. `sequence` is the number of the newest row; `forks` how many threads have this one as base.
@@ -138,6 +161,9 @@ class ThreadRecord(NamedTuple):
         what = f"thread number {number}"
         fields = shaped(unseal(keys.thread_key(number), record, what), _THREAD, what)
         name, sequence, greatest, root, count, digest, base, forks, deleted, resets, lifetime, salt = fields
+        numbers_fit = 0 <= sequence <= NUMBER_MAX and 0 <= count <= NUMBER_MAX and 0 <= forks <= NUMBER_MAX
+        if not numbers_fit or digest < 0:
+            raise damaged(what)
         return ThreadRecord(
             number,
             name,
@@ -149,9 +175,19 @@ class ThreadRecord(NamedTuple):
             forks,
             deleted,
             tuple(Reset(*shaped(reset, _RESET, what)) for reset in resets),
-            Lifetime(*shaped(lifetime, _LIFETIME, what)) if lifetime is not None else None,
+            Lifetime.of(lifetime, what) if lifetime is not None else None,
             salt,
         )
+
+    def check_resets(self, moments: Sequence[int | None]) -> None:
+        """Raise DamagedRecordError unless each rewind went to what was there: in this thread before it, or in a base.
+
+        `moments` says up to where the thread sees itself (None: all), its base, and so on.
+        """
+        for at, moment, depth in self.resets:
+            end = at - 1 if not depth else moments[depth] if 0 < depth < len(moments) else None
+            if end is None or not 0 <= moment <= end or not 0 < at <= self.sequence:
+                raise damaged(f"thread {self.name!r}")
 
     def lapsed(self, now: int) -> bool:
         """Whether the thread's lifetime is over at `now`, in milliseconds since 1970."""
@@ -198,7 +234,7 @@ def encode_line(thread: int, line: Line) -> bytes:
 
 def decode_line(key: bytes, record: bytes) -> Line:
     """Undo `encode_line`, or raise DamagedRecordError."""
-    return Line.of(unseal(key, record, "a namespace"))
+    return Line.of(unseal(key, record, _WHAT))
 
 
 class NameRecord(NamedTuple):
@@ -218,8 +254,7 @@ class NameRecord(NamedTuple):
     def decode(key: bytes, record: bytes) -> NameRecord:
         """Undo `encode`, or raise DamagedRecordError."""
         name, thread, former, ghosts = shaped(unseal(key, record, "a thread name"), _NAME, "a thread name")
-        if not all(type(number) is int for number in former):
-            raise damaged("a thread name")
+        check_numbers("a thread name", *former, *([thread] if thread is not None else []))
         return NameRecord(name, thread, tuple(former), ghosts)
 
 
@@ -243,6 +278,7 @@ class Tally(NamedTuple):
             return Tally()
         what = _TALLIES.get(key, "the directory of threads")
         count, digest, salt = shaped(unseal(key, record, what), (int, int, bytes), what)
+        check_numbers(what, count)
         return Tally(salt, Census(count, digest))
 
     def replaced(self, key: bytes, before: bytes | None, after: bytes | None) -> Tally:

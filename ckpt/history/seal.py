@@ -21,10 +21,14 @@ import msgpack
 from blake3 import blake3
 
 from ckpt.errors import DamagedRecordError
+from ckpt.history import keys
 from ckpt.history.packing import packed
 
 _SEAL_SIZE = 8
 _SALT_SIZE = 8
+
+NUMBER_MAX = (1 << 63) - 1
+"""No count, moment or thread number is greater: there is room to add to each of them."""
 
 
 class Census(NamedTuple):
@@ -87,14 +91,22 @@ def seal(key: bytes, fields: object) -> bytes:
 
 
 def unseal(key: bytes, record: bytes, what: str) -> Any:
-    """Return the fields of a record, or raise DamagedRecordError naming `what` it was."""
+    """Return the fields of a record, or raise DamagedRecordError naming `what` it was.
+
+    That is a list, or the number that the thread counter stands at.
+    """
     body = record[:-_SEAL_SIZE]
     if blake3(key + body).digest(_SEAL_SIZE) != record[-_SEAL_SIZE:]:
         raise damaged(what)
     try:
-        return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
+        fields = msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise damaged(what) from error
+    if key == keys.COUNTERS:
+        check_numbers(what, fields)
+    elif type(fields) is not list:
+        raise damaged(what)
+    return fields
 
 
 def shaped(fields: Any, types: tuple[Any, ...], what: str) -> list[Any]:
@@ -102,6 +114,12 @@ def shaped(fields: Any, types: tuple[Any, ...], what: str) -> list[Any]:
     if type(fields) is not list or len(fields) != len(types) or not all(map(isinstance, fields, types)):
         raise damaged(what)
     return fields
+
+
+def check_numbers(what: str, *values: object) -> None:
+    """Raise DamagedRecordError unless all are numbers that count something, or that threads have."""
+    if not all(type(each) is int and 0 <= each <= NUMBER_MAX for each in values):
+        raise damaged(what)
 
 
 def damaged(what: str) -> DamagedRecordError:

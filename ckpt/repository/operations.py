@@ -9,10 +9,23 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ckpt.history import keys
+from ckpt.history.clock import TIME_END
 from ckpt.history.records import Tally
-from ckpt.history.seal import Census, entry, miscounted, missing, outdated, seal, unseal
+from ckpt.history.seal import (
+    Census,
+    check_numbers,
+    damaged,
+    entry,
+    miscounted,
+    missing,
+    outdated,
+    seal,
+    shaped,
+    unseal,
+)
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Batch
@@ -138,6 +151,37 @@ class OperationLog:
 
 
 def _decode(key: bytes, raw: bytes) -> Operation:
-    when, kind, text, actor, undone, facts = unseal(key, raw, "an operation")
     number = int.from_bytes(key[2:], "big")
+    what = f"op {number:03x}"
+    when, kind, text, actor, undone, facts = shaped(unseal(key, raw, what), _SHAPE, what)
+    if not 0 <= when < TIME_END:
+        raise damaged(what)
+    if facts and (shape := _FACTS.get(kind)) is not None:
+        # Those of a rewind once were more.
+        known = shaped(facts[: len(shape)] if shape is _HEADS else facts, shape, what)
+        terms = [shaped(fact, (int, bool), what)[0] for fact in known if _is_terms(fact)]
+        check_numbers(what, *[fact for fact in known if isinstance(fact, int)], *terms)
     return Operation(number, when, kind, text, actor, undone, tuple(facts))
+
+
+def _is_terms(fact: object) -> bool:
+    """Whether a fact says how long a thread lived: its ttl, and whether that was its own; [] for no lifetime."""
+    return isinstance(fact, list) and fact != []
+
+
+_SHAPE = (float, str, str, str, bool, list)
+
+_HEADS = (str, str, str | None)
+_TAG = (str, bytes | None, bytes | None)
+_FACTS: dict[str, tuple[Any, ...]] = {
+    "fork": (int, str, int),
+    "checkout": _HEADS,
+    "rewind": _HEADS,
+    "tag": _TAG,
+    "untag": _TAG,
+    "delete": (int,),
+    "prune": (int, int),
+    "expire": (int, list, list),
+    "undo": (int,),
+}
+"""What undoing takes, of the operations that can be undone; of others nobody asks."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ckpt.history import keys
 from ckpt.history.records import Tally
-from ckpt.history.seal import seal, unseal
+from ckpt.history.seal import check_numbers, seal, shaped, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Reading
@@ -84,4 +84,9 @@ class Tags:
 
 def decode_tag(key: bytes, raw: bytes) -> Tag:
     """Undo `Tag.encode`, or raise DamagedRecordError."""
-    return Tag(*unseal(key, raw, "a tag"))
+    tag = Tag(*shaped(unseal(key, raw, "a tag"), _SHAPE, "a tag"))
+    check_numbers("a tag", tag.thread)
+    return tag
+
+
+_SHAPE = (str, int, str, str, bytes)

@@ -100,6 +100,9 @@ class Timeline:
                 if is_before(below, base):
                     raise outdated(f"thread number {below.number}, which others were forked from,")
                 segments.append(Segment(below, base.moment, bare, base.made, base.bare))
+            for depth, segment in enumerate(segments):
+                if segment.thread.resets:
+                    segment.thread.check_resets([below.moment for below in segments[depth:]])
             self._segments = segments
         return self._segments
 
@@ -115,9 +118,7 @@ class Timeline:
 
     def head(self, namespace: str = "") -> str | None:
         """Return the id of the checkpoint that the next run continues from, or None."""
-        if not namespace:
-            return self.thread.root.head
-        return self._head(0, namespace, None)
+        return self._head(0, namespace, None) if namespace else self.thread.root.head
 
     def _check_record(self) -> None:
         """Raise DamagedRecordError if the root's head shows that the thread's record is an earlier version."""
@@ -301,8 +302,7 @@ class Timeline:
             events = open_spills(events, self._core.objects.load)
         if is_ahead(segment.thread, events) and self._proofs.is_current(segment.thread):
             raise outdated(f"thread {segment.thread.name!r}")
-        moment = segment.moment
-        if moment is not None:
+        if (moment := segment.moment) is not None:
             events = [
                 event for event in events if event.sequence <= (segment.made if isinstance(event, Hidden) else moment)
             ]
