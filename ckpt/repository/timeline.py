@@ -132,11 +132,14 @@ class Timeline:
         line = self._proofs.line(thread, namespace)
         if line is not None and moment is not None and line.moved > moment:
             return self._replay(depth, namespace, moment)[0]
-        resets = [reset for reset in resets_of(thread, namespace) if moment is None or reset.at <= moment]
-        if resets and resets[-1].at > (line.moved if line is not None else 0):
+        reset = self._last_reset(depth, namespace, moment)
+        if reset is not None:
             if not depth:
                 self._check_record()  # no row of this namespace says that there was a rewind
-            return self.head_at(depth + resets[-1].depth, namespace, resets[-1].moment)
+            # Not one within the other: a thread may be rewound a thousand times.
+            while not reset.depth and (earlier := self._last_reset(depth, namespace, reset.moment)) is not None:
+                reset = earlier
+            return self.head_at(depth + reset.depth, namespace, reset.moment)
         if line is not None and line.moved:
             return line.head
         base = thread.base
@@ -144,6 +147,17 @@ class Timeline:
             return None
         below = self._head if base.bare is None else self.head_at
         return below(depth + 1, namespace, base.moment)
+
+    def _last_reset(self, depth: int, namespace: str, moment: int | None) -> Reset | None:
+        """Return the rewind since which a namespace has not moved; None where what was put in it tells its head."""
+        thread = self.segments[depth].thread
+        line = self._proofs.line(thread, namespace)
+        moved = line.moved if line is not None else 0
+        if moment is not None and moved > moment:
+            return None
+        known = (each for each in reversed(resets_of(thread, namespace)) if moment is None or each.at <= moment)
+        last = next(known, None)
+        return last if last is not None and last.at > moved else None
 
     def moment(self, checkpoint_id: str) -> tuple[int, int] | None:
         """Return when a root checkpoint was put, as `head_at` takes it: how far down, and the sequence number there."""

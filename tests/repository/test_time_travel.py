@@ -6,6 +6,8 @@ come and go, hosts whose clocks are behind, and prunes of every kind in between.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -249,3 +251,22 @@ def test_where_a_rewind_led_is_told_as_before_when_the_root_checkpoint_there_goe
     act(both, "passing", None)  # type: ignore[arg-type]
     assert rewound_to not in both.roots()
     both.check()
+
+
+def test_a_thread_may_be_rewound_more_often_than_python_calls_within_calls() -> None:
+    repository = Repository(MemoryStorage())
+    first = repository.commit("t", {"n": 0}).checkpoint_id
+    metadata = packed({"parents": {"": first}})
+    repository.put(NewCheckpoint("t", "sub", f"{first}.", None, None, packed({}), metadata, {}))
+    repository.commit("t", {"n": 1})
+    for n in range(200):
+        repository.commit("t", {"n": n})
+        repository.rewind("t")
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        found = repository.read("t", "sub")
+        problems = repository.fsck().problems
+    finally:
+        sys.setrecursionlimit(limit)
+    assert (found and found.checkpoint_id, problems) == (f"{first}.", [])
