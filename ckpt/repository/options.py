@@ -9,6 +9,7 @@ from ckpt.errors import InvalidInputError
 from ckpt.repository.arguments import check_count, several
 from ckpt.repository.lifetimes import Lifetimes
 from ckpt.repository.retention import Retention
+from ckpt.values.rope import LENGTH_MAX
 
 
 class Options(NamedTuple):
@@ -31,4 +32,5 @@ class Options(NamedTuple):
                 raise InvalidInputError(
                     f"types holds {each!r}, which is no class", hints=["give the classes themselves"]
                 )
-        return Options(max_checkpoint_size, Lifetimes.of(ttl), Retention.of(retention), classes)
+        # What is longer could be written, and not be read.
+        return Options(min(max_checkpoint_size, LENGTH_MAX), Lifetimes.of(ttl), Retention.of(retention), classes)

@@ -136,7 +136,9 @@ class Writer:
 
         Decided write by write: an index >= 0 keeps the value it has, below 0 the new one replaces it.
         """
-        sizes = {channel: len(typed.data) for _, channel, typed in writes}
+        sizes: dict[str, int] = {}
+        for _, channel, typed in writes:
+            sizes[channel] = sizes.get(channel, 0) + len(typed.data)
         if (total := sum(sizes.values())) > (limit := self._core.max_checkpoint_size):
             raise _too_large(sizes, total, limit)
 

@@ -199,6 +199,23 @@ def test_a_checkpoint_above_the_limit_is_refused_with_nothing_written(make_saver
     assert values(saver, "t") == {"small": "y"}
 
 
+def test_writes_of_one_channel_are_counted_together(make_saver: Any) -> None:
+    saver = make_saver(max_checkpoint_size=100_000)
+    put(saver, "t", "1", {"small": "x"})
+    with pytest.raises(StateTooLargeError) as caught:
+        saver.put_writes(config("t", "1"), [("many", os.urandom(60_000)), ("many", os.urandom(60_000))], "task")
+    assert caught.value.size == caught.value.channels["many"] == 120_000
+    assert saver.get_tuple(config("t")).pending_writes == []
+
+
+def test_no_limit_is_higher_than_what_can_be_read(make_saver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ckpt.repository.options.LENGTH_MAX", 100_000)
+    saver = make_saver(max_checkpoint_size=10**15)
+    with pytest.raises(StateTooLargeError) as caught:
+        put(saver, "t", "1", {"huge": os.urandom(200_000)})
+    assert caught.value.limit == 100_000
+
+
 @pytest.mark.parametrize("serde", [Marking(b"!"), EncryptedSerializer(NonceCipher())], ids=["marking", "encrypted"])
 @pytest.mark.parametrize("name", ["x", "new"])
 def test_a_fork_sets_nothing_that_a_serde_of_its_own_could_not_read(make_saver: Any, serde: Any, name: str) -> None:
