@@ -79,6 +79,8 @@ def encode_events(key: bytes, events: Iterable[Event]) -> bytes:
 def decode_events(key: bytes, record: bytes) -> list[Event]:
     """Undo `encode_events`, or raise DamagedRecordError."""
     events = unseal(key, record, _WHAT)
+    if type(events) is not list:
+        raise damaged(_WHAT)
     return [_event(fields) for fields in events]
 
 

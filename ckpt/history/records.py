@@ -25,7 +25,7 @@ _RESET = (int, int, int)
 _NAME = (str, int | None, list, bytes)
 _THREAD = (str, int, str, list, int, int, list | None, int, bool, list, list | None, bytes)
 _LIFETIME = (int, int, bool)
-_WHAT = "a namespace"
+_NAMESPACE = "a namespace"
 
 
 class Line(NamedTuple):
@@ -66,10 +66,11 @@ class Line(NamedTuple):
     @staticmethod
     def of(fields: object) -> Line:
         """Undo `fields`, or raise DamagedRecordError."""
-        namespace, head, greatest, moved, count, digest, low, low_digest, newest = shaped(fields, _LINE, _WHAT)
+        namespace, head, greatest, moved, count, digest, low, low_digest, newest = shaped(fields, _LINE, _NAMESPACE)
+        # Written out, as in `ThreadRecord.decode`: `check_numbers` would take three times as long, at every read.
         numbers_fit = 0 <= moved <= NUMBER_MAX and 0 <= count <= NUMBER_MAX and 0 <= low <= NUMBER_MAX
         if not numbers_fit or digest < 0 or low_digest < 0 or newest < 0:
-            raise damaged(_WHAT)
+            raise damaged(_NAMESPACE)
         return Line(namespace, head, greatest, moved, Census(count, digest), Census(low, low_digest), newest)
 
 
@@ -80,6 +81,12 @@ class Base(NamedTuple):
     `made` is the sequence number that `thread` had when the fork was made: what was pruned by then stays hidden.
     No checkpoint that the fork sees in a base has an id greater than `border`.
     """
+
+    thread: int
+    moment: int
+    bare: str | None
+    made: int
+    border: str
 
     @staticmethod
     def of(fields: object, fork: int) -> Base:
@@ -92,12 +99,6 @@ class Base(NamedTuple):
         if not 0 < base.thread < fork:
             raise damaged(what)
         return base
-
-    thread: int
-    moment: int
-    bare: str | None
-    made: int
-    border: str
 
 
 class Reset(NamedTuple):
@@ -234,7 +235,7 @@ def encode_line(thread: int, line: Line) -> bytes:
 
 def decode_line(key: bytes, record: bytes) -> Line:
     """Undo `encode_line`, or raise DamagedRecordError."""
-    return Line.of(unseal(key, record, _WHAT))
+    return Line.of(unseal(key, record, _NAMESPACE))
 
 
 class NameRecord(NamedTuple):
@@ -295,6 +296,21 @@ class Tally(NamedTuple):
         found = self.of(rows)
         if found != self.census:
             raise miscounted(what, found, self.census)
+
+
+def encode_counter(number: int) -> bytes:
+    """Return the record that says which number the next thread gets."""
+    return seal(keys.COUNTERS, number)
+
+
+def decode_counter(record: bytes | None) -> int:
+    """Undo `encode_counter`, or raise DamagedRecordError; without a record the next thread is the first."""
+    if record is None:
+        return 1
+    what = "the thread counter"
+    number: int = unseal(keys.COUNTERS, record, what)
+    check_numbers(what, number)
+    return number
 
 
 _TALLIES = {keys.TAGS: "the list of tags", keys.OPERATIONS: "the list of operations"}

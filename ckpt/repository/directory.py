@@ -17,8 +17,10 @@ from ckpt.history.records import (
     NameRecord,
     Tally,
     ThreadRecord,
+    decode_counter,
+    encode_counter,
 )
-from ckpt.history.seal import missing, new_salt, outdated, seal, unseal
+from ckpt.history.seal import missing, new_salt, outdated
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.storage.base import Reading
@@ -238,14 +240,14 @@ class Directory:
         counter = raw[keys.COUNTERS]
         if counter is None:
             expected |= self._as_first(raw[bucket_key])
-        number = unseal(keys.COUNTERS, counter, "the thread counter") if counter else 1
+        number = decode_counter(counter)
         lifetime = self._core.lifetimes.renewed(lifetime, clock.now_ms())
         thread = ThreadRecord(
             number, name, greatest=greatest, root=root or Line(""), base=base, lifetime=lifetime, salt=new_salt()
         )
         named = record._replace(thread=number, former=former) if record else NameRecord(name, number)
         expected |= {keys.COUNTERS: counter, name_key: raw[name_key], bucket_key: raw[bucket_key]}
-        records |= {keys.COUNTERS: seal(keys.COUNTERS, number + 1), name_key: named.encode()}
+        records |= {keys.COUNTERS: encode_counter(number + 1), name_key: named.encode()}
         tally = Tally.decode(bucket_key, raw[bucket_key]).replaced(name_key, raw[name_key], records[name_key])
         records[bucket_key] = tally.encode(bucket_key)
         return thread, Change(expected, records)

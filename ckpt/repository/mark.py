@@ -18,8 +18,8 @@ from ckpt.history import keys
 from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
 from ckpt.history.commits import decode_commit
 from ckpt.history.items import ItemRecord, decode_namespace, item_entry
-from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_line
-from ckpt.history.seal import Census, entry, miscounted, missing, unseal
+from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_counter, decode_line
+from ckpt.history.seal import Census, entry, miscounted, missing
 from ckpt.objects.ids import Kind, ObjectId, index_key
 from ckpt.repository.core import Core
 from ckpt.repository.scopes import prefixes, root_of, seen_by
@@ -300,8 +300,7 @@ class _RowCount:
 
 def next_thread(reading: Reading) -> int:
     """Return the number that the next new thread will have."""
-    raw = reading.read([keys.COUNTERS])[0]
-    return int(unseal(keys.COUNTERS, raw, "the thread counter")) if raw is not None else 1
+    return decode_counter(reading.read([keys.COUNTERS])[0])
 
 
 def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
