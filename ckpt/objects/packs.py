@@ -125,13 +125,12 @@ class PackReader:
 
         How much a pack unfolds to has no bound: a transaction may be as large as its writer allows.
         """
-        ends = list(accumulate(map(len, blocks)))
+        ends = list(accumulate(map(len, blocks), initial=0))
         parts: list[bytes] = []
         first = start = size = 0
         while start < len(blocks):
             # As many blocks as make a slice, or one that is larger.
-            before = ends[start - 1] if start else 0
-            end = max(bisect_right(ends, before + _SLICE), start + 1)
+            end = max(bisect_right(ends, ends[start] + _SLICE) - 1, start + 1)
             parts.append(self._unfold(b"".join(blocks[start:end]), (end - start) * RAW_FRAME_MAX))
             size += len(parts[-1])
             start = end

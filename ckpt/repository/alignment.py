@@ -15,8 +15,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple
 
 from ckpt.errors import DamagedObjectError
-from ckpt.values import tree
-from ckpt.values.rope import Item
+from ckpt.values.rope import ITEMS_MAX, Item
 
 Open = Callable[[Collection[Item]], Mapping[Item, list[Item]]]
 """Returns what groups and runs of values consist of, in one batch."""
@@ -233,7 +232,7 @@ def gaps(old: list[Item], new: list[Item], open_: Open, *, stride: int = 1) -> l
         # Large groups first: their parts may turn out to be the groups of the other side.
         largest = max(item.siblings for item in closed)
         opened = open_({item for item in closed if 4 * item.siblings >= largest})
-        if sum(len(opened.get(item, (item,))) for side in (old, new) for item in side) > tree.ITEMS_MAX:
+        if sum(len(opened.get(item, (item,))) for side in (old, new) for item in side) > ITEMS_MAX:
             raise DamagedObjectError("a value has more pieces than any that can be read")
         old, new = ([part for item in side for part in opened.get(item, (item,))] for side in (old, new))
     raise DamagedObjectError("a rope is nested without end")

@@ -32,6 +32,23 @@ from ckpt.storage.base import Batch
 
 _PAGE = 100
 
+_SHAPE = (float, str, str, str, bool, list)
+
+_HEADS = (str, str, str | None)
+_TAG = (str, bytes | None, bytes | None)
+_FACTS: dict[str, tuple[Any, ...]] = {
+    "fork": (int, str, int),
+    "checkout": _HEADS,
+    "rewind": _HEADS,
+    "tag": _TAG,
+    "untag": _TAG,
+    "delete": (int,),
+    "prune": (int, int),
+    "expire": (int, list, list),
+    "undo": (int,),
+}
+"""What undoing takes, of the operations that can be undone; of others nobody asks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
@@ -167,21 +184,3 @@ def _decode(key: bytes, raw: bytes) -> Operation:
 def _is_terms(fact: object) -> bool:
     """Whether a fact says how long a thread lived: its ttl, and whether that was its own; [] for no lifetime."""
     return isinstance(fact, list) and fact != []
-
-
-_SHAPE = (float, str, str, str, bool, list)
-
-_HEADS = (str, str, str | None)
-_TAG = (str, bytes | None, bytes | None)
-_FACTS: dict[str, tuple[Any, ...]] = {
-    "fork": (int, str, int),
-    "checkout": _HEADS,
-    "rewind": _HEADS,
-    "tag": _TAG,
-    "untag": _TAG,
-    "delete": (int,),
-    "prune": (int, int),
-    "expire": (int, list, list),
-    "undo": (int,),
-}
-"""What undoing takes, of the operations that can be undone; of others nobody asks."""

@@ -11,6 +11,8 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
 from ckpt.storage.base import Reading
 
+_SHAPE = (str, int, str, str, bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class Tag:
@@ -87,6 +89,3 @@ def decode_tag(key: bytes, raw: bytes) -> Tag:
     tag = Tag(*shaped(unseal(key, raw, "a tag"), _SHAPE, "a tag"))
     check_numbers("a tag", tag.thread)
     return tag
-
-
-_SHAPE = (str, int, str, str, bytes)

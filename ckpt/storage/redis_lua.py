@@ -18,9 +18,6 @@ KEY_NAMES = ("meta", "records", "frames", "index", "lock", "done")
 LEASE_MS = 10_000
 """How long a holder of the lock may be silent before others go on without it."""
 
-BUCKETS_MAX = 1 << 28
-"""Buckets of an index at most: 16 entries in each are more than a server has memory for."""
-
 DAMAGED = "ckpt-damaged:<"
 """Stands before a key's name, and a `>`, in the error by which a script ends that cannot read what the key holds."""
 
@@ -34,9 +31,8 @@ local function damaged(key) error('@MARK@' .. key .. '>', 0) end
 
 # ARGV[1] is the id of the store that the caller opened, ARGV[2] its token when it has the store to itself.
 OPENED = (
-    (
-        KEYS
-        + """
+    KEYS
+    + """
 local meta = call('HMGET', META, 'id', 'epoch', 'next', 'records', 'frames', 'objects', 'buckets', 'used',
     'record_bytes', 'frame_bytes', 'format')
 if meta[1] ~= ARGV[1] then return {'gone'} end
@@ -50,7 +46,8 @@ end
 local epoch, upcoming, records, frames, objects = meta[2], meta[3], meta[4], meta[5], meta[6]
 local buckets, used, record_bytes, frame_bytes = meta[7], meta[8], meta[9], meta[10]
 -- By other numbers a script would walk through buckets that are not there, or make them, while all others wait.
-if buckets < 1 or buckets > @BUCKETS_MAX@ or objects > buckets * 16 or used > buckets then return {'lost', 'meta'} end
+-- 2 ^ 28 buckets, 16 entries in each, are more than a server has memory for.
+if buckets < 1 or buckets > 2 ^ 28 or objects > buckets * 16 or used > buckets then return {'lost', 'meta'} end
 -- Among members of other scores no range of bytes finds those of score 0, as if they were not there.
 if call('ZCOUNT', RECORDS, 0, 0) ~= records then
     if call('ZCARD', RECORDS) ~= records then return {'lost', 'records'} end
@@ -59,10 +56,7 @@ end
 if call('XLEN', FRAMES) ~= frames then return {'lost', 'frames'} end
 if call('HLEN', INDEX) ~= used then return {'lost', 'index'} end
 """
-    )
-    .replace("@FORMAT@", str(FORMAT))
-    .replace("@BUCKETS_MAX@", str(BUCKETS_MAX))
-)
+).replace("@FORMAT@", str(FORMAT))
 
 # A server that was started again may have come back without the last that it was told. Its run has a number of its own.
 DATED = """

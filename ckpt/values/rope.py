@@ -26,8 +26,9 @@ INLINE, BLOB, ROPE = 0, 1, 2
 
 ID_SIZE = 32
 _DEPTH_MAX = 10_000
+
 ITEMS_MAX = 1 << 24
-"""Pieces that are put together at once; only forged ropes have more."""
+"""Items that are held in memory at once; only forged ropes have more."""
 
 LENGTH_MAX = 1 << 32
 """Bytes of one value that are put together in memory."""

@@ -20,12 +20,20 @@ from ckpt.objects.ids import Kind, ObjectId, object_id
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.inert import InertMessage, InertObject, inert
 from ckpt.values.kinds import DATACLASS, MODEL, NAMEDTUPLE, TUPLE
-from ckpt.values.rope import BLOB, INLINE, LENGTH_MAX, ROPE, Item, Load, decode_items, encode_items, inline
+from ckpt.values.rope import (
+    BLOB,
+    INLINE,
+    ITEMS_MAX,
+    LENGTH_MAX,
+    ROPE,
+    Item,
+    Load,
+    decode_items,
+    encode_items,
+    inline,
+)
 
 Path = tuple[str | int, ...]
-
-ITEMS_MAX = 1 << 24
-"""Items that are held in memory at once; only a forged rope has more."""
 
 _OBJECT_CODES = frozenset({*range(6), DATACLASS, NAMEDTUPLE, MODEL})
 
