@@ -114,7 +114,7 @@ class Acts:
                 expect_head=True,
                 expected_head=head,
                 reset=self._moment(timeline, target.checkpoint_id),
-                check=lambda: self._require_stored(target),
+                check=lambda thread: self._require_stored(target, timeline.thread, thread),
                 log=lambda: self._entry(kind, text, [target.thread, made, head]),
             )
         )
@@ -127,11 +127,14 @@ class Acts:
         timeline = Timeline(self._parts.core, thread)
         found = timeline.find("", target.checkpoint_id)
         if found is None or found.put is None or found.hidden:
-            raise RevisionNotFoundError(f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}")
+            raise _gone(target)
         return timeline, self._parts.core.commit(found.put.commit)
 
-    def _require_stored(self, target: CheckpointInfo) -> None:
+    def _require_stored(self, target: CheckpointInfo, planned: ThreadRecord, present: ThreadRecord) -> None:
+        """Refuse a target that was removed since, be it with its thread, whose name and ids another may have now."""
         self._target(target)
+        if present.number != planned.number:
+            raise _gone(target)
 
     def _metadata(self, commit: Commit) -> dict[str, Any]:
         data = self._parts.core.value_bytes([commit.metadata])[0]
@@ -220,6 +223,10 @@ class Acts:
 
 def _channel(typed: Typed) -> Channel:
     return Channel(lambda: typed)
+
+
+def _gone(target: CheckpointInfo) -> RevisionNotFoundError:
+    return RevisionNotFoundError(f"checkpoint {target.id[:8]} is no longer in thread {target.thread!r}")
 
 
 def _require_root(info: CheckpointInfo) -> None:

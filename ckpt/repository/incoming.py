@@ -45,8 +45,8 @@ class NewCheckpoint(NamedTuple):
     """With `expect_head`, the head to be expected when it is not the parent."""
     reset: tuple[int, int] | None = None
     """For a rewind: depth and moment at which other namespaces continue (see `Reset`)."""
-    check: Callable[[], None] | None = None
-    """Called once per attempt, after the epoch was read."""
+    check: Callable[[ThreadRecord], None] | None = None
+    """Called once per attempt, after the epoch was read, with the thread that is written to."""
     above: Mapping[str, str] = MappingProxyType({})
     """For a subgraph: the checkpoints, by their namespace, in whose step it runs."""
     log: Callable[[], Change] | None = None

@@ -86,7 +86,7 @@ class Writer:
 
         def prepare(attempt: _Attempt) -> None:
             if new.check is not None:
-                new.check()
+                new.check(attempt.thread)
             parents = self._parents(attempt, new.namespace, new.parent_id)
             head = attempt.timeline.head(new.namespace)
             if new.expect_head and head != (expected := new.expected_head or new.parent_id):

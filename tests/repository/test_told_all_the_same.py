@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from clock_kit import Clock
-from lifetime_kit import FailingStorage, Opener
+from lifetime_kit import FailingStorage, Opener, ids, put
 
-from ckpt.errors import StoreUnavailableError
+from ckpt.errors import RevisionNotFoundError, StoreUnavailableError
 from ckpt.repository import CheckpointInfo, Repository
 
 ACTS: dict[str, Callable[[Repository], CheckpointInfo]] = {
@@ -78,3 +78,31 @@ def test_it_is_told_what_was_stored(opened: Opener, time: Clock, act: str, gone:
     if gone == "deleted":
         other.undo()
         assert opened().resolve(thread).id == made.id
+
+
+def test_a_checkout_does_not_reach_into_a_thread_begun_anew_with_the_same_ids(opened: Opener) -> None:
+    other = opened()
+    for number in range(8):
+        put(other, "t", f"{number}", namespace="sub")
+    put(other, "t", "2")
+    put(other, "t", "4", "2")
+    storage = FailingStorage(other.storage)
+    repository = Repository(storage)
+    published: list[bool] = []
+
+    def meanwhile(method: str, arguments: tuple[Any, ...]) -> bool:
+        if method == "publish" and not published:
+            published.append(True)
+            other.delete("t")
+            put(other, "t", "2")
+            put(other, "t", "3", namespace="sub")
+            put(other, "t", "4", "2")
+        return False
+
+    storage.fails = meanwhile
+    with pytest.raises(RevisionNotFoundError, match="no longer in thread 't'"):
+        repository.checkout("t~1")
+    assert published == [True]
+    again = opened()
+    assert (ids(again, "t"), ids(again, "t", "sub")) == (["4", "2"], ["3"])
+    assert again.fsck().problems == []
