@@ -11,7 +11,8 @@ from ckpt.history.checkpoints import Writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
-from ckpt.repository.infos import CheckpointInfo
+from ckpt.repository.infos import CheckpointInfo, ThreadInfo
+from ckpt.repository.lifetimes import expiry
 from ckpt.repository.progress import START, following, packets, status, tells
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.values.cut import MSGPACK_TYPES
@@ -34,6 +35,35 @@ class Browser:
     def timeline(self) -> Timeline:
         """The timeline that is described."""
         return self._timeline
+
+    def thread(self) -> ThreadInfo:
+        """Describe the thread. Of its checkpoints the commits are read, and of its head what that refers to."""
+        timeline = self._timeline
+        checkpoints = size = 0
+        head: Found | None = None
+        roots: set[str] = set()
+        # Where a host's clock is behind, a checkpoint may come before the one that it continues.
+        continued: set[str] = set()
+        for namespace in timeline.namespaces():
+            for row, commit in self._with_commits(timeline.newest_first(namespace)):
+                checkpoints += 1
+                size += _logical_size(commit)
+                if not namespace:
+                    roots.add(row.checkpoint_id)
+                    continued.update(parent.checkpoint_id for parent in commit.parents[:1])
+                    head = row if row.checkpoint_id == timeline.head() else head
+        described = self.describe([head], continued)[0] if head is not None else None
+        return ThreadInfo(
+            name=timeline.thread.name,
+            checkpoints=checkpoints,
+            heads=len(roots - continued),
+            head=described,
+            updated=described.timestamp if described is not None else None,
+            status=described.status if described is not None and described.status != "done" else "idle",
+            bytes_logical=size,
+            forked_from=timeline.segments[1].thread.name if timeline.thread.base is not None else None,
+            expires=expiry(timeline.thread),
+        )
 
     def describe(self, rows: Sequence[Found], continued: set[str] | None = None) -> list[CheckpointInfo]:
         """Return descriptions in the order of `rows`, with a number of round trips that does not depend on it.
@@ -78,6 +108,11 @@ class Browser:
                 yield info
                 # All but the first are continued by the one before.
                 continued = {info.parent_checkpoint_id} if info.parent_checkpoint_id is not None else set()
+
+    def _with_commits(self, rows: Iterator[Found]) -> Iterator[tuple[Found, Commit]]:
+        for batch in _batches(rows):
+            commits = self._core.commits(row.put.commit for row in batch if row.put is not None)
+            yield from ((row, commits[row.put.commit]) for row in batch if row.put is not None)
 
     def _continued(self, rows: Sequence[Found]) -> set[str]:
         found: set[str] = set()
@@ -159,7 +194,7 @@ class Browser:
             is_head=is_head,
             is_current=row.checkpoint_id == head,
             tags=tuple(self._tags.get(stored_id, ())),
-            bytes_logical=sum(rope_length(value.rope) for value in commit.values()),
+            bytes_logical=_logical_size(commit),
             bytes_new=put.added + (_written(parent[0]) if parent is not None else 0),
             sequence=put.sequence,
         )
@@ -192,6 +227,11 @@ def _ran(
         # What a `Send` started has seen no channel. All packets run in the step that follows them.
         ran.update(sent)
     return tuple(sorted(ran - _NOT_NODES))
+
+
+def _logical_size(commit: Commit) -> int:
+    """Return the size of a checkpoint written in full, in bytes."""
+    return sum(rope_length(value.rope) for value in commit.values())
 
 
 def _written(row: Found) -> int:

@@ -139,13 +139,13 @@ def _bases(core: Core, group: Sequence[ThreadRecord]) -> list[ThreadRecord]:
     size = 0
     while wanted := sorted({each.base.thread for each in latest if each.base is not None} - seen):
         seen.update(wanted)
-        wanted = wanted[: _THREADS_MAX - len(found)]
         raws = core.storage.read([keys.thread_key(number) for number in wanted])
         latest = []
         for number, raw in zip(wanted, raws, strict=True):
             base = ThreadRecord.decode(number, raw) if raw is not None else None
-            if base is not None and size + base.sequence <= _ROWS_MAX:
-                size += base.sequence
+            # Its own record is a row, too.
+            if base is not None and size + 1 + base.sequence <= _ROWS_MAX:
+                size += 1 + base.sequence
                 latest.append(base)
         found += latest
     return found

@@ -19,7 +19,6 @@ from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_change
 from ckpt.repository.engine import Engine
 from ckpt.repository.gathered import look_at_all
 from ckpt.repository.infos import ChannelInfo, CheckpointInfo, ThreadInfo, WriteInfo, is_internal
-from ckpt.repository.lifetimes import expiry
 from ckpt.repository.memory import DEFAULT_MEMORY, Memories, Memory
 from ckpt.repository.resolve import Resolver
 from ckpt.repository.scopes import MEMORY, GraphInfo, graphs, within
@@ -91,7 +90,7 @@ class Reader(Engine):
         check_text("a pattern", "" if pattern is None else pattern)
         wanted = [each for each in self._directory.threads() if pattern is None or fnmatchcase(each.name, pattern)]
         tags = self._tags.by_commit()
-        found = look_at_all(self._core, wanted, lambda timeline: _thread_info(Browser(self._core, timeline, tags)))
+        found = look_at_all(self._core, wanted, lambda timeline: Browser(self._core, timeline, tags).thread())
         return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
 
     def log(
@@ -251,25 +250,6 @@ class Reader(Engine):
                 hints=[f"it has {', '.join(channels) or 'none'}"],
             )
         return channels[channel]
-
-
-def _thread_info(browser: Browser) -> ThreadInfo:
-    timeline = browser.timeline
-    infos = [info for each in timeline.namespaces() for info in browser.newest_first(each)]
-    head = next((info for info in infos if info.is_current and not info.namespace), None)
-    # Where a host's clock is behind, a checkpoint may come before the one that it continues.
-    continued = {(info.namespace, info.parent_checkpoint_id) for info in infos}
-    return ThreadInfo(
-        name=timeline.thread.name,
-        checkpoints=len(infos),
-        heads=sum(not info.namespace and ("", info.checkpoint_id) not in continued for info in infos),
-        head=head,
-        updated=head.timestamp if head is not None else None,
-        status=head.status if head is not None and head.status != "done" else "idle",
-        bytes_logical=sum(info.bytes_logical for info in infos),
-        forked_from=timeline.segments[1].thread.name if timeline.thread.base is not None else None,
-        expires=expiry(timeline.thread),
-    )
 
 
 def _newest(browser: Browser, namespace: str, limit: int | None, subgraphs: bool) -> list[CheckpointInfo]:

@@ -7,7 +7,9 @@ thread are answered through this view, so that no reader can see what is not in 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from itertools import chain, islice
+from heapq import merge
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import NamedTuple
 
 from ckpt.history import keys
@@ -369,22 +371,18 @@ class Timeline:
         """
         if prove:
             self._core.storage.check()
-        sources = [self._rows(segment, namespace, before, prove=prove) for segment in self.segments]
-        heads = [next(source, None) for source in sources]
-        while True:
-            ids = [head[0] for head in heads if head is not None]
-            if not ids:
-                return
-            greatest = max(ids)
-            depth = self._depth(greatest)
-            parts: list[list[Event]] = []
-            for i, head in enumerate(heads):
-                if head is not None and head[0] == greatest:
-                    parts.append(head[1])
-                    heads[i] = next(sources[i], None)
-                elif i < depth and around and not prove:
-                    self._proofs.around(self.segments[i].thread, namespace, greatest)
-            found = self._joined(namespace, greatest, parts)
+        sources = [
+            self._rows(segment, namespace, before, depth, prove=prove) for depth, segment in enumerate(self.segments)
+        ]
+        # Of equal ids the newest stretch comes first, as it does among the sources.
+        rows = merge(*sources, key=itemgetter(0), reverse=True)
+        for checkpoint_id, group in groupby(rows, itemgetter(0)):
+            parts = {depth: events for _, depth, events in group}
+            if around and not prove:
+                for depth, segment in enumerate(self.segments[: self._depth(checkpoint_id)]):
+                    if depth not in parts:
+                        self._proofs.around(segment.thread, namespace, checkpoint_id)
+            found = self._joined(namespace, checkpoint_id, [*parts.values()])
             if found is not None and found.put is not None and (hidden or not found.hidden):
                 yield found
 
@@ -418,8 +416,9 @@ class Timeline:
             checkpoint_id = commit.parents[0].checkpoint_id if commit.parents else None
 
     def _rows(
-        self, segment: Segment, namespace: str, before: str | None, *, prove: bool
-    ) -> Iterator[tuple[str, list[Event]]]:
+        self, segment: Segment, namespace: str, before: str | None, depth: int, *, prove: bool
+    ) -> Iterator[tuple[str, int, list[Event]]]:
+        """Yield what a stretch has: an id, how far below the stretch is, and the events under the id."""
         number = segment.thread.number
         start, end = keys.checkpoints_range(number, namespace)
         below = end if before is None else min(end, keys.checkpoint_key(number, namespace, before))
@@ -431,7 +430,7 @@ class Timeline:
         for key, raw in chain.from_iterable(pages):
             events = self._events(segment, namespace, key, raw)
             if events:
-                yield keys.checkpoint_id_of(key, number), events
+                yield keys.checkpoint_id_of(key, number), depth, events
 
     def _pages(self, start: bytes, end: bytes, limit: int) -> Iterator[list[tuple[bytes, bytes]]]:
         """Yield the rows of a range in pages, the last of all first; `limit` is for the first page."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 from langgraph.checkpoint.base import INTERRUPT
 from stores import SERVERS, new_store
 
+from ckpt.history.commits import StoredValue
 from ckpt.langgraph import CkptSaver
 from ckpt.repository import Repository
+from ckpt.repository.core import Core
 from ckpt.storage.base import Storage
 from ckpt.storage.urls import open_storage
 
@@ -226,3 +228,37 @@ def test_a_thread_made_behind_a_look_that_found_none_is_continued(storage: Stora
     Repository(storage).fork("base", "branch")
     repository.thread("branch").commit({"n": 2})
     assert [repository.state(each.id)["n"] for each in repository.log("branch")] == [2, 1]
+
+
+def test_listing_threads_reads_what_heads_hold_and_of_other_checkpoints_the_commits(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_steps(Process(storage), "t", 100)
+    asked: list[int] = []
+    load = Core.value_bytes
+
+    def counted(self: Core, values: Sequence[StoredValue]) -> list[bytes]:
+        asked.append(len(values))
+        return load(self, values)
+
+    monkeypatch.setattr(Core, "value_bytes", counted)
+    (info,) = Process(storage).saver.repository.threads()
+    assert (info.checkpoints, info.heads, info.head.step if info.head else None) == (100, 1, 99)
+    assert 0 < sum(asked) < 20
+
+
+def test_forks_of_forks_are_listed_by_a_call_for_each_step_back_and_not_for_each_pair(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 40
+    monkeypatch.setattr("ckpt.repository.gathered._THREADS_MAX", 10)
+    repository = Repository(storage)
+    repository.commit("fork 0", {"n": 0})
+    for number in range(1, count):
+        repository.fork(f"fork {number - 1}", f"fork {number}")
+        repository.commit(f"fork {number}", {"n": number})
+    process = Process(storage)
+    found = {info.name: info.checkpoints for info in process.saver.repository.threads()}
+    assert found == {f"fork {number}": number + 1 for number in range(count)}
+    # Four groups of ten, of which the last has thirty steps to go back.
+    assert len(process.storage.calls) < 3 * count
