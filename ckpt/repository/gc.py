@@ -9,6 +9,7 @@ refused and looks again.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,6 +128,8 @@ class Collector:
             for key, place in entries:
                 pack = packs.of.get(place.frame)
                 referenced.add(id(pack))
+                if pack is not None:
+                    pack.listed += 1
                 if key not in marker.live:
                     selected.add(id(pack))
             cursor = entries[-1][0]
@@ -135,7 +138,11 @@ class Collector:
                 yield pack
 
     def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
-        """Rewrite some packs; return how many dead objects went, and how many packs."""
+        """Rewrite some packs; return how many dead objects went, and how many packs.
+
+        A pack with an object that is not what its id says is left as it is: to somebody who can mend it, those bytes
+        are the only copy.
+        """
         stored = self._store.load([pack.frames[-1] for pack in step])
         # What another collector has rewritten meanwhile is not there any more.
         step = [pack for pack in step if pack.frames[-1] in stored]
@@ -148,6 +155,10 @@ class Collector:
         places = self._store.locate({key for key, _, _ in laid})
         # Two writers may have stored the same object; the copy that the index names is the one that counts.
         here = {key: (place, obj) for key, place, obj in laid if places.get(key) == place}
+        found = Counter(id(packs.of[place.frame]) for place, _ in here.values())
+        step = [pack for pack in step if found[id(pack)] >= pack.listed]
+        whole = {number for pack in step for number in pack.frames}
+        here = {key: (place, obj) for key, (place, obj) in here.items() if place.frame in whole}
         kept = {key: obj for key, (_, obj) in here.items() if key in marker.live}
         dead = here.keys() - kept.keys()
         if dry_run:

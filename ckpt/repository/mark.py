@@ -69,6 +69,8 @@ class Pack:
     rewritten: bool = False
     size: int = 0
     """Bytes of its frames."""
+    listed: int = 0
+    """How many entries of the index led to it when the collector looked."""
 
 
 class Packs:
