@@ -98,6 +98,9 @@ def _minutes(duration: timedelta) -> float:
 def _without_secrets(url: str) -> str:
     """Return a URL without what stands before its last @ and without its query, either of which may be secret."""
     scheme, _, rest = url.partition("://")
+    if "?" in rest.rpartition("@")[0]:
+        # Nothing tells whether the @ is part of a password in the query, or the question mark of one before the @.
+        return f"{scheme}://***"
     credentials, at, place = rest.rpartition("@")
     place, question, _ = place.partition("?")
     return f"{scheme}://{'***@' if at and credentials else ''}{place}{'?***' if question else ''}"

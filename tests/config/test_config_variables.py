@@ -108,7 +108,8 @@ def test_the_environment_is_that_of_the_process_by_default(monkeypatch: pytest.M
         (f"redis://:{SECRET}@cache:6379/0", "redis://***@cache:6379/0"),
         (f"postgresql://me:{SECRET}@a,b:5433/agents?sslmode=require", "postgresql://***@a,b:5433/agents?***"),
         (f"postgresql://db/agents?password={SECRET}", "postgresql://db/agents?***"),
-        (f"redis://:a/{SECRET}?x@b@cache/0", "redis://***@cache/0"),
+        (f"redis://:a/{SECRET}?x@b@cache/0", "redis://***"),
+        (f"postgresql://db/agents?password=x@{SECRET}", "postgresql://***"),
         ("redis://cache/0", "redis://cache/0"),
     ],
 )
