@@ -91,12 +91,12 @@ class Acts:
         timeline, commit = self._target(target)
         metadata = self._metadata(commit)
         step = metadata.get("step")
+        # A DeltaChannel is rebuilt from the writes on its ancestors; the target's own come after its state. With
+        # durability "exit" those of a thread's first run hang on a checkpoint before it, which names no source.
+        rebuilt = metadata.get(DELTA_COUNTERS) or (step == -2 and "source" not in metadata)
+        parent_id = target.parent_checkpoint_id if rebuilt else target.checkpoint_id
         metadata |= {"source": "fork", "step": step + 1 if isinstance(step, int) else 0}
         head = timeline.head() if expected_head is None else expected_head
-        parent_id: str | None = target.checkpoint_id
-        if metadata.get(DELTA_COUNTERS):
-            # A DeltaChannel is rebuilt from the writes on its ancestors; the target's own come after its state.
-            parent_id = target.parent_checkpoint_id
         made = next_checkpoint_id(timeline.thread.greatest)
         text = f"{kind} {target.thread} -> {target.id[:8]}"
         channels: dict[str, StoredValue | Channel] = dict(commit.channels)

@@ -160,3 +160,20 @@ def test_a_prune_keeps_the_snapshot_that_nothing_was_written_to_since(
         assert state(one_writer_of_three(saver(), schema), thread())["values"]["log"] == expected
     rows = saver().repository.timeline("t").newest_first("", hidden=True)
     assert len(list(rows)) <= 30
+
+
+@pytest.mark.parametrize("durability", ["sync", "exit"])
+def test_a_checkout_of_the_beginning_leaves_out_what_a_first_run_stored_at_its_exit(
+    make_saver: Any, durability: Any
+) -> None:
+    saver = make_saver()
+    graph = delta_graph(saver, Delta1000)
+    graph.invoke({"log": ["left"], "turn": 0}, thread(), durability="exit")
+    beginning = history(graph, thread())[-1]
+    assert beginning["step"] == -2
+    oldest = saver.repository.log(thread=thread()["configurable"]["thread_id"])[-1]
+    saver.repository.checkout(oldest.spec)
+    graph.invoke({"log": ["anew"], "turn": 0}, thread(), durability=durability)
+    other = {"configurable": {"thread_id": "never left"}}
+    graph.invoke({"log": ["anew"], "turn": 0}, other, durability=durability)
+    assert state(graph, thread())["values"] == state(graph, other)["values"]
