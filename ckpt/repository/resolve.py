@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from ckpt.errors import AmbiguousRevisionError, InvalidInputError, NotFoundError, RevisionNotFoundError
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Put, current_put, decode_events
 from ckpt.history.commits import Commit, decode_commit
 from ckpt.history.readings import (
@@ -150,12 +150,18 @@ class Resolver:
         tag, _ = self._tags.get(name)
         if tag is None:
             return
+        raw = self._core.storage.read([keys.thread_key(tag.thread)])[0]
+        owner = ThreadRecord.decode(tag.thread, raw) if raw is not None else None
+        if thread is None and owner is not None and not owner.deleted and not owner.lapsed(clock.now_ms()):
+            # Where a fork and its base share the checkpoint, the tag is on the one that it was put on.
+            own = self.describe_in(owner, tag.namespace, tag.checkpoint_id)
+            if own is not None and own.id == tag.commit.hex():
+                yield own
+                return
         for info in self._everywhere(tag.namespace, tag.checkpoint_id, None, thread):
             if info.id == tag.commit.hex():
                 yield info
                 return
-        raw = self._core.storage.read([keys.thread_key(tag.thread)])[0]
-        owner = ThreadRecord.decode(tag.thread, raw) if raw is not None else None
         if owner is not None and not owner.deleted:
             Timeline(self._core, owner).prove(tag.namespace)
 
