@@ -17,7 +17,7 @@ from ckpt.encryption.cipher import BLOCK_SIZE
 from ckpt.encryption.header import Ring
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame, incarnation_of
 from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.turns import Turns
 
@@ -62,11 +62,18 @@ def reseal(storage: EncryptedStorage) -> Resealed:
     records = frames = 0
     while keys.ring.has_old_keys:
         generation = keys.ring.generation
+        incarnation = incarnation_of(storage.inner.epoch())
         records += _reseal_records(storage)
         frames += _reseal_frames(storage)
         # Another rotation may have begun or ended meanwhile; then the next turn looks at what that has left.
         while (ring := keys.reopen()).generation == generation:
-            _swapped(storage, ring, ring.without_old_keys(keys.user_key), keys.user_key)
+            # What was sealed anew is under the old key again where the store went back in time meanwhile.
+            new = ring.without_old_keys(keys.user_key)
+            with storage.inner.exclusive() as session:
+                if incarnation_of(session.epoch()) != incarnation or session.read([HEADER_KEY])[0] != ring.raw:
+                    break
+                session.write(Batch({}, {HEADER_KEY: new.raw}))
+            keys.set(keys.user_key, new)
     # A file has all that was before until its log is written into it.
     storage.compact()
     return Resealed(records, frames)
@@ -138,6 +145,7 @@ class _Frames:
         self._storage = storage
         self._inner = storage.inner
         self._ring = storage.keys.ring
+        self._incarnation = incarnation_of(self._inner.epoch())
         self._turns = Turns()
         self._previous: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
@@ -197,6 +205,8 @@ class _Frames:
         moved: dict[int, int] = {}
         free, fewer = self._free(old)
         with self._turns.step(), self._inner.exclusive() as session:
+            if incarnation_of(session.epoch()) != self._incarnation:
+                raise _MovedError
             if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != old:
                 raise _MovedError
             if self._joined_since(session, old) or not self._still(session, old):

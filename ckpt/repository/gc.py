@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from ckpt.errors import IntegrityError, InvalidInputError
+from ckpt.errors import ConflictError, IntegrityError, InvalidInputError
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.objects.packs import pack_frame, unpack
@@ -24,7 +24,7 @@ from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
-from ckpt.storage.base import Batch, Exclusive, Frame, Place
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, incarnation_of
 from ckpt.storage.turns import Turns
 
 PACKED_SIZE = 512 << 10
@@ -69,7 +69,8 @@ class Collector:
         Goes through every graph: objects are shared by all. Operations older than `grace` can no longer be undone.
         With `dry_run` only counts, of objects those that nothing needs already: what only the removed threads and
         pruned checkpoints need is not among them. Costs time in proportion to the store's records and ropes, plus what
-        is rewritten. Raises IntegrityError, with nothing collected, where what is needed may be hidden by damage.
+        is rewritten. Raises IntegrityError, with nothing collected, where what is needed may be hidden by damage, and
+        ConflictError, with the rest not collected, where a server may have lost what it was told last.
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")
@@ -79,11 +80,13 @@ class Collector:
         threads = 0
         for prefix in list(prefixes(self._store)):
             threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
+        # Where the store goes back in time behind this, what was marked is not what is there.
+        incarnation = incarnation_of(self._store.epoch())
         marker = self._core.consistently(self._marked)
         packs = self._settled_packs(dry_run)
         removed = rewritten = 0
         for step in list(_steps(self._to_rewrite(packs, marker))):
-            dead, count = self._rewrite(step, packs, marker, dry_run)
+            dead, count = self._rewrite(step, packs, marker, incarnation, dry_run)
             removed += dead
             rewritten += count
         if not dry_run:
@@ -137,7 +140,9 @@ class Collector:
             if id(pack) in selected or id(pack) not in referenced:
                 yield pack
 
-    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
+    def _rewrite(
+        self, step: list[Pack], packs: Packs, marker: Marker, incarnation: int, dry_run: bool
+    ) -> tuple[int, int]:
         """Rewrite some packs; return how many dead objects went, and how many packs.
 
         A pack with an object that is not what its id says is left as it is: to somebody who can mend it, those bytes
@@ -166,6 +171,11 @@ class Collector:
         frames = list(_packed(kept))
         seen = _shape(step)
         with self._turns.step(), self._store.exclusive() as session:
+            if incarnation_of(session.epoch()) != incarnation:
+                raise ConflictError(
+                    "the server was started again, or is another one, while its store was collected",
+                    hints=["nothing that is needed was removed: collect again"],
+                )
             marker.catch_up(session)
             # Who rotates keys lays frames down behind others that he has laid down, whatever the epoch is.
             packs.look(session, joining=True)

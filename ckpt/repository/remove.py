@@ -158,9 +158,18 @@ class Remover:
         below = (row.key for row in rows(self._core.storage, keys.thread_range(thread.number)) if row.part)
         while page := list(islice(below, _ROWS)):
             with self._turns.step():
-                self._core.storage.publish(Batch(records=dict.fromkeys(page)))
+                if not self._admin.atomically((), partial(self._without_rows, thread, page)):
+                    return True
         self._admin.atomically((thread.name,), partial(self._without_record, thread))
         return True
+
+    def _without_rows(self, thread: ThreadRecord, page: list[bytes]) -> tuple[Batch, bool]:
+        # A server that has lost what it was told last may have the thread alive again.
+        key = keys.thread_key(thread.number)
+        raw = self._core.storage.read([key])[0]
+        if not _doomed(thread.number, raw):
+            return Batch(), False
+        return Batch({key: raw}, dict.fromkeys(page)), True
 
     def _ghosts(self, thread: ThreadRecord) -> list[bytes]:
         """Return the hashes of the checkpoint ids that a thread sees, its own last, where most are remembered.

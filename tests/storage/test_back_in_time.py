@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from datetime import timedelta
 
 import psycopg
 import pytest
@@ -22,8 +23,13 @@ from network_kit import pgbouncer
 from postgres_server import Server, schema_of
 
 import ckpt
+from ckpt.encryption import rotate, rotation
+from ckpt.encryption.storage import EncryptedStorage
+from ckpt.errors import ConflictError
 from ckpt.langgraph import CkptStore
 from ckpt.repository import Repository
+from ckpt.repository.gc import Collector
+from ckpt.repository.mark import Packs
 from ckpt.storage.base import Batch
 from ckpt.storage.postgres import PostgresStorage
 
@@ -200,6 +206,59 @@ def test_redis_comes_back_with_its_last_snapshot() -> None:
             assert server.start()
 
         require_whole(server.url, live_through(server.url, client.save, go_back))
+
+
+def test_a_collection_is_given_up_when_the_thread_it_removes_is_alive_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
+        settled = Collector._settled_packs
+
+        def go_back(self: Collector, dry_run: bool) -> Packs:
+            server.stop()
+            assert server.start()
+            return settled(self, dry_run)
+
+        with ckpt.open(server.url) as repository:
+            before(repository)
+            client.save()
+            repository.delete("kept")
+            monkeypatch.setattr(Collector, "_settled_packs", go_back)
+            with pytest.raises(ConflictError, match="started again"):
+                repository.gc(grace=timedelta(0))
+            monkeypatch.undo()
+        with ckpt.open(server.url) as repository:
+            assert repository.thread("kept").state()["prompt"] == words(0)
+            repository.gc(grace=timedelta(0))
+            assert repository.fsck().problems == []
+            assert repository.thread("kept").state()["prompt"] == words(0)
+
+
+def test_keys_are_rotated_once_more_when_what_was_sealed_anew_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = bytes(range(32))
+    with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
+        with ckpt.open(server.url, encryption_key=key) as repository:
+            before(repository)
+        records, frames = rotation._reseal_records, rotation._reseal_frames
+        crashes: list[bool] = []
+
+        def saved_before(storage: EncryptedStorage) -> int:
+            if not crashes:
+                client.save()
+            return records(storage)
+
+        def gone_behind(storage: EncryptedStorage) -> int:
+            if not crashes:
+                crashes.append(True)
+                server.stop()
+                assert server.start()
+            return frames(storage)
+
+        monkeypatch.setattr(rotation, "_reseal_records", saved_before)
+        monkeypatch.setattr(rotation, "_reseal_frames", gone_behind)
+        rotate(server.url, key, data=True)
+        assert crashes == [True]
+        with ckpt.open(server.url, encryption_key=key) as repository:
+            assert repository.thread("kept").state()["prompt"] == words(0)
+            assert repository.fsck().problems == []
 
 
 def test_a_backup_is_put_back_into_the_tables_of_an_open_store(connection: Connection, postgres_url: str) -> None:
