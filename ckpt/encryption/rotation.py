@@ -17,7 +17,7 @@ from ckpt.encryption.cipher import BLOCK_SIZE
 from ckpt.encryption.header import Ring
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame, incarnation_of
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame, incarnation_at
 from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.turns import Turns
 
@@ -62,7 +62,7 @@ def reseal(storage: EncryptedStorage) -> Resealed:
     records = frames = 0
     while keys.ring.has_old_keys:
         generation = keys.ring.generation
-        incarnation = incarnation_of(storage.inner.epoch())
+        incarnation = incarnation_at(storage.inner.epoch())
         records += _reseal_records(storage)
         frames += _reseal_frames(storage)
         # Another rotation may have begun or ended meanwhile; then the next turn looks at what that has left.
@@ -70,8 +70,10 @@ def reseal(storage: EncryptedStorage) -> Resealed:
             # What was sealed anew is under the old key again where the store went back in time meanwhile.
             new = ring.without_old_keys(keys.user_key)
             with storage.inner.exclusive() as session:
-                if incarnation_of(session.epoch()) != incarnation or session.read([HEADER_KEY])[0] != ring.raw:
+                if incarnation_at(session.epoch()) != incarnation:
                     break
+                if session.read([HEADER_KEY])[0] != ring.raw:
+                    continue
                 session.write(Batch({}, {HEADER_KEY: new.raw}))
             keys.set(keys.user_key, new)
     # A file has all that was before until its log is written into it.
@@ -145,7 +147,7 @@ class _Frames:
         self._storage = storage
         self._inner = storage.inner
         self._ring = storage.keys.ring
-        self._incarnation = incarnation_of(self._inner.epoch())
+        self._incarnation = incarnation_at(self._inner.epoch())
         self._turns = Turns()
         self._previous: dict[int, int] = {}
         self._sizes: dict[int, int] = {}
@@ -205,7 +207,7 @@ class _Frames:
         moved: dict[int, int] = {}
         free, fewer = self._free(old)
         with self._turns.step(), self._inner.exclusive() as session:
-            if incarnation_of(session.epoch()) != self._incarnation:
+            if incarnation_at(session.epoch()) != self._incarnation:
                 raise _MovedError
             if session.read([HEADER_KEY])[0] != self._ring.raw or self._load(session, old) != old:
                 raise _MovedError

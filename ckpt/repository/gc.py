@@ -24,7 +24,7 @@ from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, incarnation_of
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, incarnation_at
 from ckpt.storage.turns import Turns
 
 PACKED_SIZE = 512 << 10
@@ -80,13 +80,11 @@ class Collector:
         threads = 0
         for prefix in list(prefixes(self._store)):
             threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
-        # Where the store goes back in time behind this, what was marked is not what is there.
-        incarnation = incarnation_of(self._store.epoch())
         marker = self._core.consistently(self._marked)
         packs = self._settled_packs(dry_run)
         removed = rewritten = 0
         for step in list(_steps(self._to_rewrite(packs, marker))):
-            dead, count = self._rewrite(step, packs, marker, incarnation, dry_run)
+            dead, count = self._rewrite(step, packs, marker, dry_run)
             removed += dead
             rewritten += count
         if not dry_run:
@@ -140,9 +138,7 @@ class Collector:
             if id(pack) in selected or id(pack) not in referenced:
                 yield pack
 
-    def _rewrite(
-        self, step: list[Pack], packs: Packs, marker: Marker, incarnation: int, dry_run: bool
-    ) -> tuple[int, int]:
+    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
         """Rewrite some packs; return how many dead objects went, and how many packs.
 
         A pack with an object that is not what its id says is left as it is: to somebody who can mend it, those bytes
@@ -166,12 +162,12 @@ class Collector:
         here = {key: (place, obj) for key, (place, obj) in here.items() if place.frame in whole}
         kept = {key: obj for key, (_, obj) in here.items() if key in marker.live}
         dead = here.keys() - kept.keys()
-        if dry_run:
+        if dry_run or not step:
             return len(dead), len(step)
         frames = list(_packed(kept))
         seen = _shape(step)
         with self._turns.step(), self._store.exclusive() as session:
-            if incarnation_of(session.epoch()) != incarnation:
+            if incarnation_at(session.epoch()) != marker.incarnation:
                 raise ConflictError(
                     "the server was started again, or is another one, while its store was collected",
                     hints=["nothing that is needed was removed: collect again"],

@@ -25,7 +25,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.scopes import prefixes, root_of, seen_by
 from ckpt.repository.spill import open_spills, referenced
 from ckpt.repository.versions import ropes
-from ckpt.storage.base import Reading
+from ckpt.storage.base import Reading, incarnation_at
 from ckpt.values.rope import ROPE, references
 
 _PAGE = 1000
@@ -133,6 +133,8 @@ class Marker:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.incarnation = incarnation_at(root_of(core.storage).epoch())
+        """Of the store that is marked: where it goes back in time, what was marked is not what is there."""
         self.live: set[bytes] = set()
         self._threads: dict[bytes, dict[int, bytes]] = {}
         """By scope, the records of the threads that are marked."""
@@ -328,6 +330,8 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
                 yield number, value
             elif not collected(reading, text, number):
                 raise missing(f"thread number {number}")
+        if len(page) < _PAGE:
+            break
         start = page[-1][0] + b"\x00"
     _prove_names(reading, tallies, found)
 

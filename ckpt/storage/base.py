@@ -234,9 +234,9 @@ def without_incarnation(epoch: int) -> tuple[int, int]:
     return epoch >> _EPOCH_BITS, epoch & ((1 << _EPOCH_BITS) - 1)
 
 
-def incarnation_of(epoch: int) -> int:
-    """Return the incarnation of a store at an epoch, without what a process adds of its own."""
-    return epoch >> _EPOCH_BITS & ((1 << _EPOCH_BITS) - 1)
+def incarnation_at(epoch: int) -> int:
+    """Return the incarnation of a store at an epoch, without the doubts that a process adds in the bits above it."""
+    return without_incarnation(epoch)[0] & ((1 << _EPOCH_BITS) - 1)
 
 
 def view_in_parts(reading: Reading, keys: Sequence[bytes], ranges: Sequence[Range], last: int | None) -> View:
