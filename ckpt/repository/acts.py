@@ -13,6 +13,7 @@ from ckpt.errors import (
     NotFoundError,
     RevisionNotFoundError,
 )
+from ckpt.history import clock, keys
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
@@ -150,7 +151,7 @@ class Acts:
     # -- tags -----------------------------------------------------------------------------------------
 
     def tag(self, name: str, target: CheckpointInfo, *, dry_run: bool) -> None:
-        """Name a checkpoint, or raise AlreadyExistsError when the tag names another one."""
+        """Name a checkpoint, or raise AlreadyExistsError when the tag names another one that is there."""
         if not is_tag_name(name):
             raise InvalidInputError(
                 f"{name!r} cannot be a tag",
@@ -161,7 +162,7 @@ class Acts:
 
         def act() -> tuple[Batch, None]:
             old, raw = self._parts.tags.get(name)
-            if old is not None and old.commit != tag.commit:
+            if old is not None and old.commit != tag.commit and not self._is_over(old):
                 raise AlreadyExistsError(
                     f"there is a tag {name!r} already, on {old.commit.hex()[:8]}",
                     hints=[f"first: ckpt tag -d {name}"],
@@ -173,6 +174,18 @@ class Acts:
             return Batch({**change.expected, **entry.expected}, {**change.records, **entry.records}), None
 
         self._parts.admin.atomically((), act)
+
+    def _is_over(self, tag: Tag) -> bool:
+        """Whether a tag names only what the end of a lifetime has taken, which nothing brings back."""
+        raw = self._parts.core.storage.read([keys.thread_key(tag.thread)])[0]
+        if raw is None:
+            return True
+        thread = ThreadRecord.decode(tag.thread, raw)
+        if not thread.lapsed(clock.now_ms()):
+            return False
+        timeline = Timeline(self._parts.core, thread)
+        below = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments[1:]]
+        return all(put is None or put.commit != tag.commit for put in below)
 
     def untag(self, name: str, *, dry_run: bool) -> None:
         """Remove a tag, or raise NotFoundError."""
@@ -212,7 +225,7 @@ class Acts:
                 self._parts.pruner.prune(
                     name,
                     keep_heads_and(keep),
-                    protected=lambda thread: self._parts.tags.protected(thread.number),
+                    protected=self._parts.tags.protected,
                     log=partial(self._parts.operations.entry, "prune", f"prune {name} {text}"),
                     dry_run=dry_run,
                     undoable=True,

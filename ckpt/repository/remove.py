@@ -14,7 +14,7 @@ from itertools import chain, islice, takewhile
 
 from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
-from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events
+from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, is_hidden
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.core import Core
@@ -219,9 +219,9 @@ class Remover:
     def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[tuple[Tag, int | None]]:
         """Yield the tags that name nothing any more once a thread is gone, and those that name what is below it.
 
-        The latter with the number of the thread whose they are then. Of its own those go of which the row is there, or
-        nowhere below; of threads that are gone those of which it is. A thread that is there may have the same
-        checkpoint under the same id: its tag stays.
+        The latter with the number of the thread whose they are then: the first below that still shows what they name.
+        Of its own those go of which the row is there, or nowhere below; of threads that are gone those of which it is.
+        A thread that is there may have the same checkpoint under the same id: its tag stays.
         """
         tags = self._tags.all()
         own = [keys.checkpoint_key(thread.number, tag.namespace, tag.checkpoint_id) for tag in tags]
@@ -230,12 +230,20 @@ class Remover:
         for tag, raw, owner in zip(tags, found, found[len(tags) :], strict=False):
             if tag.thread != thread.number and (raw is None or owner is not None):
                 continue
-            puts = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments]
-            named = [put is not None and put.commit == tag.commit for put in puts]
-            if named[0] or (tag.thread == thread.number and not any(named)):
+            own_put = timeline.put_in(timeline.segments[0], tag.namespace, tag.checkpoint_id)
+            if own_put is not None and own_put.commit == tag.commit:
                 yield tag, None
             elif tag.thread == thread.number:
-                yield tag, timeline.segments[named.index(True)].thread.number
+                below = (segment.thread.number for segment in timeline.segments[1:])
+                yield tag, next((number for number in below if self._shows(number, tag)), None)
+
+    def _shows(self, number: int, tag: Tag) -> bool:
+        """Whether a thread has a row of what a tag names, which was not pruned."""
+        key = keys.checkpoint_key(number, tag.namespace, tag.checkpoint_id)
+        raw = self._core.storage.read([key])[0]
+        events = decode_events(key, raw) if raw is not None else []
+        put = current_put(events)
+        return put is not None and put.commit == tag.commit and not is_hidden(events)
 
     def _untagged(self, tag: Tag, owner: int | None) -> tuple[Batch, None]:
         _, raw = self._tags.get(tag.name)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ckpt.history import keys
-from ckpt.history.records import Tally
+from ckpt.history.records import Tally, ThreadRecord
 from ckpt.history.seal import check_numbers, seal, shaped, unseal
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
@@ -72,16 +73,42 @@ class Tags:
             names.setdefault(tag.commit.hex(), []).append(tag.name)
         return names
 
-    def protected(self, thread: int) -> list[tuple[str, str]]:
-        """Return the (namespace, checkpoint id) pairs of a thread that carry a tag."""
-        return self.all_protected().get(thread, [])
+    def protected(self, thread: ThreadRecord) -> set[tuple[str, str]]:
+        """Return the (namespace, checkpoint id) pairs of a thread that carry a tag, put on it or on a fork of it.
 
-    def all_protected(self) -> dict[int, list[tuple[str, str]]]:
-        """Return what `protected` does for every thread with tags."""
-        found: dict[int, list[tuple[str, str]]] = {}
-        for tag in self.all():
-            found.setdefault(tag.thread, []).append((tag.namespace, tag.checkpoint_id))
+        A fork's tag counts for all that the fork was made from: it is theirs once the fork is gone. One round trip
+        and, for a thread with forks, one more for each step from a tagged thread down to what it was forked from.
+        """
+        tags = self.all()
+        if not thread.forks:
+            return {(tag.namespace, tag.checkpoint_id) for tag in tags if tag.thread == thread.number}
+        return self._by_thread(tags).get(thread.number, set())
+
+    def all_protected(self) -> dict[int, set[tuple[str, str]]]:
+        """Return what `protected` does for every thread with tags, by its number."""
+        return self._by_thread(self.all())
+
+    def _by_thread(self, tags: Sequence[Tag]) -> dict[int, set[tuple[str, str]]]:
+        bases = self._bases({tag.thread for tag in tags})
+        found: dict[int, set[tuple[str, str]]] = {}
+        for tag in tags:
+            number: int | None = tag.thread
+            while number is not None:
+                found.setdefault(number, set()).add((tag.namespace, tag.checkpoint_id))
+                number = bases[number]
         return found
+
+    def _bases(self, numbers: set[int]) -> dict[int, int | None]:
+        """Return what each of some threads was forked from, and what that was, down to those that are no forks."""
+        bases: dict[int, int | None] = {}
+        while numbers:
+            raws = self._core.storage.read([keys.thread_key(number) for number in numbers])
+            for number, raw in zip(numbers, raws, strict=True):
+                base = ThreadRecord.decode(number, raw).base if raw is not None else None
+                # A fork is younger than what it was made from: nothing goes round in circles.
+                bases[number] = base.thread if base is not None else None
+            numbers = {base for base in bases.values() if base is not None} - bases.keys()
+        return bases
 
 
 def decode_tag(key: bytes, raw: bytes) -> Tag:

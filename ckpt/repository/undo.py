@@ -117,7 +117,7 @@ class Undoer:
         put = current_put(decode_events(key, record)) if record is not None else None
         if put is None or thread.root.head != made or not self._is_untouched(thread, put.sequence):
             _refuse(target, f"thread {name!r} has changed since")
-        if ("", made) in self._parts.tags.protected(thread.number):
+        if ("", made) in self._parts.tags.protected(thread):
             _refuse(target, "the checkpoint that it made carries a tag")
         short = self._short(target, thread, str(head))
         root = thread.counted(thread.root, key, record, None)._replace(

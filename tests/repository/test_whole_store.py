@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from clock_kit import Clock
-from lifetime_kit import Opener
 from stores import BACKENDS, new_store
 from test_round_trips import Counted, Process, config, first_steps, name_of
 
@@ -460,18 +459,3 @@ def checkpoint_of(checkpoint_id: str) -> Any:
         "versions_seen": {},
         "updated_channels": None,
     }
-
-
-def test_a_tag_put_on_a_fork_names_the_fork_and_not_its_source(opened: Opener) -> None:
-    repository = opened()
-    repository.commit("a", {"n": 1})
-    repository.fork("a", "b")
-    repository.tag("good", "b")
-    assert repository.resolve("good").thread == "b"
-    assert repository.tags()["good"].thread == "b"
-    assert repository.resolve("good", thread="a").thread == "a"
-    repository.commit("a", {"n": 2})
-    repository.delete("b")
-    assert repository.resolve("good").thread == "a"
-    repository.undo()
-    assert repository.checkout("good").thread == "b"
