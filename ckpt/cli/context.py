@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ckpt.addresses import STORE_FILE, STORE_FOLDER, inside_folder
+from ckpt.addresses import STORE_FILE, STORE_FOLDER
 from ckpt.cli.output import Output, Settings
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Invocation:
         """Return where the store is, or raise StoreNotFoundError."""
         given = self.named_store()
         if given is not None:
-            return inside_folder(given)
+            return given
         from ckpt.errors import StoreNotFoundError
 
         try:

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Final
 
-from ckpt.addresses import PATH_HINT, inside_folder, is_mistyped
+from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.config.documents import find_section, kind_of, parsed
 from ckpt.config.reader import Reader
 from ckpt.config.settings import Config
@@ -96,7 +96,7 @@ def _named(environment: Mapping[str, str]) -> Config:
             raise InvalidInputError(
                 f"{STORE_VARIABLE} begins as a URL or a connection string does, but has no ://", hints=[PATH_HINT]
             )
-        named = {"url": store} if "://" in store else {"path": inside_folder(store)}
+        named = {"url": store} if "://" in store else {"path": store}
         return Reader(STORE_VARIABLE, None).config(named)
     raise InvalidInputError(
         "it is not said which store to open",

@@ -224,6 +224,10 @@ def _switch_to_wal(connection: sqlite3.Connection, seconds: float) -> None:
         time.sleep(0.01)
 
 
+_LOG_MAX = 16 << 20
+"""To how many bytes the write-ahead log is cut when it begins anew; a long read makes it grow beyond that."""
+
+
 def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connection:
     """Open a connection in autocommit mode, usable from any thread, one at a time.
 
@@ -242,6 +246,7 @@ def connect(path: Path, *, readonly: bool, options: Options) -> sqlite3.Connecti
         connection.execute(f"PRAGMA synchronous = {options.synchronous}")
         connection.execute(f"PRAGMA cache_size = -{options.cache_kb}")
         connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_MAX}")
     return connection
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 
-from ckpt.addresses import PATH_HINT, is_mistyped
+from ckpt.addresses import PATH_HINT, inside_folder, is_mistyped
 from ckpt.errors import InvalidInputError
 from ckpt.storage.base import Storage
 from ckpt.storage.memory import MemoryStorage
@@ -36,7 +36,8 @@ def open_storage(
     `memory://` is a new, empty store of its own at each call. `sqlite:///x` is relative to the working
     directory, `sqlite:////x` absolute; percent-encoding is decoded and the query sets `Options` of
     `ckpt.storage.sqlite_file`. A Path, and any other text without `://`, is a path, except for a text that begins
-    as a URL or a connection string does. `ahead` is the key of a record that is read next, which a store that is opened
+    as a URL or a connection string does. A folder with a store of `ckpt init` names that store, and so does its
+    `.ckpt`, be it there yet or not. `ahead` is the key of a record that is read next, which a store that is opened
     with a question asks along with it. Raises InvalidInputError, which repeats no part of a URL that may hold a secret,
     for what cannot be read, and the errors of the store that is named.
     """
@@ -52,7 +53,7 @@ def open_storage(
             raise InvalidInputError(
                 "the store begins as a URL or a connection string does, but has no ://", hints=[PATH_HINT, _FORMS]
             )
-        return _sqlite(Path(text), create=create, readonly=readonly)
+        return _sqlite(text, create=create, readonly=readonly)
     scheme, _, rest = text.partition("://")
     if scheme == "memory":
         if rest:
@@ -76,12 +77,12 @@ def open_storage(
     path = os.fsdecode(unquote_to_bytes(os.fsencode(parts.path[1:])))
     if path == ":memory:":
         raise InvalidInputError("':memory:' names no store", hints=[_FORMS])
-    return _sqlite(Path(path), create=create, readonly=readonly, options=_options(parts.query))
+    return _sqlite(path, create=create, readonly=readonly, options=_options(parts.query))
 
 
-def _sqlite(path: Path, *, create: bool, readonly: bool, options: Options | None = None) -> Storage:
+def _sqlite(path: str, *, create: bool, readonly: bool, options: Options | None = None) -> Storage:
     try:
-        return SqliteStorage(path, create=create, readonly=readonly, options=options or Options())
+        return SqliteStorage(Path(inside_folder(path)), create=create, readonly=readonly, options=options or Options())
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not Unicode text"
         raise InvalidInputError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from config_kit import POSTGRES, SECRET, refused
 
+import ckpt
 from ckpt.config import Config, from_environment, load
 from ckpt.errors import InvalidInputError
 
@@ -184,13 +185,11 @@ def test_a_store_or_a_file_is_named_by_the_environment(tmp_path: Path) -> None:
 
 def test_the_folder_that_init_makes_stands_for_the_store_in_it(tmp_path: Path) -> None:
     for folder in (tmp_path / ".ckpt", tmp_path / "made" / ".ckpt"):
-        wanted = Config(type="sqlite", path=str(folder / "store.db"))
-        assert from_environment({"CKPT_STORE": str(folder)}) == wanted
-        folder.mkdir(parents=True)
-        assert from_environment({"CKPT_STORE": str(folder)}) == wanted
-        assert from_environment({"CKPT_STORE": str(folder.parent)}).path == str(folder.parent)
-        (folder / "store.db").touch()
-        assert from_environment({"CKPT_STORE": str(folder.parent)}) == wanted
+        folder.parent.mkdir(exist_ok=True)
+        for named in (folder, folder, folder.parent):
+            url, options = from_environment({"CKPT_STORE": str(named)}).open_options()
+            with ckpt.open(url, **options) as repository:
+                assert repository.url == f"sqlite:///{folder}/store.db"
 
 
 def test_the_key_is_that_of_the_environment(tmp_path: Path) -> None:

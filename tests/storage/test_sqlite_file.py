@@ -678,3 +678,36 @@ def test_a_column_of_another_type_is_damage(path: Path, statement: str) -> None:
     if "record" not in statement:  # whose key is none that a repository looks at
         with Repository(SqliteStorage(path)) as repository:
             assert repository.fsck().problems
+
+
+def test_the_log_that_a_long_read_made_grow_is_cut(path: Path) -> None:
+    log = path.with_name(path.name + "-wal")
+    with closing(SqliteStorage(path)) as storage, closing(sqlite3.connect(path)) as reader:
+        storage.publish(Batch(records={b"a": b"1"}))
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT count(*) FROM record").fetchone()[0] > 0
+        for number in range(24):
+            storage.publish(Batch(records={b"%d" % number: bytes(1 << 20)}))
+        assert log.stat().st_size > 24 << 20
+        reader.execute("COMMIT")
+        # The first writes all of the log into the file, the second begins anew.
+        for value in (b"2", b"3"):
+            storage.publish(Batch(records={b"a": value}))
+        assert log.stat().st_size <= 16 << 20
+        assert storage.read([b"a"]) == [b"3"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize("given", ["./.ckpt", "sqlite:///.ckpt", Path(".ckpt")], ids=str)
+def test_a_folder_of_init_names_the_store_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | Path, there: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if there:
+        SqliteStorage(Path(".ckpt/store.db")).close()
+    with closing(open_storage(given)) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+    for again in (".", Path(tmp_path), ".ckpt/store.db"):
+        with closing(open_storage(again, create=False)) as storage:
+            assert storage.read([b"a"]) == [b"1"]
+    assert [each.name for each in tmp_path.iterdir()] == [".ckpt"]

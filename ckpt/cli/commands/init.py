@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ckpt.addresses import STORE_FILE, STORE_FOLDER, inside_folder
+from ckpt.addresses import STORE_FILE, STORE_FOLDER
 from ckpt.cli.command import Command
 from ckpt.cli.context import Invocation, encryption_key, pass_invocation, usage
 
@@ -35,7 +35,7 @@ def command(invocation: Invocation, folder: str | None) -> None:
         usage("both FOLDER and --store say where the store is to be", "give one of them")
     given = invocation.named_store() if folder is None else None
     if given is not None:
-        url = inside_folder(given)
+        url = given
     else:
         place = Path(folder or ".") / STORE_FOLDER
         try:
