@@ -125,7 +125,10 @@ class Ring:
         """
         _, (_, store_id, generation, *_), _ = _parsed(raw)
         if store_id != self.store_id or generation < self.generation:
-            raise damaged_header()
+            raise DamagedRecordError(
+                "the store has an earlier encryption header than before, or that of another store",
+                hints=["if an earlier state of it was put back on purpose: open the store anew, or restart the program"],
+            )
         return replace(self, raw=raw) if generation == self.generation else read_ring(raw, key)
 
 

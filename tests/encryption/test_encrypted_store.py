@@ -21,7 +21,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, interrupt
 
 import ckpt
-from ckpt.encryption import HEADER_KEY, KeyProvider, encrypted, header, rotate, userkeys
+from ckpt.encryption import HEADER_KEY, KeyProvider, encrypted, header, rotate, rotation, userkeys
 from ckpt.errors import (
     DamagedRecordError,
     FormatTooNewError,
@@ -147,6 +147,20 @@ def test_a_wrong_passphrase_is_told_from_a_damaged_header(tmp_path: Path) -> Non
     storage.publish(Batch(records={HEADER_KEY: raw[:-1] + bytes((raw[-1] ^ 1,))}))
     with pytest.raises(DamagedRecordError, match="header"):
         encrypted(storage, PASSPHRASE)
+
+
+def test_a_store_that_went_back_behind_a_rotation_says_what_to_do() -> None:
+    storage = MemoryStorage()
+    opened = encrypted(storage, KEY)
+    opened.publish(Batch(records={b"a": b"1"}))
+    before = dict(storage.scan(b"", b"\xff" * 9))
+    rotation.reseal(opened)
+    assert opened.read([b"a"]) == [b"1"]
+    storage.publish(Batch(records=before))
+    with pytest.raises(DamagedRecordError, match="an earlier encryption header than before") as caught:
+        opened.read([b"a"])
+    assert "restart the program" in caught.value.hints[0]
+    assert encrypted(storage, KEY).read([b"a"]) == [b"1"]
 
 
 def test_every_flipped_byte_of_the_header_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""What `next` and `status` say of a checkpoint is what LangGraph's own `get_state` says, however a node is started."""
+"""What `next` and `status` say of a checkpoint is what LangGraph's own history says, however a node is started."""
 
 from __future__ import annotations
 
