@@ -127,7 +127,9 @@ class Ring:
         if store_id != self.store_id or generation < self.generation:
             raise DamagedRecordError(
                 "the store has an earlier encryption header than before, or that of another store",
-                hints=["if an earlier state of it was put back on purpose: open the store anew, or restart the program"],
+                hints=[
+                    "if an earlier state of it was put back on purpose: open the store anew, or restart the program"
+                ],
             )
         return replace(self, raw=raw) if generation == self.generation else read_ring(raw, key)
 
