@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ckpt.history import keys
+from ckpt.history import clock, keys
 from ckpt.history.records import Tally, ThreadRecord
 from ckpt.history.seal import check_numbers, seal, shaped, unseal
 from ckpt.repository.core import Core
@@ -29,6 +30,23 @@ class Tag:
         """Return the record's bytes."""
         fields = [self.name, self.thread, self.namespace, self.checkpoint_id, self.commit]
         return seal(keys.tag_key(self.name), fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """The (namespace, checkpoint id) pairs that tags keep, by the number of a thread.
+
+    A tag keeps its checkpoint in the thread that it was put on and in all that this one was forked from, whose it is
+    once the fork is gone (`kept`). That of a thread that is gone is shown by those that were forked from it, which
+    keep it then (`shown_by_forks`).
+    """
+
+    kept: Mapping[int, set[tuple[str, str]]]
+    shown_by_forks: Mapping[int, set[tuple[str, str]]]
+
+    def of(self, number: int, bases: Iterable[int]) -> set[tuple[str, str]]:
+        """Return the pairs of a thread, given the numbers of all that it was forked from; its own may be among them."""
+        return self.kept.get(number, set()).union(*(self.shown_by_forks.get(base, ()) for base in bases))
 
 
 class Tags:
@@ -74,41 +92,45 @@ class Tags:
         return names
 
     def protected(self, thread: ThreadRecord) -> set[tuple[str, str]]:
-        """Return the (namespace, checkpoint id) pairs of a thread that carry a tag, put on it or on a fork of it.
+        """Return the (namespace, checkpoint id) pairs of a thread that tags keep in it.
 
-        A fork's tag counts for all that the fork was made from: it is theirs once the fork is gone. One round trip
-        and, for a thread with forks, one more for each step from a tagged thread down to what it was forked from.
+        Costs a round trip, with tags another, and of forks one more for each step down to what they were forked from.
         """
-        tags = self.all()
-        if not thread.forks:
-            return {(tag.namespace, tag.checkpoint_id) for tag in tags if tag.thread == thread.number}
-        return self._by_thread(tags).get(thread.number, set())
+        kept = self.all_protected()
+        below = self._with_bases({thread.number}) if kept.shown_by_forks and thread.base is not None else {}
+        return kept.of(thread.number, below)
 
-    def all_protected(self) -> dict[int, set[tuple[str, str]]]:
-        """Return what `protected` does for every thread with tags, by its number."""
-        return self._by_thread(self.all())
-
-    def _by_thread(self, tags: Sequence[Tag]) -> dict[int, set[tuple[str, str]]]:
-        bases = self._bases({tag.thread for tag in tags})
-        found: dict[int, set[tuple[str, str]]] = {}
+    def all_protected(self) -> Protected:
+        """Return what `protected` does for every thread."""
+        tags, now = self.all(), clock.now_ms()
+        threads = self._with_bases({tag.thread for tag in tags})
+        kept: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
+        shown_by_forks: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         for tag in tags:
             number: int | None = tag.thread
+            gone = True
             while number is not None:
-                found.setdefault(number, set()).add((tag.namespace, tag.checkpoint_id))
-                number = bases[number]
-        return found
+                thread = threads.get(number)
+                kept[number].add((tag.namespace, tag.checkpoint_id))
+                gone = gone and (thread is None or thread.deleted or thread.lapsed(now))
+                if gone:
+                    shown_by_forks[number].add((tag.namespace, tag.checkpoint_id))
+                number = thread.base.thread if thread is not None and thread.base is not None else None
+        return Protected(kept, shown_by_forks)
 
-    def _bases(self, numbers: set[int]) -> dict[int, int | None]:
-        """Return what each of some threads was forked from, and what that was, down to those that are no forks."""
-        bases: dict[int, int | None] = {}
+    def _with_bases(self, numbers: set[int]) -> dict[int, ThreadRecord]:
+        """Return threads, what they were forked from, what that was, and so on, as far as they are there."""
+        found: dict[int, ThreadRecord] = {}
         while numbers:
             raws = self._core.storage.read([keys.thread_key(number) for number in numbers])
-            for number, raw in zip(numbers, raws, strict=True):
-                base = ThreadRecord.decode(number, raw).base if raw is not None else None
-                # A fork is younger than what it was made from: nothing goes round in circles.
-                bases[number] = base.thread if base is not None else None
-            numbers = {base for base in bases.values() if base is not None} - bases.keys()
-        return bases
+            level = {
+                number: ThreadRecord.decode(number, raw)
+                for number, raw in zip(numbers, raws, strict=True)
+                if raw is not None
+            }
+            found |= level
+            numbers = {thread.base.thread for thread in level.values() if thread.base is not None} - found.keys()
+        return found
 
 
 def decode_tag(key: bytes, raw: bytes) -> Tag:

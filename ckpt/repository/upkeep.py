@@ -144,7 +144,8 @@ class Upkeep:
 
         def outgrown(timeline: Timeline) -> list[str]:
             thread = timeline.thread
-            return [thread.name] if self._pruner.has_work(timeline, keep, tagged.get(thread.number, ())) else []
+            protected = tagged.of(thread.number, [segment.thread.number for segment in timeline.segments])
+            return [thread.name] if self._pruner.has_work(timeline, keep, protected) else []
 
         for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), outgrown)):
             self._prune(name, self._retention, None)

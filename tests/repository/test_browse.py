@@ -14,8 +14,8 @@ def test_what_a_fork_shows_is_named_wherever_its_source_was_pruned() -> None:
         for number in range(4):
             repository.commit("t", {"n": number})
         repository.fork("@~1", "fork", thread="t")
-        repository.tag("kept", "@~1", thread="fork")
         repository.prune(["t"], keep_last=1)
+        repository.tag("kept", "@~1", thread="fork")
         for info in repository.log(thread="fork"):
             found = repository.resolve(info.spec)
             assert (found.id, found.thread) == (info.id, "fork")

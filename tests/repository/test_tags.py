@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from operator import add
+
 import pytest
 from clock_kit import Clock
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from lifetime_kit import Opener
 
-from ckpt.errors import AlreadyExistsError
+from ckpt.errors import AlreadyExistsError, CkptError
+from ckpt.repository import Repository
+from ckpt.storage.memory import MemoryStorage
 
 
 def test_a_tag_put_on_a_fork_names_the_fork_and_not_its_source(opened: Opener) -> None:
@@ -50,6 +57,75 @@ def test_what_a_fork_has_tagged_is_not_pruned_in_its_source(
     assert repository.tags()["good"].thread == "original"
     assert [info.tags for info in repository.log(thread="original")] == [(), ("good",)]
     assert repository.fsck().problems == []
+
+
+@pytest.mark.parametrize("ends", ["deleted", "expired"])
+def test_what_a_thread_that_is_gone_has_tagged_stays_in_its_forks(
+    opened: Opener, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, repository = Clock(monkeypatch), opened()
+    for number in range(2):
+        repository.commit("original", {"n": number})
+    repository.tag("good", "original~1")
+    for source, fork in (("original", "fork"), ("fork", "fork of it"), ("fork", "another")):
+        repository.fork(source, fork)
+        repository.commit(fork, {"n": fork})
+    # As long as the thread is there that carries it, its forks are pruned as they like.
+    assert [len(each.removed) for each in repository.prune(["another"], keep_last=1)] == [3]
+    repository.delete("fork")
+    if ends == "deleted":
+        repository.delete("original")
+    else:
+        repository.expire("original", "1h")
+        clock.after(hours=2)
+    assert [len(each.removed) for each in repository.prune(["fork of it"], keep_last=1)] == [2]
+    opened(retention="keep_latest").gc(grace="14d")
+    assert repository.tags()["good"].thread == "fork of it"
+    assert [info.tags for info in repository.log(thread="fork of it")] == [(), ("good",)]
+    assert repository.fsck().problems == []
+
+
+_NAMES = st.sampled_from("abc")
+_ACTS = st.one_of(
+    st.tuples(st.sampled_from(["commit", "delete", "expire", "prune"]), _NAMES, st.none()),
+    st.tuples(st.sampled_from(["fork", "tag"]), st.builds(add, _NAMES, st.sampled_from(["", "~1", "~2"])), _NAMES),
+    st.tuples(st.sampled_from(["untag", "checkout", "gc", "undo", "wait"]), _NAMES, st.none()),
+)
+
+
+@given(acts=st.lists(_ACTS, min_size=10, max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_what_is_tagged_goes_with_its_threads_alone(acts: list[tuple[str, str, str | None]]) -> None:
+    """Tell of a random history that no commit, fork, prune, checkout or collection changes what the tags name."""
+    with pytest.MonkeyPatch.context() as patch:
+        clock, storage = Clock(patch), MemoryStorage()
+        repository, keeps_one = Repository(storage), Repository(storage, retention="keep_latest")
+        for number, (act, subject, other) in enumerate(acts):
+            before = {name: info.id for name, info in repository.tags().items()}
+            with suppress(CkptError):
+                if act == "wait":
+                    clock.after(hours=2)
+                elif act in ("undo", "untag"):
+                    repository.undo() if act == "undo" else repository.untag(subject)
+                elif act == "gc":
+                    keeps_one.gc(grace="0s" if subject == "a" else "14d")
+                elif act == "commit":
+                    repository.commit(subject, {"n": number})
+                elif act == "expire":
+                    repository.expire(subject, "1h")
+                elif act == "prune":
+                    repository.prune([subject], keep_last=1)
+                elif act == "checkout":
+                    repository.checkout(f"{subject}~1")
+                elif act == "delete":
+                    repository.delete(subject)
+                elif act == "fork":
+                    repository.fork(subject, str(other))
+                else:
+                    repository.tag(str(other), subject)
+            if act in ("commit", "fork", "prune", "checkout", "gc"):
+                assert {name: info.id for name, info in repository.tags().items()} == before
+        assert repository.fsck().problems == []
 
 
 def test_a_tag_goes_with_the_last_thread_that_shows_what_it_names(opened: Opener) -> None:
