@@ -19,26 +19,42 @@ SEARCHED_AT_ONCE = 500
 CAREFUL = "CK002"
 """The SQLSTATE with which `ckpt_publish` gives up on writing what it compares at once; nothing is written then."""
 
+_STARTED = "pg_catalog.pg_postmaster_start_time()"
+_RECOVERED = (
+    "CASE WHEN pg_catalog.current_setting('stats_fetch_consistency', true) IS NOT NULL"
+    " THEN pg_catalog.pg_stat_get_bgwriter_stat_reset_time() END"
+)
+"""When the server last threw its statistics away, as it does where one process of it crashed and it recovers.
+
+NULL before PostgreSQL 15, which the setting tells: statistics were in a file there, to be waited for. Whoever resets
+those of the background writer by hand has the store looked at once more, and that is all.
+"""
+
 _INCARNATION = (
-    "((pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()) * 1000000)::bigint"
+    f"((pg_catalog.date_part('epoch', GREATEST({_STARTED}, {_RECOVERED})) * 1000000)::bigint"
     " # (coalesce(pg_catalog.pg_relation_filenode({frames}::pg_catalog.regclass), 0)::bigint << 20))"
 )
 """What is another number once the store may have gone back in time.
 
-A server that was started anew may have lost what it was told last, with `synchronous_commit = off` or as a standby
-that lagged behind, and does not say so; tables into which a backup was put back have new files.
+A server that was started anew, or recovered from a crash, may have lost what it was told last, with
+`synchronous_commit = off` or as a standby that lagged behind, and does not say so; tables into which a backup was put
+back have new files.
 """
 
-MARKS = "pg_catalog.timestamptz_send(pg_catalog.pg_postmaster_start_time()), pg_catalog.pg_relation_filenode({frames})"
+MARKS = (
+    f"pg_catalog.timestamptz_send({_STARTED}), pg_catalog.timestamptz_send({_RECOVERED}),"
+    " pg_catalog.pg_relation_filenode({frames})"
+)
 """What that is made of, for `incarnation_of`: each operator in the first statement of a session costs."""
 
 _Y2K = 946_684_800_000_000
 """Microseconds from 1970 to 2000, from which PostgreSQL counts."""
 
 
-def incarnation_of(started: bytes, file: int | None) -> int:
+def incarnation_of(started: bytes, recovered: bytes | None, file: int | None) -> int:
     """Return what `_INCARNATION` is, given the `MARKS`."""
-    return (int.from_bytes(started, "big", signed=True) + _Y2K) ^ (file or 0) << 20
+    moments = [int.from_bytes(moment, "big", signed=True) for moment in (started, recovered) if moment is not None]
+    return (max(moments) + _Y2K) ^ (file or 0) << 20
 
 
 _CURRENT = (

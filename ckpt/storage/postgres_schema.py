@@ -135,9 +135,9 @@ def _opened_at_once(connection: Connection, schema: str, ahead: bytes | None) ->
     meta = {name: value for name, value, *_ in rows}
     if meta.keys() != {"ckpt format", "epoch"} or meta["ckpt format"] != FORMAT:
         return None
-    _, _, newest, record, started, file, pid = rows[0]
+    _, _, newest, record, *marks, pid = rows[0]
     look_whether_direct(connection, pid)
-    return Opened(newest or 0, with_incarnation(incarnation_of(started, file), meta["epoch"]), record)
+    return Opened(newest or 0, with_incarnation(incarnation_of(*marks), meta["epoch"]), record)
 
 
 def _prepare_with_care(connection: Connection, schema: str, url: str, *, create: bool) -> None:

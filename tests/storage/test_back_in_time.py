@@ -16,6 +16,7 @@ from contextlib import closing
 from datetime import timedelta
 
 import psycopg
+import psycopg_pool
 import pytest
 import redis
 import redis_server
@@ -160,8 +161,10 @@ def crash(server: Server) -> None:
     server.start()
 
 
-def live_through(url: str, settle: Callable[[], object], go_back: Callable[[], object]) -> dict[str, object]:
-    with ckpt.open(url) as repository:
+def live_through(
+    store: str | Repository, settle: Callable[[], object], go_back: Callable[[], object]
+) -> dict[str, object]:
+    with ckpt.open(store) if isinstance(store, str) else store as repository:
         before(repository)
         settle()
         lost(repository)
@@ -196,6 +199,34 @@ def test_postgresql_crashes_behind_a_pooler_that_connects_again(forgetful: Serve
     with pgbouncer(forgetful.url, pool_mode="transaction", server_login_retry=1) as bouncer:
         states = live_through(bouncer.url, lambda: flush(forgetful.url), lambda: crash(forgetful))
     require_whole(forgetful.url, states)
+
+
+def kill_a_backend(url: str) -> None:
+    """Have PostgreSQL recover as when one of its processes is killed: it is the same server, and was never started."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        started = connection.execute("SELECT pg_postmaster_start_time()").fetchone()
+        os.kill(connection.info.backend_pid, signal.SIGKILL)
+        with pytest.raises(psycopg.OperationalError):
+            while True:
+                connection.execute("SELECT 1")
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with psycopg.connect(url) as connection:
+                assert connection.execute("SELECT pg_postmaster_start_time()").fetchone() == started
+                return
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_one_backend_of_postgresql_is_killed(forgetful: Server) -> None:
+    """Through a pool that replaces dead connections by itself, nothing else tells of it."""
+    url = forgetful.url
+    check = psycopg_pool.ConnectionPool.check_connection
+    with psycopg_pool.ConnectionPool(url, min_size=1, open=True, check=check) as pool:
+        states = live_through(Repository(PostgresStorage(pool)), lambda: flush(url), lambda: kill_a_backend(url))
+    require_whole(url, states)
 
 
 def test_redis_comes_back_with_its_last_snapshot() -> None:
