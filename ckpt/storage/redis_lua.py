@@ -58,10 +58,15 @@ if call('HLEN', INDEX) ~= used then return {'lost', 'index'} end
 """
 ).replace("@FORMAT@", str(FORMAT))
 
-# A server that was started again may have come back without the last that it was told. Its run has a number of its own.
+# A server that was started again may have come back without the last that it was told: its run has a number of its own.
+# So may one that was a replica meanwhile, and runs on: what a replica follows, or goes on with when it takes over, has
+# another. Half of each will do: that two are alike by chance is no more likely than one in four billion.
 DATED = """
-local run = string.match(call('INFO', 'server'), 'run_id:(%x+)') or ''
-local dated = string.format('%.0f:', epoch) .. string.lower(string.sub(run .. '0000000000000000', 1, 16))
+local function named(section, field)
+    return string.sub((string.match(call('INFO', section), field .. ':(%x+)') or '') .. '00000000', 1, 8)
+end
+local dated = string.format('%.0f:', epoch)
+    .. string.lower(named('server', 'run_id') .. named('replication', 'master_replid'))
 """
 
 HELD = f"""

@@ -59,7 +59,7 @@ def entries(keys: Iterable[bytes]) -> bytes:
 
 
 def epoch_of(dated: bytes) -> int:
-    """Return the epoch of the seam for what the scripts call dated: an epoch, and the run of the server it is of."""
+    """Return the epoch of the seam for what the scripts call dated: an epoch, and the run and replication it is of."""
     epoch, _, run = dated.partition(b":")
     return with_incarnation(int(run or b"0", 16), int(epoch))
 

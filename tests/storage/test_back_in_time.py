@@ -239,6 +239,38 @@ def test_redis_comes_back_with_its_last_snapshot() -> None:
         require_whole(server.url, live_through(server.url, client.save, go_back))
 
 
+def follow(replica: redis.Redis, primary: redis.Redis) -> None:
+    """Make a server the replica of another and wait until it has all that this has."""
+    host, port = (primary.connection_pool.connection_kwargs[name] for name in ("host", "port"))
+    replica.replicaof(host, port)
+    deadline = time.monotonic() + 20
+    while replica.info("replication").get("master_link_status") != "up":
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert primary.wait(1, 20_000) == 1
+
+
+def test_redis_is_replaced_and_comes_back_in_the_place_of_its_replacement() -> None:
+    with (
+        redis_server.running("--repl-diskless-sync-delay", "0") as server,
+        redis_server.running("--repl-diskless-sync-delay", "0") as other,
+        closing(redis.Redis.from_url(server.url)) as first,
+        closing(redis.Redis.from_url(other.url)) as second,
+    ):
+        run = first.info("server")["run_id"]
+
+        def part() -> None:
+            follow(second, first)
+            second.replicaof("NO", "ONE")
+
+        def go_back() -> None:
+            follow(first, second)
+            first.replicaof("NO", "ONE")
+            assert first.info("server")["run_id"] == run
+
+        require_whole(server.url, live_through(server.url, part, go_back))
+
+
 def test_a_collection_is_given_up_when_the_thread_it_removes_is_alive_again(monkeypatch: pytest.MonkeyPatch) -> None:
     with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
         settled = Collector._settled_packs
