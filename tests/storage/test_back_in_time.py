@@ -11,7 +11,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from datetime import timedelta
 
@@ -27,11 +27,15 @@ import ckpt
 from ckpt.encryption import rotate, rotation
 from ckpt.encryption.storage import EncryptedStorage
 from ckpt.errors import ConflictError
+from ckpt.history.records import ThreadRecord
 from ckpt.langgraph import CkptStore
-from ckpt.repository import Repository
+from ckpt.repository import Repository, remove_short
 from ckpt.repository.gc import Collector
 from ckpt.repository.mark import Packs
-from ckpt.storage.base import Batch
+from ckpt.repository.remove import Remover
+from ckpt.repository.tags import Tag
+from ckpt.repository.timeline import Timeline
+from ckpt.storage.base import Batch, StoredFrame
 from ckpt.storage.postgres import PostgresStorage
 
 SETTINGS = {"listen_addresses": "", "synchronous_commit": "off", "wal_writer_delay": "10s", "max_connections": "20"}
@@ -322,6 +326,69 @@ def test_keys_are_rotated_once_more_when_what_was_sealed_anew_is_lost(monkeypatc
         with ckpt.open(server.url, encryption_key=key) as repository:
             assert repository.thread("kept").state()["prompt"] == words(0)
             assert repository.fsck().problems == []
+
+
+def test_keys_are_rotated_from_the_beginning_when_frames_that_were_sealed_anew_are_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their numbers are given out again, to frames of others, on which nothing may be chained."""
+    key = bytes(range(32))
+    with (
+        redis_server.running("--save", "3600 1000000") as server,
+        closing(redis.Redis.from_url(server.url)) as client,
+        ckpt.open(server.url, encryption_key=key) as repository,
+    ):
+        states: dict[str, object] = {}
+        for count in range(1, 13):
+            states["kept"] = {"log": [words(n, 60) for n in range(count)]}
+            repository.thread("kept").commit(states["kept"])
+        move = rotation._Frames._move
+        steps = 0
+
+        def go_back(self: rotation._Frames, old: Mapping[int, StoredFrame]) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == 2:
+                client.save()
+            if steps == 4:
+                server.stop()
+                assert server.start()
+                for n in range(6):
+                    states[f"new-{n}"] = {"doc": words(100 + n, 200)}
+                    repository.thread(f"new-{n}").commit(states[f"new-{n}"])
+            move(self, old)
+
+        monkeypatch.setattr(rotation, "_FRAMES_AT_ONCE", 3)
+        monkeypatch.setattr(rotation._Frames, "_move", go_back)
+        rotate(server.url, key, data=True)
+        assert steps > 4
+        with ckpt.open(server.url, encryption_key=key) as other:
+            assert {name: other.thread(name).state() for name in states} == states
+            assert other.fsck().problems == []
+
+
+def test_a_thread_that_is_alive_again_keeps_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long one, whose rows are removed in steps: the server forgets before the first that it was deleted."""
+    with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
+        going_with = Remover._going_with
+
+        def go_back(self: Remover, thread: ThreadRecord, timeline: Timeline) -> Iterator[tuple[Tag, int | None]]:
+            server.stop()
+            assert server.start()
+            return going_with(self, thread, timeline)
+
+        with ckpt.open(server.url) as repository:
+            for n in range(5):
+                repository.thread("kept").commit({"n": n})
+            client.save()
+            repository.delete("kept")
+            monkeypatch.setattr(remove_short, "ROWS_MAX", 4)
+            monkeypatch.setattr(Remover, "_going_with", go_back)
+            repository.gc(grace=timedelta(0))
+        with ckpt.open(server.url) as other:
+            held = [other.state(f"id:{info.id}", thread="kept") for info in other.log(thread="kept")]
+            assert held == [{"n": n} for n in reversed(range(5))]
+            assert other.fsck().problems == []
 
 
 def test_a_backup_is_put_back_into_the_tables_of_an_open_store(connection: Connection, postgres_url: str) -> None:
