@@ -32,7 +32,7 @@ from ckpt.storage.base import UNSETTLED, Batch, EpochChangedError, Exclusive, Fe
 from ckpt.storage.lending import LendingReads
 from ckpt.storage.postgres_exchange import Connection
 from ckpt.storage.postgres_pool import Lost
-from ckpt.storage.postgres_sql import Session
+from ckpt.storage.postgres_sql import WAIT_SECONDS, Session
 from ckpt.storage.postgres_vectors import PostgresVectors
 
 _RECOVER_SECONDS = 15.0
@@ -44,7 +44,21 @@ _DOUBT_SHIFT = 128
 _LOST_MAX = 5
 _PASSING_MAX = 20
 
+_LOCK_SECONDS_MAX = 60.0
+"""How long a transaction that somebody keeps open keeps others from having the store to themselves."""
+
 _T = TypeVar("_T")
+
+
+class _TakenError(Exception):
+    """Somebody publishes, and did not end while we waited; the cause is what psycopg raised."""
+
+
+def _take(session: Session) -> None:
+    try:
+        session.lock_within_bounds()
+    except psycopg.errors.LockNotAvailable as error:
+        raise _TakenError from error
 
 
 class PostgresStorage(LendingReads):
@@ -313,7 +327,7 @@ class PostgresStorage(LendingReads):
         self._first_epoch.clear()
         with self._translated():
             # Not an ExitStack: one that is interrupted at its end ends nothing, and the exception keeps it alive.
-            context, session = self._again(self._entered)
+            context, session = self._alone()
             try:
                 yield session
                 transaction = session.finish()
@@ -327,6 +341,17 @@ class PostgresStorage(LendingReads):
                 if transaction is None or not self._was_committed(transaction):
                     raise self._translate(error.__cause__) from error.__cause__
 
+    def _alone(self) -> tuple[AbstractContextManager[Session], Session]:
+        """Take the store, between tries giving way to those who would wait behind us for a transaction that is open."""
+        deadline = time.monotonic() + _LOCK_SECONDS_MAX
+        while True:
+            try:
+                return self._again(self._entered)
+            except _TakenError as error:
+                if time.monotonic() > deadline:
+                    raise self._translate(error.__cause__) from error.__cause__
+            time.sleep(random.uniform(0.5, 1.5) * WAIT_SECONDS)
+
     def _entered(self, lost: bool) -> tuple[AbstractContextManager[Session], Session]:
         context = self._locked()
         return context, context.__enter__()
@@ -339,7 +364,10 @@ class PostgresStorage(LendingReads):
             try:
                 with connection.transaction():
                     session = Session(connection, self._schema)
-                    session.lock()
+                    if inside:
+                        session.lock()
+                    else:
+                        _take(session)
                     self._doubts += inside
                     yield session
             except psycopg.Error as error:

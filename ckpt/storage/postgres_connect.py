@@ -19,8 +19,10 @@ from psycopg.pq import Conninfo
 from ckpt.addresses import how_to_create
 from ckpt.errors import (
     CkptError,
+    ConflictError,
     IntegrityError,
     InvalidInputError,
+    StoreLockedError,
     StoreNotFoundError,
     StoreUnavailableError,
     StoreUnreachableError,
@@ -229,6 +231,19 @@ def translate(error: psycopg.Error, words: str, secrets: Sequence[str]) -> CkptE
     state = error.sqlstate or ""
     if state in ("42P01", "42883", "3F000"):
         return StoreNotFoundError(f"the store in {words} is gone: {text}", hints=[how_to_create(words)])
+    if state == "55P03":
+        return StoreLockedError(
+            f"{words} is locked by another process",
+            hints=[
+                "wait for it to finish, then try again",
+                "look in pg_stat_activity for a program that keeps a transaction open",
+            ],
+        )
+    if state == "25P03":
+        return ConflictError(
+            f"{words} was held for too long without a word, and others went on",
+            hints=["nothing was applied: do it again"],
+        )
     if state == "25P02":
         return InvalidInputError(
             f"the open transaction of the connection to {words} has failed", hints=["roll it back first"]

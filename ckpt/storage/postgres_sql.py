@@ -46,7 +46,17 @@ _COMPARED, _WRITTEN = 1, 2
 _INT8 = struct.Struct(">q")
 _NO_FRAME = Frame(0, b"", ())
 
-_LOCK = "SELECT pg_catalog.pg_advisory_xact_lock(($1::bigint << 32) | $2::regclass::oid::bigint)"
+WAIT_SECONDS = 1.0
+"""How long whoever wants the store to itself waits at a time; all who come later to publish wait behind."""
+
+IDLE_SECONDS = 30.0
+"""How long a holder of the store may be silent, of which each step is a moment, before others go on without it."""
+
+_LOCK = "pg_catalog.pg_advisory_xact_lock(($1::bigint << 32) | $2::regclass::oid::bigint)"
+_BOUNDS = (
+    "pg_catalog.set_config('lock_timeout', $3, true),"
+    " pg_catalog.set_config('idle_in_transaction_session_timeout', $4, true)"
+)
 
 
 class Session:
@@ -251,7 +261,16 @@ class Session:
     def lock(self) -> None:
         """Wait until nobody publishes, and keep all from publishing until the transaction ends."""
         self.read_committed()
-        self.run(_LOCK, (LOCK_CLASS, self.table("record")))
+        self.run(f"SELECT {_LOCK}", (LOCK_CLASS, self.table("record")))
+
+    def lock_within_bounds(self) -> None:
+        """Do so in a transaction of our own, for `WAIT_SECONDS` at most, then raise psycopg.errors.LockNotAvailable.
+
+        The server ends the transaction when nothing is heard of it for `IDLE_SECONDS`.
+        """
+        self.read_committed()
+        bounds = [f"{seconds * 1000:.0f}ms" for seconds in (WAIT_SECONDS, IDLE_SECONDS)]
+        self.run(f"SELECT {_BOUNDS}, {_LOCK}", (LOCK_CLASS, self.table("record"), *bounds))
 
     def settled(self, batch: Batch, floor: int) -> list[int] | None:
         """Return the numbers of a batch's frames if it was applied, although no answer came; else None.
