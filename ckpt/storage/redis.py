@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from ckpt.addresses import how_to_create
-from ckpt.errors import CkptError, IntegrityError, StoreNotFoundError, StoreUnavailableError
+from ckpt.errors import (
+    CkptError,
+    IntegrityError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreUnavailableError,
+    StoreUnreachableError,
+)
 from ckpt.forking import renewed_in_child
 from ckpt.storage import base
 from ckpt.storage import redis_scripts as scripts
@@ -28,11 +35,10 @@ from ckpt.storage.base import (
     RecordChangedError,
 )
 from ckpt.storage.lending import LendingReads
-from ckpt.storage.redis_client import (
+from ckpt.storage.redis_client import Argument, Link
+from ckpt.storage.redis_connect import (
     DEFAULT_PREFIX,
-    Argument,
     Client,
-    Link,
     address_of,
     check_client,
     checked_prefix,
@@ -170,7 +176,7 @@ class RedisStorage(LendingReads):
             if status != "locked":
                 return status, reply
             if time.monotonic() > deadline:
-                raise StoreUnavailableError(
+                raise StoreLockedError(
                     f"{self.url} is locked by another process", hints=["wait for it to finish, then try again"]
                 )
             time.sleep(random.uniform(pause / 2, pause))
@@ -184,15 +190,20 @@ class RedisStorage(LendingReads):
         """
         self._check_writable()
         token = uuid4().hex
-        _, (epoch, next_frame) = self._until_free(scripts.LOCK, self._id, token)
+        # Whether it is held is known only from the answer, which an interrupt may keep from us.
         held = True
         try:
+            _, (epoch, next_frame) = self._until_free(scripts.LOCK, self._id, token)
             session = Session(Reading(self._link, self._id, token), epoch_of(epoch), next_frame)
             yield session
             if session.changed:
                 with self._sender() as (name, turn):
                     self._link.write(scripts.APPLY, self._id, token, name, turn, *session.arguments())
                 held = False
+        except StoreUnreachableError:
+            # The lock expires sooner than a server that is silent is given up once more.
+            held = False
+            raise
         finally:
             if held:
                 # Where this fails too, the lock expires.

@@ -1,4 +1,4 @@
-"""Talking to a Redis server: URLs, connections, sending a script, and what an answer or a failure means.
+"""Talking to a Redis server: sending a script, again where that helps, and what an answer or a failure means.
 
 Nothing here knows batches. Every script may be sent twice: those that write name their sender and their turn,
 and the server applies each turn once.
@@ -7,23 +7,17 @@ and the server applies each turn once.
 from __future__ import annotations
 
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from redis import Redis, RedisCluster
-from redis.backoff import NoBackoff
-from redis.client import Pipeline
-from redis.cluster import ClusterPipeline
-from redis.connection import SSLConnection
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
+    ClusterDownError,
     MovedError,
     NoPermissionError,
     NoScriptError,
@@ -32,173 +26,43 @@ from redis.exceptions import (
     RedisClusterException,
     RedisError,
     ResponseError,
+    SlotNotCoveredError,
 )
 from redis.exceptions import ConnectionError as NoConnectionError
 from redis.exceptions import TimeoutError as NoAnswerError
-from redis.retry import Retry
 
 from ckpt.errors import (
     CkptError,
     ConflictError,
     FormatTooNewError,
     IntegrityError,
-    InvalidInputError,
     NotAStoreError,
     StoreUnavailableError,
     StoreUnreachableError,
 )
 from ckpt.forking import renewed_in_child
 from ckpt.storage.base import UNSETTLED
+from ckpt.storage.redis_connect import Address, Client, connect, never_again, settings
 from ckpt.storage.redis_lua import DAMAGED, FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
 
-DEFAULT_PREFIX = "ckpt"
-_PREFIX = re.compile(r"[A-Za-z0-9_.:/@+-]{1,100}")
-_SECRETS = frozenset({"password", "ssl_password", "ssl_keyfile"})
-"""What the server is told and nobody else: passwords, and where a key lies."""
-
-_CONNECT_SECONDS = 10.0
-_ANSWER_SECONDS = 30.0
-_CONNECTIONS_MAX = 10_000
 _PAUSES = (0.0, 0.1, 0.4, 1.5)
 """Seconds before each further try when a connection broke or the server is away."""
 
+_SILENT_MAX = 2
+"""Tries that may end without a word from the server, after what `socket_timeout` says; others are soon over."""
+
 _WAIT_SECONDS = 30.0
-"""How long a call waits for a connection when all are in use."""
+"""How long a call waits for a connection when all are in use, and for a server that runs somebody's long script."""
 
 _LOOK_SECONDS_MAX = 0.02
+_BUSY_LOOK_SECONDS_MAX = 0.2
 _FORMAT_DIGITS_MAX = 9
 _RESTORE = "restore a backup; what is left cannot be trusted"
 _ALL_IN_USE = ("Too many connections", "No connection available")
 """The words by which the pools of redis-py say it, those of older versions and those that wait themselves too."""
 
-Client = Redis | RedisCluster
 Argument = bytes | str | int
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a store is: the URL as redis-py takes it, the URL to show, and the prefix of the store's keys."""
-
-    server: str
-    shown: str
-    prefix: str
-
-
-def parse_url(url: str, key_prefix: str | None = None) -> Address:
-    """Read `redis://[user[:password]@]host[:port][/database][?options]`, `rediss://` for TLS, or `unix:///socket`.
-
-    `key_prefix` is ours (the argument counts before the URL's); all other options are those of
-    `redis.Redis.from_url`. Raises InvalidInputError, which never repeats a password, also for what would be misread:
-    an '@' behind the host ends a password that has a '/', '?' or '#' in it.
-    """
-    form = "write redis://user:password@host:6379/0?key_prefix=ckpt, or rediss:// for TLS"
-    try:
-        parts = urlsplit(url.encode().decode())  # half a surrogate pair would fail later, in an error with the URL
-    except ValueError:
-        raise InvalidInputError("the redis URL is not Unicode, or has a stray bracket [ or ]", hints=[form]) from None
-    if "@" in parts.path + parts.query + parts.fragment:
-        raise InvalidInputError(
-            "the redis URL has an '@' that cannot be told from the one before the host",
-            hints=["percent-encode what is meant literally: '@' is %40, '/' is %2F, '?' is %3F, '#' is %23", form],
-        )
-    unix = parts.scheme == "unix"
-    try:
-        port, _ = parts.port, unquote(parts.hostname or "").encode("idna")  # as the socket will, with a bare error
-    except ValueError:
-        raise InvalidInputError("the redis URL has no possible host, or no port up to 65535", hints=[form]) from None
-    if not (unix or re.fullmatch(r"/?|/\d+/?", parts.path)) or parts.fragment:
-        raise InvalidInputError("what follows the host in a redis URL is the number of a database", hints=[form])
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    prefixes = [value for name, value in options if name == "key_prefix"]
-    if len(prefixes) > 1:
-        raise InvalidInputError("the redis URL sets key_prefix twice", hints=["keep one of them"])
-    prefix = checked_prefix(key_prefix if key_prefix is not None else prefixes[-1] if prefixes else DEFAULT_PREFIX)
-    options = [(name, value) for name, value in options if name != "key_prefix"]
-    user = f"{quote(unquote(parts.username), safe='')}@" if parts.username else ""
-    host = parts.hostname or ("" if unix else "localhost")
-    place = f"{user}{f'[{host}]' if ':' in host else host}{f':{port}' if port else ''}"
-    public = [(name, value) for name, value in options if name not in _SECRETS]
-    if prefix != DEFAULT_PREFIX:
-        public.append(("key_prefix", prefix))
-    path = parts.path.rstrip("/")
-    return Address(
-        server=f"{parts.scheme}://{parts.netloc}{path}" + (f"?{urlencode(options)}" if options else ""),
-        shown=f"{parts.scheme}://{place}{path}" + (f"?{urlencode(public, safe=':/')}" if public else ""),
-        prefix=prefix,
-    )
-
-
-def checked_prefix(prefix: str) -> str:
-    """Return a prefix that can stand in a key, between the braces of its hash tag, or raise InvalidInputError."""
-    if not _PREFIX.fullmatch(prefix):
-        raise InvalidInputError(
-            f"key_prefix={prefix!r} cannot be used", hints=["use 1 to 100 letters, digits, or any of _ . : / @ + -"]
-        )
-    return prefix
-
-
-def connect(server: str) -> Redis:
-    """Return a client for a URL. It connects when it is first used, and leaves trying again to us."""
-    try:
-        client = Redis.from_url(server, retry=Retry(NoBackoff(), 0), **_settings())
-        # Options that redis-py does not know are found out only when a connection is made.
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
-    except (TypeError, ValueError, RedisError) as error:
-        names = [name for name, _ in parse_qsl(urlsplit(server).query, keep_blank_values=True)]
-        named = [name for name in names if re.search(f"['\"`]{re.escape(name)}['\"`]", str(error))]
-        # Without a cause: the words of redis-py may repeat a value.
-        raise InvalidInputError(
-            f"redis-py does not take what the redis URL sets for {' or '.join(map(repr, named or names))}",
-            hints=["options are those of redis.Redis.from_url, and key_prefix"],
-        ) from None
-    check_client(client)
-    return client
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "decode_responses": False,
-        "protocol": 2,
-        "socket_connect_timeout": _CONNECT_SECONDS,
-        "socket_timeout": _ANSWER_SECONDS,
-        "max_connections": _CONNECTIONS_MAX,
-    }
-
-
-def check_client(client: object) -> Client:
-    """Return a client that can be used here, or raise InvalidInputError."""
-    if not isinstance(client, Redis | RedisCluster) or isinstance(client, Pipeline | ClusterPipeline):
-        raise InvalidInputError(
-            f"a {type(client).__module__}.{type(client).__name__} is no client for a store",
-            hints=["pass a redis.Redis or redis.RedisCluster, not an asyncio client, a pipeline or a pool"],
-        )
-    if client.get_encoder().decode_responses:
-        raise InvalidInputError(
-            "the redis client has decode_responses=True, which would damage what is stored",
-            hints=["pass a client without decode_responses; it may share everything else"],
-        )
-    return client
-
-
-def address_of(client: Client, prefix: str) -> Address:
-    """Return where a client that was passed in leads, as far as it says."""
-    options = {"key_prefix": prefix} if prefix != DEFAULT_PREFIX else {}
-    if isinstance(client, RedisCluster):
-        node_of: Callable[[], Any] = client.get_default_node
-        shown = f"redis://{node_of().host}:{node_of().port}"
-    else:
-        known = client.connection_pool.connection_kwargs
-        database = known.get("db") or 0
-        if known.get("path"):
-            shown = f"unix://{quote(str(known['path']))}"
-            options = ({"db": str(database)} if database else {}) | options
-        else:
-            # Behind a sentinel the host is found anew for each connection.
-            host = getattr(client.connection_pool, "service_name", None) or known.get("host", "localhost")
-            secure = issubclass(client.connection_pool.connection_class, SSLConnection)
-            shown = f"redis{'s' if secure else ''}://{host}:{known.get('port', 6379)}/{database}"
-    return Address("", shown + (f"?{urlencode(options, safe=':/')}" if options else ""), prefix)
 
 
 class Link:
@@ -226,18 +90,18 @@ class Link:
         return self._run(script, arguments, _PAUSES[:1])
 
     def read(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
-        """Run a script that only reads; again for about two seconds when the connection breaks."""
+        """Run a script that only reads; again for about two seconds when the connection breaks, once in silence."""
         return self._run(script, arguments, _PAUSES)
 
     def write(self, script: Script, *arguments: Argument) -> tuple[str, list[Any]]:
-        """Run a script that may be sent again until its outcome is known, for about two seconds."""
+        """Run a script that may be sent again until its outcome is known, for as long as one that reads."""
         return self._run(script, arguments, _PAUSES, writes=True)
 
     def _run(
         self, script: Script, arguments: Sequence[Argument], pauses: Sequence[float], *, writes: bool = False
     ) -> tuple[str, list[Any]]:
         with self._in_use():
-            waits = iter(pauses)
+            waits, silent = iter(pauses), 0
             deadline, unsettled = time.monotonic() + _WAIT_SECONDS, False
             while True:
                 try:
@@ -248,8 +112,13 @@ class Link:
                         # Without a queue, in which an interrupt could leave a turn that is nobody's.
                         time.sleep(random.uniform(0, _LOOK_SECONDS_MAX))
                         continue
-                    demoted = _is(error, ReadOnlyError, "READONLY")
-                    wait = next(waits, None) if demoted or _is_broken(error) else None
+                    if _is_busy(error) and time.monotonic() < deadline:
+                        time.sleep(random.uniform(0, _BUSY_LOOK_SECONDS_MAX))
+                        continue
+                    silent += isinstance(error, NoAnswerError)
+                    demoted = _is(error, ReadOnlyError, "READONLY") or _is_without_primary(error)
+                    again = silent < _SILENT_MAX and (demoted or _is_broken(error))
+                    wait = next(waits, None) if again else None
                     if wait is None:
                         raise self.translate(error, unsettled=unsettled) from error
                     if demoted:
@@ -287,7 +156,7 @@ class Link:
 
     def _use_cluster(self) -> None:
         """Speak to a cluster, which is what the server has turned out to be."""
-        cluster = RedisCluster.from_url(self._server, **_settings())
+        cluster = RedisCluster.from_url(self._server, retry=never_again(), **settings())
         self._drop_idle()
         self._client = cluster
 
@@ -354,6 +223,17 @@ class Link:
             return StoreUnavailableError(
                 f"{self.url} has reached its maxmemory; nothing was written",
                 hints=["free what was let go with: ckpt gc", "raise maxmemory"],
+            )
+        if "MISCONF" in text:
+            nothing = "" if unsettled else "; nothing was written"
+            return StoreUnavailableError(
+                f"{self.url} cannot save to its disk, and takes no writes{nothing}",
+                hints=["free space on the server's disk, and read its log: it goes on once it has saved", *unknown],
+            )
+        if _is_busy(error):
+            return StoreUnavailableError(
+                f"{self.url} has been running a script for longer than {_WAIT_SECONDS:.0f} seconds",
+                hints=["wait for it to end, or end it: redis-cli SCRIPT KILL", *unknown],
             )
         if _all_in_use(error):
             return StoreUnavailableError(
@@ -439,6 +319,16 @@ def _is_broken(error: Exception) -> bool:
     if _is_unauthenticated(error) or _all_in_use(error):
         return False
     return isinstance(error, NoConnectionError | NoAnswerError | OSError)
+
+
+def _is_without_primary(error: Exception) -> bool:
+    """Whether nobody in a cluster answers for the store, as while a replica takes over."""
+    return isinstance(error, ClusterDownError | SlotNotCoveredError)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether a server did nothing as it is running a script, which may be anybody's."""
+    return isinstance(error, ResponseError) and str(error).startswith("BUSY ")
 
 
 def _is(error: Exception, kind: type[RedisError], code: str) -> bool:

@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -19,11 +19,20 @@ from interrupt_kit import Interrupted, interrupt_at
 from redis_kit import CountingClient, keys_of, proxied
 from redis_server import Server, cluster, running
 
-from ckpt.errors import ConflictError, IntegrityError, NotAStoreError, StoreUnavailableError
+from ckpt.errors import (
+    ConflictError,
+    IntegrityError,
+    NotAStoreError,
+    StoreLockedError,
+    StoreUnavailableError,
+    StoreUnreachableError,
+)
 from ckpt.storage import redis as redis_storage
 from ckpt.storage import redis_client
+from ckpt.storage import redis_scripts as scripts
 from ckpt.storage.base import Batch, Frame, Place, RecordChangedError, StoredFrame
 from ckpt.storage.redis import RedisStorage
+from ckpt.storage.redis_client import Argument
 from ckpt.storage.redis_lua import LEASE_MS
 from ckpt.testing.fixtures import LAST, add, at_once, object_key
 
@@ -200,6 +209,139 @@ def test_a_primary_that_became_a_replica_is_looked_for_again(storage: RedisStora
     storage.publish(Batch(records={b"a": b"2"}))
     back.join()
     assert storage.read([b"a"]) == [b"2"]
+
+
+@contextmanager
+def stopped(server: Server) -> Iterator[None]:
+    """Have a server say nothing, as one whose machine is paused; its connections do not break."""
+    assert server._process is not None
+    server._process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        server._process.send_signal(signal.SIGCONT)
+
+
+def test_a_server_that_says_nothing_is_given_up_after_the_second_time() -> None:
+    with running() as server, closing(RedisStorage(f"{server.url}?socket_timeout=0.5")) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        calls: tuple[tuple[Callable[[], object], bool], ...] = (
+            (lambda: storage.read([b"a"]), False),
+            (lambda: storage.publish(Batch(records={b"a": b"2"})), True),
+        )
+        for call, unsettled in calls:
+            begun = time.monotonic()
+            with stopped(server), pytest.raises(StoreUnreachableError, match="Timeout") as caught:
+                call()
+            assert 0.9 < time.monotonic() - begun < 1.9
+            assert any("not known" in hint for hint in caught.value.hints) == unsettled
+        with stopped(server):
+            writing = Thread(target=lambda: storage.publish(Batch(records={b"a": b"3"})))
+            writing.start()
+            time.sleep(0.7)
+        writing.join()
+        assert storage.read([b"a"]) == [b"3"]
+
+
+def test_a_holder_whose_server_says_nothing_does_not_wait_once_more_to_let_go() -> None:
+    with running() as server, closing(RedisStorage(f"{server.url}?socket_timeout=0.5")) as storage:
+        begun = time.monotonic()
+        with pytest.raises(StoreUnreachableError), storage.exclusive() as session, stopped(server):
+            session.read([b"a"])
+        assert time.monotonic() - begun < 1.9
+
+
+def test_a_node_of_a_cluster_that_says_nothing_is_given_up_as_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    servers: list[Server] = []
+    start = Server.start
+
+    def noted(self: Server) -> bool:
+        servers.append(self)
+        return start(self)
+
+    monkeypatch.setattr(Server, "start", noted)
+    with cluster() as url, closing(RedisStorage(f"{url}?socket_timeout=0.5")) as storage:
+        storage.publish(Batch(records={b"a": b"1"}))
+        with redis.RedisCluster.from_url(url) as client:
+            port = client.get_node_from_key(keys_of("ckpt")["meta"]).port
+        begun = time.monotonic()
+        with stopped(next(each for each in servers if each.port == port)), pytest.raises(StoreUnreachableError):
+            storage.read([b"a"])
+        assert time.monotonic() - begun < 4
+        assert storage.read([b"a"]) == [b"1"]
+
+
+def test_a_server_that_runs_a_long_script_is_waited_for(
+    server: Server, storage: RedisStorage, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.publish(Batch(records={b"a": b"1"}))
+    client.config_set("lua-time-limit", 50)
+
+    def run() -> None:
+        with redis.Redis(port=server.port) as other, suppress(redis.ResponseError):
+            other.eval("while true do end", 0)
+
+    def run_on() -> Thread:
+        runs = Thread(target=run)
+        runs.start()
+        time.sleep(0.3)
+        return runs
+
+    try:
+        runs = run_on()
+        killed = Thread(target=lambda: (time.sleep(3), client.script_kill()))
+        killed.start()
+        begun = time.monotonic()
+        storage.publish(Batch({b"a": b"1"}, {b"a": b"2"}))
+        assert time.monotonic() - begun > 2.5
+        killed.join()
+        runs.join()
+        runs = run_on()
+        monkeypatch.setattr(redis_client, "_WAIT_SECONDS", 0.3)
+        with pytest.raises(StoreUnavailableError, match="running a script") as caught:
+            storage.publish(Batch({b"a": b"2"}, {b"a": b"3"}))
+        assert caught.value.hints == ("wait for it to end, or end it: redis-cli SCRIPT KILL",)
+        client.script_kill()
+        runs.join()
+    finally:
+        with suppress(redis.ResponseError):
+            client.script_kill()
+        client.config_set("lua-time-limit", 5000)
+    assert storage.read([b"a"]) == [b"2"]
+
+
+def test_a_server_that_cannot_save_is_said_to_be(tmp_path: Path) -> None:
+    server = Server(tmp_path)
+    in_the_way = tmp_path / "dump.rdb"
+    in_the_way.mkdir()
+    try:
+        with closing(RedisStorage(server.url)) as storage, redis.Redis(port=server.port) as client:
+            # A server that is to save nothing goes on when it cannot.
+            client.config_set("save", "3600 1000000")
+            storage.publish(Batch(records={b"a": b"1"}))
+
+            def saved(status: str) -> None:
+                client.bgsave()
+                while client.info("persistence")["rdb_last_bgsave_status"] != status:
+                    time.sleep(0.01)
+
+            saved("err")
+            changes: list[Callable[[], object]] = [
+                lambda: storage.publish(Batch(records={b"a": b"2"})),
+                storage.exclusive().__enter__,
+            ]
+            for change in changes:
+                with pytest.raises(StoreUnavailableError, match="cannot save to its disk") as caught:
+                    change()
+                assert caught.value.message.endswith("; nothing was written")
+                assert caught.value.hints[0].startswith("free space on the server's disk")
+            assert storage.read([b"a"]) == [b"1"]
+            in_the_way.rmdir()
+            saved("ok")
+            storage.publish(Batch(records={b"a": b"3"}))
+            assert storage.read([b"a"]) == [b"3"]
+    finally:
+        server.stop()
 
 
 # -- few connections --------------------------------------------------------------------------------------
@@ -489,6 +631,24 @@ def test_a_holder_that_dies_keeps_writers_for_ten_seconds_at_most(
     assert storage.read([b"a"]) == [b"2"]
 
 
+def test_an_interrupt_behind_taking_the_lock_gives_it_back(
+    storage: RedisStorage, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = storage._link.write
+
+    def interrupted(script: scripts.Script, *arguments: Argument) -> tuple[str, list[Any]]:
+        answer = write(script, *arguments)
+        if script is scripts.LOCK:
+            assert client.exists(keys_of("ckpt")["lock"]) == 1
+            raise Interrupted
+        return answer
+
+    monkeypatch.setattr(storage._link, "write", interrupted)
+    with pytest.raises(Interrupted), storage.exclusive():
+        pass
+    assert client.exists(keys_of("ckpt")["lock"]) == 0
+
+
 def test_a_holder_renews_its_lock_with_every_call(storage: RedisStorage, client: redis.Redis) -> None:
     lock = keys_of("ckpt")["lock"]
     with storage.exclusive() as session:
@@ -539,9 +699,9 @@ def test_a_reader_with_a_lost_lock_is_told_at_once(storage: RedisStorage, client
 def test_waiting_for_the_lock_ends(server: Server, storage: RedisStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis_storage, "_LOCK_SECONDS_MAX", 0.2)
     with closing(RedisStorage(server.url)) as other, other.exclusive():
-        with pytest.raises(StoreUnavailableError, match="locked"):
+        with pytest.raises(StoreLockedError, match="locked"):
             storage.publish(Batch(records={b"a": b"1"}))
-        with pytest.raises(StoreUnavailableError, match="locked"), storage.exclusive():
+        with pytest.raises(StoreLockedError, match="locked"), storage.exclusive():
             pass
     storage.publish(Batch(records={b"a": b"2"}))
 

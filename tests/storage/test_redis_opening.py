@@ -22,7 +22,7 @@ from ckpt.errors import (
 )
 from ckpt.storage.base import Batch, Frame, StoredFrame
 from ckpt.storage.redis import RedisStorage
-from ckpt.storage.redis_client import parse_url
+from ckpt.storage.redis_connect import parse_url
 from ckpt.storage.redis_lua import FORMAT
 from ckpt.storage.urls import open_storage
 from ckpt.testing.fixtures import LAST, at_once, object_key
