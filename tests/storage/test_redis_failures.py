@@ -313,12 +313,12 @@ def test_a_server_that_runs_a_long_script_is_waited_for(
 def test_a_server_that_cannot_save_is_said_to_be(tmp_path: Path) -> None:
     server = Server(tmp_path)
     in_the_way = tmp_path / "dump.rdb"
-    in_the_way.mkdir()
     try:
         with closing(RedisStorage(server.url)) as storage, redis.Redis(port=server.port) as client:
             # A server that is to save nothing goes on when it cannot.
             client.config_set("save", "3600 1000000")
             storage.publish(Batch(records={b"a": b"1"}))
+            in_the_way.mkdir()
 
             def saved(status: str) -> None:
                 client.bgsave()
