@@ -154,7 +154,7 @@ class Remover:
         if not self._admin.atomically((thread.name,), partial(self._condemned, thread, ghosts)):
             return True
         for tag, owner in self._going_with(thread, Timeline(self._core, thread)):
-            self._admin.atomically((), partial(self._untagged, tag, owner))
+            self._admin.atomically((), partial(self._untagged, thread, tag, owner))
         below = (row.key for row in rows(self._core.storage, keys.thread_range(thread.number)) if row.part)
         while page := list(islice(below, _ROWS)):
             with self._turns.step():
@@ -164,9 +164,9 @@ class Remover:
         return True
 
     def _without_rows(self, thread: ThreadRecord, page: list[bytes]) -> tuple[Batch, bool]:
-        # A server that has lost what it was told last may have the thread alive again.
         key = keys.thread_key(thread.number)
         raw = self._core.storage.read([key])[0]
+        # A server that has lost what it was told last may have the thread alive again.
         if not _doomed(thread.number, raw):
             return Batch(), False
         return Batch({key: raw}, dict.fromkeys(page)), True
@@ -245,12 +245,16 @@ class Remover:
         put = current_put(events)
         return put is not None and put.commit == tag.commit and not is_hidden(events)
 
-    def _untagged(self, tag: Tag, owner: int | None) -> tuple[Batch, None]:
+    def _untagged(self, thread: ThreadRecord, tag: Tag, owner: int | None) -> tuple[Batch, None]:
+        key = keys.thread_key(thread.number)
+        doomed = self._core.storage.read([key])[0]
         _, raw = self._tags.get(tag.name)
-        if raw != tag.encode():
+        # It may be alive again, as above.
+        if raw != tag.encode() or not _doomed(thread.number, doomed):
             return Batch(), None
         after = replace(tag, thread=owner).encode() if owner is not None else None
-        return Batch(*self._tags.changed(tag.name, raw, after)), None
+        change = self._tags.changed(tag.name, raw, after)
+        return Batch({**change.expected, key: doomed}, change.records), None
 
     def _trim(self, number: int, moment: int) -> bool:
         """Remove from a deleted thread what happened after the last moment that a fork sees."""

@@ -367,19 +367,21 @@ def test_keys_are_rotated_from_the_beginning_when_frames_that_were_sealed_anew_a
             assert other.fsck().problems == []
 
 
-def test_a_thread_that_is_alive_again_keeps_its_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_is_alive_again_keeps_its_checkpoints_and_tags(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long one, whose rows are removed in steps: the server forgets before the first that it was deleted."""
     with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
         going_with = Remover._going_with
 
         def go_back(self: Remover, thread: ThreadRecord, timeline: Timeline) -> Iterator[tuple[Tag, int | None]]:
+            found = list(going_with(self, thread, timeline))
             server.stop()
             assert server.start()
-            return going_with(self, thread, timeline)
+            return iter(found)
 
         with ckpt.open(server.url) as repository:
             for n in range(5):
                 repository.thread("kept").commit({"n": n})
+            repository.tag("good", "kept~2")
             client.save()
             repository.delete("kept")
             monkeypatch.setattr(remove_short, "ROWS_MAX", 4)
@@ -388,6 +390,7 @@ def test_a_thread_that_is_alive_again_keeps_its_checkpoints(monkeypatch: pytest.
         with ckpt.open(server.url) as other:
             held = [other.state(f"id:{info.id}", thread="kept") for info in other.log(thread="kept")]
             assert held == [{"n": n} for n in reversed(range(5))]
+            assert other.state("tag:good") == {"n": 2}
             assert other.fsck().problems == []
 
 
