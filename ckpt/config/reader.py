@@ -15,7 +15,7 @@ from typing import Any, Final
 from ckpt.addresses import PATH_HINT, is_mistyped
 from ckpt.config.documents import FORMATS, SECTIONS, kind_of
 from ckpt.config.settings import IN_QUERY, Config
-from ckpt.durations import DURATION_FORMS, parse_duration
+from ckpt.durations import DURATION_FORMS, DURATION_MAX, parse_duration
 from ckpt.errors import InvalidInputError
 
 _SCHEMES: Final = {
@@ -50,8 +50,10 @@ _OTHER_WORDS: Final = {"max_connections": "pool_size", "conn_string": "url", "ds
 _VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_]\w*)(?::-((?:[^}$]|\$(?!\{))*))?\})?", re.ASCII)
 _SHOWABLE = re.compile(r"[\w. -]{1,60}")
 _DIGITS = re.compile(r"[0-9]{1,18}")
+_NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{1,18})?")
 _COUNT_MAX = 10**18 - 1
 """The largest whole number: what has more digits is a slip, and thousands of them cannot even be shown."""
+_DURATION_MIN = timedelta(milliseconds=1)
 
 _URL_FORMS = "write sqlite:///…, postgresql://…, redis://…, rediss://…, unix://… or memory://"
 
@@ -226,7 +228,12 @@ class Reader:
         return text
 
     def _encryption_key(self, key: str, value: object) -> str | bytes:
-        return value if isinstance(value, bytes) and value else self._text(key, value)
+        if isinstance(value, bytes) and value:
+            return value
+        text = self._text(key, value)
+        if not text.strip():
+            raise self._error(key, "is blank", "give it a value, or leave it out to use no key")
+        return text
 
     def _count(self, key: str, value: object) -> int:
         if isinstance(value, _Expanded) and _DIGITS.fullmatch(value):
@@ -256,12 +263,14 @@ class Reader:
         if isinstance(value, int) and abs(value) > _COUNT_MAX:
             raise self._error(key, "is not a duration", DURATION_FORMS)
         shown = value.written if isinstance(value, _Expanded) else value
-        if isinstance(value, _Expanded) and _DIGITS.fullmatch(value):
-            value = int(value)
+        whole = isinstance(value, int) or (isinstance(value, str) and _DIGITS.fullmatch(value) is not None)
+        if isinstance(value, _Expanded) and _NUMBER.fullmatch(value):
+            value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self._wrong(key, value, "a duration", DURATION_FORMS)
-        if _DIGITS.fullmatch(value) if isinstance(value, str) else not minutes:
-            raise self._error(key, "is a number without a unit", f'write "{shown}m" for minutes')
+        if _NUMBER.fullmatch(value) if isinstance(value, str) else not minutes:
+            hint = f'write "{shown}m" for minutes' if whole else DURATION_FORMS
+            raise self._error(key, "is a number without a unit", hint)
         try:
             duration = parse_duration(value) if isinstance(value, str) else timedelta(minutes=value)
         except (InvalidInputError, OverflowError, ValueError):
@@ -271,6 +280,10 @@ class Reader:
             raise self._error(key, "is not a duration", DURATION_FORMS)
         if duration <= timedelta():
             raise self._error(key, "is not longer than nothing", DURATION_FORMS)
+        if duration < _DURATION_MIN:
+            raise self._error(key, "is less than a millisecond", DURATION_FORMS)
+        if duration > DURATION_MAX:
+            raise self._error(key, "is more than a hundred years", "leave it out where nothing shall end")
         return duration
 
     def _ttl(self, key: str, value: object) -> dict[str, object]:

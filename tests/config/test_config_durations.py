@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from config_kit import refused
 
+import ckpt
 from ckpt.config import load, parse_duration
 from ckpt.errors import InvalidInputError
 
@@ -43,7 +46,7 @@ def test_a_duration_beyond_counting_is_refused() -> None:
         parse_duration("9" * 5000 + "d")
 
 
-@pytest.mark.parametrize("value", [60, 60.0, "60"])
+@pytest.mark.parametrize("value", [60, "60"])
 def test_a_bare_number_is_no_lifetime(value: object) -> None:
     assert f'ttl is a number without a unit | write "{value}m" for minutes' in refused({"type": "memory", "ttl": value})
     assert "ttl is a number without a unit" in refused({"ckpt": {"type": "memory", "ttl": value}})
@@ -54,10 +57,22 @@ def test_a_variable_with_a_bare_number_is_not_shown() -> None:
     assert 'ttl is a number without a unit | write "${A}m" for minutes' in words
 
 
-@pytest.mark.parametrize(("value", "minutes"), [(60, 60), (0.5, 0.5), ("1h", 60), ("${A}", 90)])
+@pytest.mark.parametrize("value", [60.0, 1.5, "1.5", "${A}"])
+def test_a_fraction_is_not_told_to_take_a_unit_which_none_may_have(value: object) -> None:
+    words = refused({"type": "memory", "ttl": value}, {"A": "1.5"})
+    assert "ttl is a number without a unit | write a duration such as" in words
+
+
+@pytest.mark.parametrize(("value", "minutes"), [(60, 60), (0.5, 0.5), ("1h", 60), ("${A}", 90), ("${F}", 1.5)])
 def test_under_checkpointer_a_bare_number_is_minutes(value: object, minutes: float) -> None:
-    config = load({"checkpointer": {"type": "memory", "ttl": value}}, environment={"A": "90"})
+    config = load({"checkpointer": {"type": "memory", "ttl": value}}, environment={"A": "90", "F": "1.5"})
     assert config.open_options()[1] == {"ttl": timedelta(minutes=minutes)}
+
+
+@pytest.mark.parametrize("held", ["1.", ".5", "1e3", "-1.5", "1,5", "nan", "inf", " 1.5", "1.5m", "٣.٣"])
+def test_what_a_variable_holds_is_a_number_in_digits(held: str) -> None:
+    for ttl in ("${F}", {"default_ttl": "${F}"}):
+        assert "is not a duration" in refused({"checkpointer": {"type": "memory", "ttl": ttl}}, {"F": held})
 
 
 @pytest.mark.parametrize(
@@ -72,10 +87,47 @@ def test_under_checkpointer_a_bare_number_is_minutes(value: object, minutes: flo
             {"default_ttl": 1440, "refresh_on_read": True, "sweep_interval_minutes": 5},
         ),
         ({"default_ttl": 1, "sweep_interval_minutes": "1h"}, {"default_ttl": 1, "sweep_interval_minutes": 60}),
+        (
+            {"default_ttl": "${F}", "sweep_interval_minutes": "${F}"},
+            {"default_ttl": 1.5, "sweep_interval_minutes": 1.5},
+        ),
     ],
 )
 def test_in_langgraphs_shape_bare_numbers_are_minutes(shaped: dict[str, object], ttl: object) -> None:
-    assert load({"type": "memory", "ttl": shaped}).open_options()[1] == {"ttl": ttl}
+    assert load({"type": "memory", "ttl": shaped}, environment={"F": "1.5"}).open_options()[1] == {"ttl": ttl}
+
+
+LONG, SHORT = "is more than a hundred years", "is less than a millisecond"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ({"ttl": "200000d"}, f"ttl {LONG}"),
+        ({"ttl": "36500d1s"}, f"ttl {LONG}"),
+        ({"ttl": {"default_ttl": "36501d"}}, f"ttl.default_ttl {LONG}"),
+        ({"ttl": {"default_ttl": 36500 * 1440 + 1}}, f"ttl.default_ttl {LONG}"),
+        ({"ttl": {"default_ttl": 1, "sweep_interval_minutes": "36501d"}}, f"ttl.sweep_interval_minutes {LONG}"),
+        ({"retention": {"keep_within": "36501d"}}, f"retention.keep_within {LONG}"),
+        ({"ttl": {"default_ttl": 1e-5}}, f"ttl.default_ttl {SHORT}"),
+        ({"ttl": {"default_ttl": 1, "sweep_interval_minutes": 1e-5}}, f"ttl.sweep_interval_minutes {SHORT}"),
+    ],
+)
+def test_what_no_store_would_be_opened_with_is_refused_by_load(
+    source: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "ckpt.yaml"
+    # YAML takes 1e-05 for a text.
+    file.write_text(json.dumps({"type": "memory", **source}).replace("1e-05", "0.00001"))
+    with pytest.raises(InvalidInputError) as caught:
+        load(file)
+    assert f"{file}: {words}" in str(caught.value)
+
+
+@pytest.mark.parametrize("ttl", ["36500d", {"default_ttl": 0.001, "sweep_interval_minutes": "36500d"}])
+def test_what_load_takes_opens_a_store(ttl: object) -> None:
+    url, options = load({"type": "memory", "ttl": ttl, "retention": {"keep_within": "36500d"}}).open_options()
+    ckpt.open(url, **options).close()
 
 
 @pytest.mark.parametrize(

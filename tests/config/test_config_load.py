@@ -157,6 +157,8 @@ def test_what_makes_no_sense_is_refused(source: dict[str, object], words: str) -
         ("graph", "\udcff", "graph holds a character"),
         ("encryption_key", 12345678, "encryption_key is a number, not text"),
         ("encryption_key", b"", "encryption_key is a bytes, not text"),
+        ("encryption_key", " ", "encryption_key is blank | give it a value, or leave it out to use no key"),
+        ("encryption_key", "\t\n", "encryption_key is blank"),
         ("encryption_key", None, "encryption_key is nothing, not text"),
         ("max_checkpoint_size", "10", "max_checkpoint_size is text, not a whole number"),
         ("max_checkpoint_size", True, "max_checkpoint_size is true or false, not a whole number"),

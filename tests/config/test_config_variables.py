@@ -87,6 +87,11 @@ def test_a_variable_that_cannot_be_expanded_is_an_error(source: dict[str, object
     assert words in refused(source)
 
 
+def test_a_variable_that_holds_a_blank_key_is_an_error() -> None:
+    assert "encryption_key is blank" in refused({"type": "memory", "encryption_key": "${A}"}, {"A": " "})
+    assert load({"type": "memory", "encryption_key": " a b "}).encryption_key == " a b "
+
+
 def test_a_variable_that_is_set_but_empty_is_what_it_is() -> None:
     assert "url is empty" in refused({"type": "redis", "url": "${A}"}, {"A": ""})
     assert "encryption_key is empty" in refused({"type": "memory", "encryption_key": "${A:-}"})
