@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 
-from langgraph.store.base import GetOp, ListNamespacesOp, Op, PutOp, Result, SearchOp
+from langgraph.store.base import GetOp, ListNamespacesOp, MatchCondition, Op, PutOp, Result, SearchOp
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.keys import check_text
@@ -15,13 +15,9 @@ from ckpt.langgraph.vectors import Texts, encode_vectors
 from ckpt.repository import Memory, Put
 from ckpt.repository.arguments import check_count, check_mapping, several
 from ckpt.repository.lifetimes import minutes
+from ckpt.repository.memory_address import address_of, labels_of
 from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_writer import NewVersion
-
-
-def address_of(op: GetOp | PutOp) -> Address:
-    """Return the address of the item that an operation is about."""
-    return Address(tuple(op.namespace), op.key)
 
 
 class OpBatch:
@@ -37,20 +33,19 @@ class OpBatch:
         for at, op in enumerate(several(ops, "ops")):
             self.results.append(None)
             if isinstance(op, PutOp):
-                address = address_of(op)
+                address = address_of(op.namespace, op.key)
                 # As the last one, also in order.
                 self.puts.pop(address, None)
                 self.puts[address] = op
                 continue
             if isinstance(op, GetOp):
-                addresses[address_of(op)] = None
+                addresses[address_of(op.namespace, op.key)] = None
             elif isinstance(op, SearchOp):
                 _check_search(op)
-                prefixes[tuple(op.namespace_prefix)] = None
+                prefixes[labels_of(op.namespace_prefix)] = None
                 queries |= {op.query: None} if op.query else {}
             elif isinstance(op, ListNamespacesOp):
-                _check_page(op)
-                check_count("max_depth", 0 if op.max_depth is None else op.max_depth, least=0)
+                _check_listing(op)
                 prefixes[common_prefix(op.match_conditions or ())] = None
             else:
                 raise InvalidInputError(f"Unknown operation type: {type(op)}")
@@ -106,8 +101,17 @@ def _lifetime(op: PutOp) -> timedelta | None:
 
 def _check_search(op: SearchOp) -> None:
     check_mapping("a filter", {} if op.filter is None else op.filter)
-    check_filter(op.filter)
+    check_filter(op.filter or {})
     check_text("a query", "" if op.query is None else op.query)
+    _check_page(op)
+
+
+def _check_listing(op: ListNamespacesOp) -> None:
+    for condition in several(op.match_conditions or (), "match_conditions"):
+        if not isinstance(condition, MatchCondition):
+            raise InvalidInputError(f"a condition is a {type(condition).__name__}, not a MatchCondition")
+        labels_of(condition.path)
+    check_count("max_depth", 0 if op.max_depth is None else op.max_depth, least=0)
     _check_page(op)
 
 

@@ -16,7 +16,6 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from langgraph.store.base import (
-    BaseStore,
     GetOp,
     IndexConfig,
     Item,
@@ -28,10 +27,11 @@ from langgraph.store.base import (
     TTLConfig,
 )
 
-from ckpt.errors import CkptError
-from ckpt.langgraph.batches import Getting, OpBatch, Putting, address_of, changes_of
+from ckpt.errors import CkptError, InvalidInputError
+from ckpt.langgraph.batches import Getting, OpBatch, Putting, changes_of
 from ckpt.langgraph.filters import common_prefix, matches_filter, matches_namespace
 from ckpt.langgraph.shared import Done, LifeCycle, Shared
+from ckpt.langgraph.store_calls import StoreCalls
 from ckpt.langgraph.sweeper import Sweeper
 from ckpt.langgraph.together import Together
 from ckpt.langgraph.vectors import Distance, Index, Texts, Vectors, best_similarities, decode_vectors, different
@@ -39,6 +39,7 @@ from ckpt.repository import Memory, MemoryChange, MemoryItem, MemoryVersion, Rep
 from ckpt.repository.arguments import check_mapping, check_names
 from ckpt.repository.lifetimes import minutes
 from ckpt.repository.memory import DEFAULT_MEMORY, Moment
+from ckpt.repository.memory_address import address_of
 from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_reader import Entry
 from ckpt.repository.memory_vectors import Ranked
@@ -55,7 +56,7 @@ _TTL_NAMES = ("default_ttl", "omit_expired", "refresh_on_read", "sweep_interval_
 _Scored = tuple[Entry, float | None]
 
 
-class CkptStore(LifeCycle, BaseStore):
+class CkptStore(LifeCycle, StoreCalls):
     """Keeps LangGraph's long-term memory, each value stored once, and every version of every item.
 
     `store` is a path, a URL or an open `Repository`, which then stays open when the store is closed; a `CkptSaver`
@@ -83,6 +84,8 @@ class CkptStore(LifeCycle, BaseStore):
             check_mapping(what, {} if given is None else given)
         config: Mapping[str, object] = ttl or {}
         check_names("ttl", config, _TTL_NAMES)
+        if type(refresh := config.get("refresh_on_read", True)) is not bool:
+            raise InvalidInputError(f"ttl: refresh_on_read={refresh!r} is neither True nor False")
         minutes(config.get("default_ttl"), "default_ttl")
         self._sweep_interval = minutes(config.get("sweep_interval_minutes"), "sweep_interval_minutes")
         self._index = Index(index) if index else None
@@ -190,7 +193,7 @@ class CkptStore(LifeCycle, BaseStore):
         chosen: dict[int, list[_Scored]] = {}
         for at, op in batch.reads.items():
             if isinstance(op, GetOp):
-                entry = items[address_of(op)]
+                entry = items[address_of(op.namespace, op.key)]
                 chosen[at] = [(entry, None)] if entry is not None else []
             elif isinstance(op, SearchOp):
                 chosen[at] = self._search(op, below[tuple(op.namespace_prefix)], queries)

@@ -16,13 +16,13 @@ from ckpt.durations import DURATION_MAX
 from ckpt.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from ckpt.history import keys
 from ckpt.history.commits import StoredValue
-from ckpt.history.items import NAMESPACE_LABELS_MAX, TEXT_MAX
 from ckpt.history.records import Base
 from ckpt.objects.cache import Cache
 from ckpt.repository.arguments import several
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Directory
 from ckpt.repository.incoming import Typed
+from ckpt.repository.memory_address import Namespace, address_of, labels_of
 from ckpt.repository.memory_forget import Forgetter
 from ckpt.repository.memory_look import Address
 from ckpt.repository.memory_reader import Entry, MemoryReader
@@ -37,7 +37,6 @@ _T = TypeVar("_T")
 
 DEFAULT_MEMORY = "default"
 
-Namespace = Sequence[str]
 Moment = datetime | int
 """A point in the past of a memory: a datetime with a timezone, or the `moment` of something that was read."""
 
@@ -155,8 +154,8 @@ class Memory:
 
         All as of the same moment, in one round trip, without their values; see `load`.
         """
-        wanted = [_address(namespace, key) for namespace, key in addresses]
-        labels = [_labels(prefix) for prefix in prefixes]
+        wanted = [address_of(namespace, key) for namespace, key in addresses]
+        labels = [labels_of(prefix) for prefix in prefixes]
         moment = None if as_of is None else moment_of(as_of)
         return self._memories.reader.read(
             self.name, wanted, labels, as_of=moment, now=now() if moment is None else None
@@ -223,7 +222,7 @@ class Memory:
 
     def history(self, namespace: Namespace, key: str) -> list[MemoryVersion]:
         """Return all versions of an item, newest first, deletions included; what a fork left behind counts too."""
-        address = _address(namespace, key)
+        address = address_of(namespace, key)
         return self.consistently(lambda: self._history(address))
 
     def _history(self, address: Address) -> list[MemoryVersion]:
@@ -273,7 +272,7 @@ class Memory:
         for change in several(changes, "changes"):
             if not isinstance(change, Put):
                 raise InvalidInputError(f"a change is a {type(change).__name__}, not a Put", hints=["give Put(…)"])
-            address = _address(change.namespace, change.key)
+            address = address_of(change.namespace, change.key)
             value: Typed | None = None
             if change.value is not None:
                 value = Typed(*dumps(_mapping(change.value, change.key), path=change.key))
@@ -424,25 +423,3 @@ def _microseconds(ttl: Any) -> int:
     if ttl <= timedelta(0):
         raise InvalidInputError(f"ttl={ttl}: an item lives longer than no time at all")
     return ttl // _MICROSECOND
-
-
-def _labels(namespace: Any) -> tuple[str, ...]:
-    if not isinstance(namespace, tuple | list) or not all(isinstance(label, str) for label in namespace):
-        raise InvalidInputError(
-            f"the namespace {namespace!r} is no sequence of texts", hints=["write it as in ('users', 'ana')"]
-        )
-    labels = tuple(namespace)
-    if len(labels) > NAMESPACE_LABELS_MAX or sum(len(keys.encode_text(label)) for label in labels) > TEXT_MAX:
-        raise InvalidInputError(
-            f"a namespace of {len(labels)} labels is too long; "
-            f"{NAMESPACE_LABELS_MAX} labels of {TEXT_MAX:,} bytes together are allowed"
-        )
-    return labels
-
-
-def _address(namespace: Namespace, key: str) -> Address:
-    if not isinstance(key, str):
-        raise InvalidInputError(f"the key {key!r} is no text")
-    if len(encoded := keys.encode_text(key)) > TEXT_MAX:
-        raise InvalidInputError(f"a key of {len(encoded):,} bytes is too long; {TEXT_MAX:,} bytes are allowed")
-    return Address(_labels(namespace), key)
