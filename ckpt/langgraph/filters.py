@@ -18,18 +18,40 @@ _ORDER: Mapping[str, Callable[[Any, Any], bool]] = {"$gt": gt, "$gte": ge, "$lt"
 _OPERATORS = ("$eq", "$ne", *_ORDER)
 
 
-def check_filter(wanted: object) -> None:
-    """Raise InvalidInputError for a filter with an operator that is not known, at any depth."""
+def check_filter(wanted: Mapping[str, Any]) -> None:
+    """Raise InvalidInputError for a filter with an operator that is not known, at any depth.
+
+    The keys of the filter itself are those of values, and what an operator compares with is data.
+    """
+    for inner in wanted.values():
+        _check(inner)
+
+
+def _check(wanted: object) -> None:
     if isinstance(wanted, Mapping):
-        for name, inner in wanted.items():
-            if isinstance(name, str) and name.startswith("$") and name not in _OPERATORS:
-                raise InvalidInputError(
-                    f"Unsupported operator: {name}", hints=[f"a filter knows {', '.join(_OPERATORS)}"]
-                )
-            check_filter(inner)
+        if _has_operators(wanted):
+            for name in wanted:
+                if name not in _OPERATORS:
+                    raise _unsupported(name)
+        else:
+            check_filter(wanted)
     elif isinstance(wanted, list | tuple):
         for inner in wanted:
-            check_filter(inner)
+            _check(inner)
+
+
+def _has_operators(wanted: Mapping[Any, Any]) -> bool:
+    return any(isinstance(name, str) and name.startswith("$") for name in wanted)
+
+
+def _unsupported(name: object) -> InvalidInputError:
+    return InvalidInputError(
+        f"Unsupported operator: {name}",
+        hints=[
+            f"a filter knows {', '.join(_OPERATORS)}, and none beside a plain key",
+            'where a nested key begins with $, compare the whole: {"at": {"$eq": {"$key": 1}}}',
+        ],
+    )
 
 
 def matches_filter(value: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -39,7 +61,7 @@ def matches_filter(value: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def _matches(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
-        if any(isinstance(name, str) and name.startswith("$") for name in wanted):
+        if _has_operators(wanted):
             return all(_holds(value, name, operand) for name, operand in wanted.items())
         return isinstance(value, Mapping) and all(_matches(value.get(key), inner) for key, inner in wanted.items())
     if isinstance(wanted, list | tuple):
@@ -52,8 +74,6 @@ def _holds(value: Any, name: str, operand: Any) -> bool:
         return bool(value == operand)
     if name == "$ne":
         return bool(value != operand)
-    if name not in _ORDER:
-        raise InvalidInputError(f"Unsupported operator: {name}", hints=["do not mix operators and keys in one place"])
     try:
         return _ORDER[name](float(value), float(operand))
     except (TypeError, ValueError, OverflowError):

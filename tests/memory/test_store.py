@@ -149,10 +149,45 @@ def test_filters(store: CkptStore, wanted: dict[str, Any], keys: str) -> None:
         assert "".join(sorted(item.key for item in store.search(("users",), filter=wanted))) == keys
 
 
-@pytest.mark.parametrize("wanted", [{"n": {"$near": 1}}, {"deep": {"n": {"$in": [1]}}}, {"n": [{"$regex": "x"}]}])
+@pytest.mark.parametrize(
+    ("wanted", "keys"),
+    [
+        ({"$ref": "x"}, "a"),
+        ({"$ref": {"$ne": "x"}}, "bc"),
+        ({"$eq": 1}, "b"),
+        ({"$gt": {"$gt": 1}}, "b"),
+        ({"deep": {"$eq": {"$ref": 1}}}, "a"),
+        ({"deep": {"$ne": {"$ref": 1}}}, "bc"),
+        ({"deep": {"n": {"$eq": {"$ref": 1}}}}, "b"),
+        ({"deep": [{"$eq": {"$ref": 1}}]}, "c"),
+    ],
+)
+def test_a_key_may_begin_as_operators_do(store: CkptStore, wanted: dict[str, Any], keys: str) -> None:
+    model = InMemoryStore()
+    for each in (store, model):
+        each.put(ANA, "a", {"$ref": "x", "deep": {"$ref": 1}, "$gt": 1})
+        each.put(ANA, "b", {"$ref": "y", "deep": {"n": {"$ref": 1}}, "$eq": 1, "$gt": 2})
+        each.put(ANA, "c", {"deep": [{"$ref": 1}], "$gt": 0})
+        assert "".join(sorted(item.key for item in each.search(ANA, filter=wanted))) == keys
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"n": {"$near": 1}},
+        {"deep": {"n": {"$in": [1]}}},
+        {"n": [{"$regex": "x"}]},
+        {"n": {"$eq": 1, "regex": 1}},
+        {"n": {"regex": 1, "$eq": 1}},
+    ],
+)
 def test_an_unknown_operator_is_an_error(store: CkptStore, wanted: dict[str, Any]) -> None:
-    with pytest.raises(InvalidInputError, match=r"Unsupported operator: [$](near|in|regex)"):
-        store.search(ANA, filter=wanted)
+    for _ in range(2):
+        with pytest.raises(InvalidInputError, match=r"Unsupported operator: [$]?(near|in|regex)") as caught:
+            store.search(ANA, filter=wanted)
+        assert "$gte" in caught.value.hints[0]
+        assert '{"$eq": {"$key": 1}}' in caught.value.hints[1]
+        store.put(ANA, "a", {"n": 2, "deep": {"n": 2}})
 
 
 def test_pages_of_a_search_add_up(store: CkptStore) -> None:
@@ -165,6 +200,16 @@ def test_pages_of_a_search_add_up(store: CkptStore) -> None:
 
 
 # -- lifetimes ------------------------------------------------------------------------------------------
+
+
+def test_operations_of_a_batch_have_the_lifetime_that_they_say(store_url: str, clock: Clock) -> None:
+    with CkptStore(store_url, ttl={"default_ttl": 10, "refresh_on_read": False}) as store:
+        store.put(ANA, "put", {"n": 1})
+        store.batch([PutOp(ANA, "said", {"n": 2}, ttl=10), PutOp(ANA, "plain", {"n": 3})])
+        clock.later(minutes=9)
+        store.batch([GetOp(ANA, "said")])
+        clock.later(minutes=9)
+        assert {item.key for item in store.search(ANA)} == {"said", "plain"}
 
 
 def test_lifetimes_in_minutes(store_url: str, clock: Clock) -> None:

@@ -22,9 +22,10 @@ NAMESPACES = st.lists(LABELS, min_size=1, max_size=3).map(tuple)
 PREFIXES = st.lists(LABELS, max_size=3).map(tuple)
 KEYS = st.sampled_from(["k", "l", "", "a\x00b", "long " * 50])
 LEAVES = st.sampled_from([0, 1, 1.5, -3, "1", "2026-01-01", "x", None, True])
+# Keys of values may begin as operators do, at any depth.
 VALUES = st.dictionaries(
-    st.sampled_from(["n", "s", "deep", "many"]),
-    LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.sampled_from(["n", "m"]), LEAVES, max_size=2),
+    st.sampled_from(["n", "s", "deep", "many", "$ref", "$eq"]),
+    LEAVES | st.lists(LEAVES, max_size=2) | st.dictionaries(st.sampled_from(["n", "m", "$ref"]), LEAVES, max_size=2),
     max_size=3,
 )
 NUMBERS = st.sampled_from([0, 1, 1.5, "1", -3])
@@ -33,7 +34,16 @@ FILTERS = st.one_of(
     st.none(),
     st.dictionaries(st.sampled_from(["n", "s", "deep", "many", "absent"]), LEAVES | st.lists(LEAVES, max_size=2)),
     st.dictionaries(st.sampled_from(["n", "s"]), st.fixed_dictionaries({}, optional={"$eq": LEAVES, "$ne": LEAVES})),
+    st.dictionaries(st.sampled_from(["$ref", "$eq", "n"]), LEAVES | st.fixed_dictionaries({"$eq": LEAVES}), max_size=2),
     st.fixed_dictionaries({"deep": st.dictionaries(st.sampled_from(["n", "m"]), LEAVES, max_size=2)}),
+    st.dictionaries(
+        st.sampled_from(["deep", "$ref"]),
+        st.dictionaries(
+            st.sampled_from(["$eq", "$ne"]),
+            st.dictionaries(st.sampled_from(["n", "$ref"]), LEAVES, max_size=2),
+            min_size=1,
+        ),
+    ),
     st.fixed_dictionaries({"deep": st.fixed_dictionaries({"n": st.fixed_dictionaries({"$ne": LEAVES})})}),
 )
 CONDITIONS = st.lists(
