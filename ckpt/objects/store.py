@@ -97,6 +97,8 @@ class _Opened:
     def __init__(self, places: Collection[Place], size_max: int) -> None:
         self.frames: dict[int, RawFrame] = {}
         self.objects: dict[tuple[int, int], StoredObject] = {}
+        self.amiss: dict[int, DamagedObjectError] = {}
+        """Why frames were not opened that were tried each by itself."""
         self._places = places
         self._left = size_max
 
@@ -185,14 +187,19 @@ class ObjectStore:
             self._forget_frames()
             before, places = places, self._places(storage, damaged)
             wanted = {oid: places[index_key(oid)] for oid in damaged}
-            more, damaged = self._read(wanted, self._open(storage, wanted.values()))
+            try:
+                opened = self._open(storage, wanted.values())
+            except DamagedObjectError:
+                opened = self._open_apart(storage, wanted.values())
+            more, damaged = self._read(wanted, opened)
             found |= more
             for oid in damaged:
                 if wanted[oid] == before[index_key(oid)]:
+                    cause = opened.amiss.get(wanted[oid].frame)
+                    why = cause.message if cause is not None else "its bytes do not match its id"
                     raise DamagedObjectError(
-                        f"object {oid.hex()[:16]} is damaged: its bytes do not match its id",
-                        hints=["see what is affected with: ckpt fsck"],
-                    )
+                        f"object {oid.hex()[:16]} is damaged: {why}", hints=["see what is affected with: ckpt fsck"]
+                    ) from cause
         known.put_many((oid, True, 1) for oid in found)
         return found
 
@@ -269,6 +276,19 @@ class ObjectStore:
             self._unfold(storage, storage.load(wanted, ends), ends, opened)
             self._frames.put_many((n, frame, frame.size + 300) for n, frame in opened.frames.items())
         opened.frames |= found
+        return opened
+
+    def _open_apart(self, storage: FrameReading, places: Collection[Place]) -> _Opened:
+        """Open what can be opened of the frames of some places, each by itself, so that one does not hide the others.
+
+        One round trip for each frame.
+        """
+        opened = _Opened(places, _FRAME_CACHE_SIZE)
+        for number in {place.frame for place in places}:
+            try:
+                self._unfold(storage, storage.load([number]), (), opened)
+            except DamagedObjectError as error:
+                opened.amiss[number] = error
         return opened
 
     def _unfold(
