@@ -63,7 +63,7 @@ THREAD: Final = fields({
     "checkpoints": COUNT,
     "heads": COUNT,
     "head": nullable(CHECKPOINT),
-    "status": {"type": "string", "description": "idle, pending, interrupted or error"},
+    "status": {"type": "string", "description": "idle, pending, interrupted, error or damaged"},
     "updated": TIME,
     "bytes": fields({"logical": COUNT}),
     "forked_from": {"type": ["string", "null"]},

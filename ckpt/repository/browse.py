@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgpack
 
+from ckpt.errors import DamagedObjectError, ObjectMissingError
 from ckpt.history.checkpoints import Writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
+from ckpt.repository.directory import Directory
 from ckpt.repository.infos import CheckpointInfo, ThreadInfo
 from ckpt.repository.lifetimes import expiry
 from ckpt.repository.progress import START, following, packets, status, tells
@@ -18,6 +21,8 @@ from ckpt.repository.timeline import Found, Timeline
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.inert import inert
 from ckpt.values.rope import rope_length
+
+logger = logging.getLogger(__name__)
 
 _NOT_NODES = frozenset({"__input__", "__interrupt__", START})
 _BATCH = 64
@@ -37,7 +42,45 @@ class Browser:
         return self._timeline
 
     def thread(self) -> ThreadInfo:
-        """Describe the thread. Of its checkpoints the commits are read, and of its head what that refers to."""
+        """Describe the thread. Of its checkpoints the commits are read, and of its head what that refers to.
+
+        With the status `damaged` and what its records tell where one of those cannot be read, which is logged as well.
+        """
+        try:
+            return self._thread()
+        except (DamagedObjectError, ObjectMissingError):
+            epoch, name = self._core.storage.epoch(), self._timeline.thread.name
+            found = Directory(self._core).find(name)
+            if found is None:
+                raise
+            # As it is now: a collector may have removed what a view shows that is older.
+            now = Browser(self._core, Timeline(self._core, found[0]), self._tags)
+            try:
+                return now._thread()
+            except (DamagedObjectError, ObjectMissingError) as error:
+                if self._core.storage.epoch() != epoch:
+                    raise
+                logger.warning("thread %r is damaged: %s", name, error)
+                return now._damaged_thread()
+
+    def _damaged_thread(self) -> ThreadInfo:
+        timeline = self._timeline
+        return ThreadInfo(
+            name=timeline.thread.name,
+            checkpoints=sum(1 for namespace in timeline.namespaces() for _ in timeline.newest_first(namespace)),
+            heads=0,
+            head=None,
+            updated=None,
+            status="damaged",
+            bytes_logical=0,
+            forked_from=self._forked_from(),
+            expires=expiry(timeline.thread),
+        )
+
+    def _forked_from(self) -> str | None:
+        return self._timeline.segments[1].thread.name if self._timeline.thread.base is not None else None
+
+    def _thread(self) -> ThreadInfo:
         timeline = self._timeline
         checkpoints = size = 0
         head: Found | None = None
@@ -61,7 +104,7 @@ class Browser:
             updated=described.timestamp if described is not None else None,
             status=described.status if described is not None and described.status != "done" else "idle",
             bytes_logical=size,
-            forked_from=timeline.segments[1].thread.name if timeline.thread.base is not None else None,
+            forked_from=self._forked_from(),
             expires=expiry(timeline.thread),
         )
 

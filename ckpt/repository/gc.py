@@ -10,21 +10,24 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from ckpt.errors import ConflictError, IntegrityError, InvalidInputError
+from ckpt.errors import ConflictError, DamagedObjectError, IntegrityError, InvalidInputError, ObjectMissingError
+from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.objects.packs import pack_frame, unpack
 from ckpt.repository.core import Core
+from ckpt.repository.gc_damage import refusal
 from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, incarnation_at
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, StoredFrame, incarnation_at
 from ckpt.storage.turns import Turns
 
 PACKED_SIZE = 512 << 10
@@ -80,7 +83,10 @@ class Collector:
         threads = 0
         for prefix in list(prefixes(self._store)):
             threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
-        marker = self._core.consistently(self._marked)
+        try:
+            marker = self._core.consistently(self._marked)
+        except (DamagedObjectError, ObjectMissingError) as error:
+            raise refusal(self._core, error) from error
         packs = self._settled_packs(dry_run)
         removed = rewritten = 0
         for step in list(_steps(self._to_rewrite(packs, marker))):
@@ -144,15 +150,14 @@ class Collector:
         A pack with an object that is not what its id says is left as it is: to somebody who can mend it, those bytes
         are the only copy.
         """
-        stored = self._store.load([pack.frames[-1] for pack in step])
+        stored = self._loaded(step)
         # What another collector has rewritten meanwhile is not there any more.
         step = [pack for pack in step if pack.frames[-1] in stored]
         laid: list[tuple[bytes, Place, StoredObject]] = []
         for pack in step:
-            opened = unpack(stored, pack.frames[-1])
-            for number in pack.frames:
-                for position, obj in enumerate(opened[number].objects()):
-                    laid.append((index_key(object_id(*obj)), Place(number, position), obj))
+            # Where it cannot be unfolded, none of what it lists is found below.
+            with suppress(DamagedObjectError):
+                laid += _laid(pack, unpack(stored, pack.frames[-1]))
         places = self._store.locate({key for key, _, _ in laid})
         # Two writers may have stored the same object; the copy that the index names is the one that counts.
         here = {key: (place, obj) for key, place, obj in laid if places.get(key) == place}
@@ -181,6 +186,24 @@ class Collector:
             session.forget(dead)
             session.drop(packs.release(step))
         return len(dead), len(step)
+
+    def _loaded(self, packs: list[Pack]) -> dict[int, StoredFrame]:
+        """Return the frames of packs, but for those that an encrypted store refuses to load, as they were changed."""
+        try:
+            return self._store.load([pack.frames[-1] for pack in packs])
+        except DamagedObjectError:
+            found: dict[int, StoredFrame] = {}
+            for pack in packs:
+                with suppress(DamagedObjectError):
+                    found |= self._store.load([pack.frames[-1]])
+            return found
+
+
+def _laid(pack: Pack, opened: Mapping[int, RawFrame]) -> Iterator[tuple[bytes, Place, StoredObject]]:
+    """Yield the objects of a pack, each with its key in the index and its place."""
+    for number in pack.frames:
+        for position, obj in enumerate(opened[number].objects()):
+            yield index_key(object_id(*obj)), Place(number, position), obj
 
 
 def _shape(packs: Iterable[Pack]) -> list[tuple[int, int]]:

@@ -51,8 +51,10 @@ class CheckpointInfo:
 class ThreadInfo:
     """A thread: `status` is its head's, but `idle` where that is `done` or there is no head; `updated` its timestamp.
 
-    So `pending` is a thread with nodes to run next: a run is under way, was paused or broke off, or it was rewound.
-    `expires` is when it goes if nothing is written to it any more, None if never.
+    So `pending` is a thread with nodes to run next: a run is under way, was paused or broke off, or it was rewound. It
+    is `damaged` when something of its checkpoints cannot be read: there is no `head` and no `updated` then, and 0
+    stands for `heads` and `bytes_logical`. `expires` is when it goes if nothing is written to it any more, None if
+    never.
     """
 
     name: str

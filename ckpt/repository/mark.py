@@ -145,6 +145,10 @@ class Marker:
         """Mark what the records of all threads of all graphs need."""
         self.catch_up(root_of(self._core.storage))
 
+    def mark_thread(self, reading: Reading, number: int) -> None:
+        """Mark what the rows of one thread need that `reading` sees, without counting them."""
+        self._mark(reading, rows(reading, keys.thread_range(number)))
+
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
 

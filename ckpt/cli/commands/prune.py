@@ -13,7 +13,10 @@ from ckpt.cli.format import counted
 from ckpt.cli.output import Cell, Output
 
 if TYPE_CHECKING:
-    from ckpt.repository import PruneReport
+    from collections.abc import Mapping
+
+    from ckpt.errors import IntegrityError
+    from ckpt.repository import PruneReport, Repository
 
 
 @click.command(
@@ -50,8 +53,6 @@ def command(
     tagged and interrupted checkpoints and fork points always stay, and so does what they need to load. ckpt gc
     then frees the space.
     """
-    from ckpt.cli import records
-
     invocation.require_whole_threads()
     names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
     if names and everything:
@@ -69,7 +70,23 @@ def command(
         young = [f"what is younger than {keep_within}"] if keep_within is not None else []
         what = " and ".join(newest + young)
         invocation.confirm(f"Keep only {what} of {which}, in each namespace?", yes=yes)
-    reports = repository.prune(names, keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
+    from ckpt.errors import IntegrityError
+
+    reports: list[PruneReport] = []
+    failed: dict[str, IntegrityError] = {}
+    for name in names:
+        try:
+            reports += repository.prune([name], keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
+        except IntegrityError as error:
+            failed[name] = error
+    _tell(invocation, repository, reports, dry_run=dry_run)
+    if failed:
+        raise _damaged(failed)
+
+
+def _tell(invocation: Invocation, repository: Repository, reports: list[PruneReport], *, dry_run: bool) -> None:
+    from ckpt.cli import records
+
     out = invocation.out
     if invocation.json:
         document = {"store": records.store(repository), **records.prune(reports, dry_run=dry_run)}
@@ -85,6 +102,14 @@ def command(
         each = ", once for each thread" if len(changed) > 1 else ""
         undo = f". To undo: ckpt undo{each}" if changed else ""
         out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space{undo}")
+
+
+def _damaged(failed: Mapping[str, IntegrityError]) -> IntegrityError:
+    """Return the error for threads that are damaged, to be raised once the others are pruned."""
+    told = ", ".join(f"{name!r} ({error.message})" for name, error in failed.items())
+    hints = [hint for error in failed.values() for hint in error.hints]
+    hints.append("let go of a thread that cannot be mended with: ckpt delete THREAD")
+    return type(next(iter(failed.values())))(f"nothing was removed from {told}", hints=list(dict.fromkeys(hints)))
 
 
 def _table(out: Output, reports: list[PruneReport]) -> None:

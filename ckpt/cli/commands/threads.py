@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ckpt.repository import ThreadInfo
 
-_STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed"}
+_STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed", "damaged": "failed"}
 
 
 @click.command(
@@ -27,7 +27,9 @@ _STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed"}
 )
 @click.argument("pattern", required=False)
 @click.option(
-    "--status", type=click.Choice(["idle", "pending", "interrupted", "error"]), help="Only threads in this state."
+    "--status",
+    type=click.Choice(["idle", "pending", "interrupted", "error", "damaged"]),
+    help="Only threads in this state.",
 )
 @click.option(
     "--sort",
@@ -45,7 +47,8 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     does, and where it was forked from.
 
     A thread is idle when no node is to run next, interrupted when one asks, error when one failed. Else it is pending:
-    a run is under way, was paused or broke off before its end, or the thread was rewound.
+    a run is under way, was paused or broke off before its end, or the thread was rewound. Of a damaged one only the
+    name and the number of checkpoints are told.
     """
     from ckpt.cli import records
 
