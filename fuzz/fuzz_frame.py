@@ -6,7 +6,7 @@ from fuzzkit import Recipe, instrumented, run
 
 with instrumented():
     from ckpt.errors import DamagedObjectError
-    from ckpt.objects.frames import StoredObject, decode_frame, encode_frame
+    from ckpt.objects.frames import Frame, StoredObject, encode_frame
     from ckpt.objects.ids import Kind
     from ckpt.objects.packs import PackReader, PackStream, pack_frame
 
@@ -36,10 +36,10 @@ def one(data: bytes) -> None:
 
 def _decode(raw: bytes) -> None:
     try:
-        objects = decode_frame(raw)
+        objects = Frame(raw).objects()
     except DamagedObjectError:
         return
-    assert decode_frame(encode_frame(objects)) == objects
+    assert Frame(encode_frame(objects)).objects() == objects
     assert all(kind in _KINDS for kind, _ in objects)
 
 

@@ -107,13 +107,5 @@ class Frame:
             yield object_id(kind, data), data
 
 
-def decode_frame(raw: bytes) -> list[StoredObject]:
-    """Return the objects of a raw frame that ends where the bytes end, or raise DamagedObjectError."""
-    frame = Frame(raw)
-    if frame.end != len(raw):
-        raise _damaged()
-    return frame.objects()
-
-
 def _damaged() -> DamagedObjectError:
     return DamagedObjectError("a frame is damaged: its objects do not add up to its length")

@@ -6,21 +6,18 @@ that the cost grows with what differs. What a difference means is decided in `ck
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cache, partial
 from itertools import accumulate
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ckpt.errors import DamagedObjectError
 from ckpt.values.rope import ITEMS_MAX, Item
 
 Open = Callable[[Collection[Item]], Mapping[Item, list[Item]]]
 """Returns what groups and runs of values consist of, in one batch."""
-
-Word = tuple[Literal["same", "remove", "add"], str]
 
 _Run = tuple[int, int, int]
 """Equal elements: where they begin in the old sequence and in the new one, and how many they are."""
@@ -34,7 +31,6 @@ _OPENED_MAX = 64
 _STEPS_MIN, _STEPS_EACH = 1 << 16, 8
 _DEPTH_MAX = 32
 _ROUNDS_MAX = 1000
-_WORD = re.compile(r"\s+|\w+|[^\w\s]")
 
 
 def align(old: Sequence[Hashable], new: Sequence[Hashable]) -> list[tuple[int, int]]:
@@ -367,21 +363,3 @@ def _between(
             found.append((gap[0], gap[1]))
         at = [i + n, j + n]
     return found
-
-
-def words(old: str, new: str) -> list[Word]:
-    """Return pieces that, without the added ones, make `old`, and without the removed ones, `new`."""
-    left, right = _WORD.findall(old), _WORD.findall(new)
-    pieces: list[Word] = []
-    i = j = start_i = start_j = 0
-    for i, j in [*align(left, right), (len(left), len(right))]:
-        removed, added = "".join(left[start_i:i]), "".join(right[start_j:j])
-        pieces += [("remove", removed)] if removed else []
-        pieces += [("add", added)] if added else []
-        same = "".join(left[i : i + 1]) if i < len(left) else ""
-        if same and pieces and pieces[-1][0] == "same":
-            pieces[-1] = ("same", pieces[-1][1] + same)
-        elif same:
-            pieces.append(("same", same))
-        start_i, start_j = i + 1, j + 1
-    return pieces

@@ -23,7 +23,7 @@ from ckpt.errors import DamagedObjectError
 from ckpt.history.commits import StoredValue
 from ckpt.objects.ids import Kind, ObjectId, object_id
 from ckpt.repository import nodes
-from ckpt.repository.alignment import align, words
+from ckpt.repository.alignment import align
 from ckpt.repository.diff import ChannelChange, diff_states, key_changes
 from ckpt.repository.fingerprints import Fingerprints
 from ckpt.repository.nodes import fingerprint
@@ -795,7 +795,7 @@ def test_a_damaged_rope_is_an_error_or_a_difference(seed: int) -> None:
         pass
 
 
-# -- alignment and words --------------------------------------------------------------------------------
+# -- alignment ------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(0, 6), max_size=30), st.lists(st.integers(0, 6), max_size=30))
@@ -811,23 +811,6 @@ def test_alignment_of_long_sequences_without_anchors_ends_soon() -> None:
     rng = random.Random(1)
     old, new = ([rng.randint(0, 3) for _ in range(20_000)] for _ in range(2))
     align(old, new)
-
-
-@given(st.text("ab \n.", max_size=40), st.text("ab \n.", max_size=40))
-def test_words_make_both_texts(old: str, new: str) -> None:
-    pieces = words(old, new)
-    assert "".join(text for op, text in pieces if op != "add") == old
-    assert "".join(text for op, text in pieces if op != "remove") == new
-    assert all(a[0] != b[0] for a, b in pairwise(pieces))
-
-
-def test_words_show_the_word_that_differs() -> None:
-    assert words("please refund the whole order", "please refund the last order") == [
-        ("same", "please refund the "),
-        ("remove", "whole"),
-        ("add", "last"),
-        ("same", " order"),
-    ]
 
 
 def test_a_blob_reference_is_read_once_for_both_sides() -> None:
