@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
-from functools import cached_property
+from contextlib import AbstractContextManager, suppress
 from itertools import islice
 from threading import Lock
 from typing import Protocol
@@ -26,8 +25,9 @@ from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId, index_key, object_id
 from ckpt.objects.open_packs import CONTENT_SIZE, Named, OpenPacks, apart
-from ckpt.objects.packs import PackReader, chain_to
-from ckpt.storage.base import Fetched, Frame, Place, StoredFrame
+from ckpt.objects.opened import Opened
+from ckpt.objects.packs import PackReader, chain_to, pack_frame
+from ckpt.storage.base import Batch, Exclusive, Fetched, Frame, Place, StoredFrame
 
 _OBJECT_CACHE_SIZE = 32 << 20
 _FRAME_CACHE_SIZE = 16 << 20
@@ -41,6 +41,9 @@ _BESIDE_MAX = 4 << 20
 _TOGETHER_MAX = 4 << 10
 """Bytes of content that share a frame with their commit, where each frame is a row of a server."""
 
+_DAMAGED_MAX = 1 << 10
+"""Damaged objects that are kept in mind. Those beyond are mended all the same, as long as others are left."""
+
 _APART_MIN = 8 << 10
 """Bytes of objects that may be stored already above which they are laid down apart, where asking takes a trip."""
 
@@ -52,12 +55,13 @@ class FrameReading(Protocol):
     def load(self, frames: Collection[int], known: Collection[int] = ()) -> dict[int, StoredFrame]: ...
 
 
-class ObjectReading(FrameReading, Protocol):
-    """What reading objects needs of a store."""
+class ObjectStorage(FrameReading, Protocol):
+    """What reading and mending objects needs of a store."""
 
     @property
     def remote(self) -> bool: ...
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched: ...
+    def exclusive(self) -> AbstractContextManager[Exclusive]: ...
 
 
 class Draft:
@@ -88,51 +92,10 @@ class Draft:
         return sum(len(self.objects[oid].data) for oid in ids)
 
 
-class _Opened:
-    """What is kept of frames that were unfolded for the objects at some places.
-
-    Whole frames up to a size, which are what a cache could hold, and of all others the objects only.
-    """
-
-    def __init__(self, places: Collection[Place], size_max: int) -> None:
-        self.frames: dict[int, RawFrame] = {}
-        self.objects: dict[tuple[int, int], StoredObject] = {}
-        self.amiss: dict[int, DamagedObjectError] = {}
-        """Why frames were not opened that were tried each by itself."""
-        self._places = places
-        self._left = size_max
-
-    def add(self, frames: dict[int, RawFrame]) -> None:
-        """Take in frames by their numbers."""
-        size = sum([frame.size for frame in frames.values()])
-        if size <= self._left:
-            self._left -= size
-            self.frames |= frames
-            return
-        for number, frame in frames.items():
-            for position in self._positions.get(number, ()):
-                if position < len(frame):
-                    self.objects[number, position] = frame[position]
-
-    @cached_property
-    def _positions(self) -> dict[int, list[int]]:
-        positions: dict[int, list[int]] = {}
-        for number, position in self._places:
-            positions.setdefault(number, []).append(position)
-        return positions
-
-    def get(self, number: int, position: int) -> StoredObject | None:
-        """Return the object at one of the places, or None when there is none."""
-        frame = self.frames.get(number)
-        if frame is None:
-            return self.objects.get((number, position))
-        return frame[position] if position < len(frame) else None
-
-
 class ObjectStore:
     """Objects of one store. Safe for many threads; one pack is appended to by one thread at a time."""
 
-    def __init__(self, storage: ObjectReading) -> None:
+    def __init__(self, storage: ObjectStorage) -> None:
         self._storage = storage
         self._objects: Cache[ObjectId, bytes] = Cache(_OBJECT_CACHE_SIZE)
         self._frames: Cache[int, RawFrame] = Cache(_FRAME_CACHE_SIZE)
@@ -143,12 +106,22 @@ class ObjectStore:
         self._ahead: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
         self._beside = Beside()
         self._packs = OpenPacks()
+        self._damaged: set[ObjectId] = set()
+        """Some objects that were found damaged, and were not mended since: as long as there are any, nothing that is
+        stored is believed to be sound before it was read."""
+        self._sound: Cache[ObjectId, bool] = Cache(_KNOWN_MAX)
+        """What need not be read for that any more."""
         renewed_in_child(self)
 
     def in_child(self) -> None:
         """Forget in a forked process which packs were read how far."""
         self._readers, self._spare, self._beside = OrderedDict(), None, Beside()
         self._read_lock = Lock()
+
+    @property
+    def found_damage(self) -> bool:
+        """Whether something here was found damaged and was not mended since."""
+        return bool(self._damaged)
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -195,6 +168,9 @@ class ObjectStore:
             found |= more
             for oid in damaged:
                 if wanted[oid] == before[index_key(oid)]:
+                    if len(self._damaged) < _DAMAGED_MAX:
+                        self._damaged.add(oid)
+                    self._sound.clear()
                     cause = opened.amiss.get(wanted[oid].frame)
                     why = cause.message if cause is not None else "its bytes do not match its id"
                     raise DamagedObjectError(
@@ -217,7 +193,7 @@ class ObjectStore:
         places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
         _require(ids, places)
         wanted = {oid: places[index_key(oid)] for oid in ids}
-        opened = _Opened(wanted.values(), _OBJECT_CACHE_SIZE)
+        opened = Opened(wanted.values(), _OBJECT_CACHE_SIZE)
         # What lies before damage is as good as it would be without.
         with suppress(DamagedObjectError):
             self._unfold(self._storage, stored, ends - {place.frame for place in wanted.values()}, opened)
@@ -243,7 +219,7 @@ class ObjectStore:
         return taken
 
     @staticmethod
-    def _read(wanted: Mapping[ObjectId, Place], opened: _Opened) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
+    def _read(wanted: Mapping[ObjectId, Place], opened: Opened) -> tuple[dict[ObjectId, StoredObject], list[ObjectId]]:
         """Return the objects that are where they should be, and the ids of those that are not."""
         found: dict[ObjectId, StoredObject] = {}
         damaged: list[ObjectId] = []
@@ -262,12 +238,12 @@ class ObjectStore:
         found = [obj for number, position in places if (obj := opened.get(number, position)) is not None]
         return {object_id(*obj): obj for obj in found}
 
-    def _open(self, storage: FrameReading, places: Collection[Place]) -> _Opened:
+    def _open(self, storage: FrameReading, places: Collection[Place]) -> Opened:
         """Open the frames of some places, from the cache or the store; a number that is not stored is left out.
 
         Of a pack read before, only the frames behind those are loaded.
         """
-        opened = _Opened(places, _FRAME_CACHE_SIZE)
+        opened = Opened(places, _FRAME_CACHE_SIZE)
         found, wanted = self._frames.get_many({place.frame for place in places})
         if wanted:
             with self._read_lock:
@@ -278,12 +254,12 @@ class ObjectStore:
         opened.frames |= found
         return opened
 
-    def _open_apart(self, storage: FrameReading, places: Collection[Place]) -> _Opened:
+    def _open_apart(self, storage: FrameReading, places: Collection[Place]) -> Opened:
         """Open what can be opened of the frames of some places, each by itself, so that one does not hide the others.
 
         One round trip for each frame.
         """
-        opened = _Opened(places, _FRAME_CACHE_SIZE)
+        opened = Opened(places, _FRAME_CACHE_SIZE)
         for number in {place.frame for place in places}:
             try:
                 self._unfold(storage, storage.load([number]), (), opened)
@@ -292,7 +268,7 @@ class ObjectStore:
         return opened
 
     def _unfold(
-        self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int], opened: _Opened
+        self, storage: FrameReading, stored: Mapping[int, StoredFrame], ends: Collection[int], opened: Opened
     ) -> None:
         """Unfold frames as loaded, with all before them in their packs but for those that lie before one of `ends`."""
         again: list[int] = []
@@ -313,7 +289,7 @@ class ObjectStore:
                 for last in again:
                     self._continue(0, chain_to(last, stored), stored, opened)
 
-    def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], opened: _Opened) -> None:
+    def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], opened: Opened) -> None:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or self._at_a_beginning()
         numbers = iter(chain)
@@ -345,7 +321,11 @@ class ObjectStore:
         a trip over a network, it asks only for what it has seen beside something that was read; whatever else might
         be there already goes into a frame of its own, which the store leaves out if so. The frames are good for one
         publish: call `stored` when it succeeded and `abandon` when it did not.
+
+        Once damage was found here, what of a draft is stored already is read, and mended where it cannot be.
         """
+        if self._damaged:
+            self._mend(draft)
         draft.known = self._known
         _, unknown = draft.known.get_many(draft.objects)
         asked = [oid for oid in unknown if oid not in new]
@@ -369,6 +349,30 @@ class ObjectStore:
         if content and tops and self._storage.remote and draft.size(oid for oid, _ in content) < _TOGETHER_MAX:
             content, tops = content + tops, []
         return frames + self._packs.append(line, content, tops, new)
+
+    def _mend(self, draft: Draft) -> None:
+        """Store again what of a draft is stored and cannot be read, and have the index name the new copies.
+
+        That raises the epoch, so that whoever publishes looks again for what is stored. What was read once, or stored
+        here, is not read again.
+        """
+        _, ids = self._sound.get_many(draft.objects)
+        places = self._storage.locate([index_key(oid) for oid in ids])
+        there = {oid: places[index_key(oid)] for oid in ids if index_key(oid) in places}
+        try:
+            opened = self._open(self._storage, there.values())
+        except DamagedObjectError:
+            opened = self._open_apart(self._storage, there.values())
+        _, damaged = self._read(there, opened)
+        if damaged:
+            with self._storage.exclusive() as session:
+                now = session.locate([index_key(oid) for oid in damaged])
+                # What was moved meanwhile is sound where it lies now: a collector moves nothing else.
+                left = {index_key(oid): draft.objects[oid] for oid in damaged if now.get(index_key(oid)) == there[oid]}
+                if left:
+                    session.write(Batch(frames=[Frame(0, pack_frame(left.values()), tuple(left))]))
+        self._damaged.difference_update(ids)
+        self._sound.put_many((oid, True, 1) for oid in ids)
 
     def _present(self, ids: Collection[ObjectId]) -> set[ObjectId]:
         known = self._known

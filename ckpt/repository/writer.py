@@ -397,7 +397,9 @@ class Writer:
         if len(data) < INLINE_MAX or type_ not in MSGPACK_TYPES:
             return StoredValue(type_, cutter.cut(type_, data)[0])
         slot = (attempt.thread.number, namespace, name)
-        rope, memo = cutter.cut(type_, data, self._memos.get(slot))
+        # A memo leaves out of the draft what was stored before, which could not be mended then.
+        known = self._memos.get(slot) if not self._core.objects.found_damage else None
+        rope, memo = cutter.cut(type_, data, known)
         if memo is not None:
             attempt.memos[slot] = memo
         self._core.remember_value(rope, data)

@@ -13,16 +13,23 @@ from ckpt.storage.urls import open_storage
 
 
 class Flipping:
-    """Hands everything on, and flips one bit at the beginning of each frame that it stores: none of it unfolds."""
+    """Hands everything on, and flips one bit at the beginning of each frame that it stores: none of it unfolds.
 
-    def __init__(self, storage: Storage) -> None:
+    With `largest` only that of the largest frame of a transaction, which holds what is large of the values.
+    """
+
+    def __init__(self, storage: Storage, *, largest: bool = False) -> None:
         self._storage = storage
+        self._largest = largest
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
     def publish(self, batch: Batch) -> list[int]:
-        batch.frames = [frame._replace(data=flipped(frame.data)) for frame in batch.frames]
+        chosen = sorted(batch.frames, key=lambda frame: len(frame.data))[-1:] if self._largest else batch.frames
+        batch.frames = [
+            frame._replace(data=flipped(frame.data)) if frame in chosen else frame for frame in batch.frames
+        ]
         return self._storage.publish(batch)
 
 

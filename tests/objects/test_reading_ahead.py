@@ -9,8 +9,9 @@ import pytest
 from ckpt.errors import DamagedObjectError, ObjectMissingError
 from ckpt.objects.frames import StoredObject, encode_frame
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
+from ckpt.objects.opened import Opened
 from ckpt.objects.packs import PackStream
-from ckpt.objects.store import Draft, ObjectStore, _Opened
+from ckpt.objects.store import Draft, ObjectStore
 from ckpt.storage.base import Batch, Fetched, Frame, Place, StoredFrame
 from ckpt.storage.memory import MemoryStorage
 from ckpt.testing.fixtures import at_once
@@ -136,7 +137,7 @@ def test_an_object_that_two_writers_stored_at_once_is_read_behind_either(storage
 
     for read_first in numbers:
         reader = ObjectStore(storage)
-        reader._unfold(storage, MemoryStorage.load(storage, [read_first]), (), _Opened((), 1 << 20))
+        reader._unfold(storage, MemoryStorage.load(storage, [read_first]), (), Opened((), 1 << 20))
         assert list(reader._readers) == [read_first]
         storage.fetch = fetch  # type: ignore[method-assign]
         assert reader.load([same, one]) == {same: both[1][0], one: both[0][0]}

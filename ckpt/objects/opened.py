@@ -1,0 +1,51 @@
+"""Frames that were opened for the objects at some places."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+
+from ckpt.errors import DamagedObjectError
+from ckpt.objects.frames import Frame, StoredObject
+from ckpt.storage.base import Place
+
+
+class Opened:
+    """What is kept of frames that were unfolded for the objects at some places.
+
+    Whole frames up to a size, which are what a cache could hold, and of all others the objects only.
+    """
+
+    def __init__(self, places: Collection[Place], size_max: int) -> None:
+        self.frames: dict[int, Frame] = {}
+        self.objects: dict[tuple[int, int], StoredObject] = {}
+        self.amiss: dict[int, DamagedObjectError] = {}
+        """Why frames were not opened that were tried each by itself."""
+        self._places = places
+        self._left = size_max
+
+    def add(self, frames: dict[int, Frame]) -> None:
+        """Take in frames by their numbers."""
+        size = sum([frame.size for frame in frames.values()])
+        if size <= self._left:
+            self._left -= size
+            self.frames |= frames
+            return
+        for number, frame in frames.items():
+            for position in self._positions.get(number, ()):
+                if position < len(frame):
+                    self.objects[number, position] = frame[position]
+
+    @cached_property
+    def _positions(self) -> dict[int, list[int]]:
+        positions: dict[int, list[int]] = {}
+        for number, position in self._places:
+            positions.setdefault(number, []).append(position)
+        return positions
+
+    def get(self, number: int, position: int) -> StoredObject | None:
+        """Return the object at one of the places, or None when there is none."""
+        frame = self.frames.get(number)
+        if frame is None:
+            return self.objects.get((number, position))
+        return frame[position] if position < len(frame) else None
