@@ -14,6 +14,7 @@ _TEXTS = [
     "thread:acme",
     "tag:v1.2@{next:tools}",
     "id:8c1f~1@{run:abc}",
+    'thread:"acme"@{id:8c1f}',
     'ckpt:"1f1e"@{"x"}',
     "op:3f",
     "@~2^1",

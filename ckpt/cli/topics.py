@@ -30,6 +30,7 @@ Suffixes walk from there and can be repeated:
   @{N}            where the head was N moves ago
   @{next:NODE}    the last point before NODE runs
   @{run:ID}       the last checkpoint of a run
+  @{id:8c1f}      the checkpoint of the same thread whose id begins so, an ancestor or not
   @{2h ago}       as of then; units s, min, h, d, w
   @{2026-01-31T10:00Z}
 
@@ -44,7 +45,7 @@ Every document has a "schema" such as "ckpt.log/1"; ckpt schema NAME prints its 
 never renamed; ignore fields and values you do not know. A change that breaks readers raises the number.
 
 Times are RFC 3339 in UTC, sizes are bytes, paths are arrays. Every checkpoint has a "spec", a revision that
-names it and nothing else. Values that JSON cannot hold:
+means it in its thread and nothing else. Values that JSON cannot hold:
 
   {"$bytes": base64}                              bytes
   {"$type": "module.Name", "fields": ...}         an instance of a class (which is never imported)

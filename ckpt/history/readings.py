@@ -126,6 +126,19 @@ class InRun:
 
 
 @dataclass(frozen=True, slots=True)
+class WithId:
+    """`@{id:8c1f}`: the checkpoint of the same thread whose id begins so, in any namespace and on any line.
+
+    It is looked for in the thread, wherever the walk has come to there: after a thread's name the head does not matter.
+    """
+
+    prefix: str
+
+    def __post_init__(self) -> None:
+        require(ID_PREFIX.fullmatch(self.prefix), f"@{{id:{self.prefix}}}", "an id is 4 to 64 hex digits")
+
+
+@dataclass(frozen=True, slots=True)
 class Ago:
     """`@{2h ago}`: the nearest ancestor-or-self that is at least this old. Units: s, min, h, d, w."""
 
@@ -155,7 +168,7 @@ class AtTime:
 
 
 Anchor: TypeAlias = ThreadName | TagName | IdPrefix | CheckpointName | OperationPrefix | Relative
-Suffix: TypeAlias = Ancestor | Parent | AtStep | EarlierHead | BeforeNode | InRun | Ago | AtTime
+Suffix: TypeAlias = Ancestor | Parent | AtStep | EarlierHead | BeforeNode | InRun | WithId | Ago | AtTime
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ from ckpt.history.readings import (
     TagName,
     ThreadName,
     Unit,
+    WithId,
     malformed,
     quote,
     require,
@@ -204,7 +205,7 @@ def _suffixes(text: str, start: int) -> tuple[Suffix, ...]:
             raise malformed(
                 text,
                 f"{quote(text[start:])} is not a suffix",
-                [*_compared(text), "suffixes are ~N ^N #N @{N} @{next:NODE} @{run:ID} @{2h ago} @{2026-01-31T10:00Z}"],
+                [*_compared(text), f"suffixes are {_SUFFIXES}"],
             )
         suffix, start = found
         suffixes.append(suffix)
@@ -247,6 +248,8 @@ def _braced(content: str) -> Suffix | None:
     kind, colon, word = content.partition(":")
     if colon and word and kind in ("next", "run"):
         return BeforeNode(word) if kind == "next" else InRun(word)
+    if colon and kind == "id":
+        return WithId(word.lower()) if ID_PREFIX.fullmatch(word.lower()) else None
     if content.isascii() and content.isdigit() and len(content) <= 9:
         return EarlierHead(int(content))
     ago = _AGO.fullmatch(content)
@@ -275,6 +278,8 @@ def _format_suffix(suffix: Suffix) -> str:
             return f"@{{next:{_braced_word(node)}}}"
         case InRun(run_id):
             return f"@{{run:{_braced_word(run_id)}}}"
+        case WithId(prefix):
+            return f"@{{id:{prefix}}}"
         case Ago(count, unit):
             return f"@{{{count}{unit} ago}}"
         case AtTime(moment):
@@ -298,6 +303,7 @@ def _is_plain(name: str) -> bool:
     return name.isprintable() and not any(char in name for char in " \"'\\") and not _SUFFIX_MARK.search(name)
 
 
+_SUFFIXES: Final = "~N ^N #N @{N} @{next:NODE} @{run:ID} @{id:8c1f} @{2h ago} @{2026-01-31T10:00Z}"
 _EXAMPLES: Final = {
     "thread": 'write thread:"support-42", or use -t, which is never parsed',
     "tag": "a tag is letters, digits and _ . + / - as in tag:v1",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from ckpt.history.readings import Reading, ThreadName, WithId
+from ckpt.history.revisions import format_revision
+
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
@@ -43,8 +46,8 @@ class CheckpointInfo:
 
     @property
     def spec(self) -> str:
-        """The checkpoint as an explicit revision."""
-        return f"id:{self.id}"
+        """The explicit revision of this checkpoint in this thread: a fork has it under another one."""
+        return format_revision(Reading(ThreadName(self.thread), (WithId(self.id),)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from ckpt.history.readings import (
     Suffix,
     TagName,
     ThreadName,
+    WithId,
 )
 from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import format_revision, parse
@@ -71,9 +72,8 @@ class Resolver:
         failure: NotFoundError | None = None
         for reading in readings:
             try:
-                starts = list(self._anchor(reading, thread, namespace))
                 within = f" in thread {thread!r}" if isinstance(reading.anchor, Relative) else ""
-                ends = [self._walk(reading.suffixes, start, f"{revision!r}{within}") for start in starts]
+                ends = self._ends(reading, thread, namespace, f"{revision!r}{within}")
             except NotFoundError as error:
                 failure = failure or error
                 continue
@@ -111,12 +111,7 @@ class Resolver:
     def _anchor(self, reading: Reading, thread: str | None, namespace: str) -> Iterator[CheckpointInfo]:
         anchor = reading.anchor
         if isinstance(anchor, Relative):
-            if thread is None:
-                raise InvalidInputError(
-                    "this revision is relative, and no thread is given",
-                    hints=["name the thread with -t THREAD"],
-                )
-            yield from self._head(thread, namespace, required=True)
+            yield from self._head(_given(thread), namespace, required=True)
         elif isinstance(anchor, ThreadName):
             yield from self._head(anchor.name, namespace, required=False)
         elif isinstance(anchor, TagName):
@@ -230,10 +225,29 @@ class Resolver:
 
     # -- suffixes -------------------------------------------------------------------------------------
 
-    def _walk(self, suffixes: tuple[Suffix, ...], info: CheckpointInfo, typed: str) -> CheckpointInfo:
+    def _ends(self, reading: Reading, thread: str | None, namespace: str, typed: str) -> list[CheckpointInfo]:
+        """Return what a reading leads to: nothing, or several checkpoints, where too few digits of an id are given."""
+        anchor, suffixes = reading.anchor, reading.suffixes
+        if suffixes and isinstance(suffixes[0], WithId) and isinstance(anchor, ThreadName | Relative):
+            # Not by way of the head, which a thread need not have.
+            name = anchor.name if isinstance(anchor, ThreadName) else _given(thread)
+            if isinstance(anchor, ThreadName) and self._directory.find(name) is None:
+                return []
+            ends, suffixes = self._with_id(suffixes[0], name, typed), suffixes[1:]
+        else:
+            ends = list(self._anchor(reading, thread, namespace))
         for suffix in suffixes:
-            info = self._step(suffix, info, typed)
-        return info
+            if isinstance(suffix, WithId):
+                ends = [end for each in ends for end in self._with_id(suffix, each.thread, typed)]
+            else:
+                ends = [self._step(suffix, each, typed) for each in ends]
+        return ends
+
+    def _with_id(self, suffix: WithId, thread: str, typed: str) -> list[CheckpointInfo]:
+        if found := list(self._prefixed(suffix.prefix, thread)):
+            return found
+        why = f"thread {thread!r} has no checkpoint whose id begins so"
+        raise _nowhere(typed, why, "ckpt log --subgraphs --json shows all ids")
 
     def _step(self, suffix: Suffix, info: CheckpointInfo, typed: str) -> CheckpointInfo:
         browser = self.require_browser(info.thread)
@@ -275,8 +289,8 @@ class Resolver:
                 candidates=names,
                 hints=[f"write one of: {' '.join(repr(name) for name in names)}", "in scripts use -t"],
             )
-        infos = sorted((info for _, info in found), key=lambda info: (info.thread, info.spec))
-        specs = [f"{info.spec[:19]} in thread {info.thread!r}" for info in infos]
+        infos = sorted({info.spec: info for _, info in found}.values(), key=lambda info: (info.thread, info.id))
+        specs = [f"id:{info.id[:16]} in thread {info.thread!r}" for info in infos]
         return AmbiguousRevisionError(
             f"{revision!r} matches {len(specs)} checkpoints",
             candidates=[info.spec for info in infos],
@@ -319,6 +333,16 @@ def _before(start: bytes) -> bytes:
     """Return a key just before `start`, since an index scan begins behind the key it is given."""
     number = int.from_bytes(start.ljust(INDEX_KEY_SIZE, b"\x00"), "big")
     return (number - 1).to_bytes(INDEX_KEY_SIZE, "big") if number else b""
+
+
+def _given(thread: str | None) -> str:
+    """Return the thread that a relative revision starts from, or raise InvalidInputError."""
+    if thread is None:
+        raise InvalidInputError(
+            "this revision is relative, and no thread is given",
+            hints=["name the thread with -t THREAD"],
+        )
+    return thread
 
 
 def _described(browser: Browser, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:

@@ -112,6 +112,18 @@ def test_items_have_a_spec_that_names_them_again(graph_store: Path) -> None:
         assert document("show", thread["spec"], "--meta")["checkpoint"]["thread"] == thread["thread"]
 
 
+@pytest.mark.parametrize("name", ['odd "one"~1', "a@b#2", "-x", "日本"])
+def test_the_spec_of_what_a_fork_shares_means_the_fork(plain_store: Path, name: str) -> None:
+    succeed("fork", "--", "plans", name)
+    before = document("log", "plans")["items"]
+    items = document("log", "-t", name, "@")["items"]
+    assert [item["id"] for item in items] == [item["id"] for item in before]
+    moved = document("checkout", items[1]["spec"])
+    assert [moved[each]["thread"] for each in ("target", "old_head", "head")] == [name] * 3
+    assert document("tag", "first", items[2]["spec"])["checkpoint"]["thread"] == name
+    assert document("log", "plans")["items"][:2] == before[:2]
+
+
 def test_a_log_says_what_it_shows(graph_store: Path) -> None:
     items = document("log", SUPPORT)["items"]
     newest, before = items[0], items[1]

@@ -29,6 +29,7 @@ from ckpt.history.readings import (
     Suffix,
     TagName,
     ThreadName,
+    WithId,
     quote,
 )
 from ckpt.history.revisions import format_revision, is_tag_name, parse
@@ -36,8 +37,8 @@ from ckpt.history.revisions import format_revision, is_tag_name, parse
 # Pieces that mean something to the grammar, so that random ids are nasty rather than merely random.
 PIECES = [
     "acme", "8c1f", "beef", "v1", "HEAD", "@", "@{", "}", "{", "~", "~1", "^", "^2", "#", "#7", "#-1", "@{1}",
-    "@{next:a}", '@{next:"', "@{run:", "@{2h ago}", "@{2026-01-31T10:00Z}", '"', "\\", ":", "thread:", "tag:",
-    "id:", "ckpt:", "op:", "..", "(", ")", "&", "|", "-", "/", " ", "", "\n", "\x00", "\x9b", "\u202e", "é",
+    "@{next:a}", '@{next:"', "@{run:", "@{id:8c1f}", "@{2h ago}", "@{2026-01-31T10:00Z}", '"', "\\", ":", "thread:",
+    "tag:", "id:", "ckpt:", "op:", "..", "(", ")", "&", "|", "-", "/", " ", "", "\n", "\x00", "\x9b", "\u202e", "é",
     "漢", "\ud800", "\udc00", "\U0001f600", "\U000e0041", "12",
 ]  # fmt: skip
 NASTY = st.lists(st.sampled_from(PIECES), max_size=6).map("".join) | st.text(
@@ -52,6 +53,7 @@ SUFFIXES = st.one_of(
     NUMBERS.map(EarlierHead),
     NASTY.map(BeforeNode),
     NASTY.map(InRun),
+    HEX.map(WithId),
     st.builds(Ago, st.integers(0, 999_999), st.sampled_from(["s", "min", "h", "d", "w"])),
     st.datetimes(timezones=st.just(UTC)).map(AtTime),
 )
@@ -135,6 +137,7 @@ def test_a_word_is_a_thread_a_tag_or_an_id_as_a_whole_and_at_each_cut() -> None:
         ("@{next:tools}", (BeforeNode("tools"),)),
         ('@{next:"a}\\"b"}~1', (BeforeNode('a}"b'), Ancestor(1))),
         ("@{run:7b0e-11}", (InRun("7b0e-11"),)),
+        ("@{id:8C1F}~1", (WithId("8c1f"), Ancestor(1))),
         ("@{2h ago}", (Ago(2, "h"),)),
         ("@{90min ago}", (Ago(90, "min"),)),
         ("@{5m ago}", (Ago(5, "min"),)),
@@ -155,6 +158,7 @@ def test_forms_relative_to_a_given_thread_have_one_reading(text: str, suffixes: 
         ('thread:""', Reading(ThreadName(""))),
         ("thread:support-42", Reading(ThreadName("support-42"))),
         ("thread:user:7@example.com", Reading(ThreadName("user:7@example.com"))),
+        ('thread:"a}@{id:beef}"@{id:8c1f}', Reading(ThreadName("a}@{id:beef}"), (WithId("8c1f"),))),
         ("tag:v1~2", Reading(TagName("v1"), (Ancestor(2),))),
         ('tag:"odd one"', Reading(TagName("odd one"))),
         ("id:8C1F#3", Reading(IdPrefix("8c1f"), (AtStep(3),))),
@@ -196,6 +200,8 @@ def test_explicit_forms_have_one_reading(text: str, reading: Reading) -> None:
         ('id:"8c1f"', "hex digits"),
         ("ckpt:a b", "needs quotes"),
         ("op:xyz", "hex digits"),
+        ("@@{id:8c1}", "not a suffix"),
+        ("@@{id:card}", "not a suffix"),
         ("op:3f~1", "takes no suffix"),
         ("a..b", "reserved"),
         ("(acme)", "reserved"),
@@ -247,6 +253,7 @@ def test_long_hostile_words_are_read_in_linear_time_and_space() -> None:
 def test_readings_that_cannot_be_written_cannot_be_made() -> None:
     for make in (
         lambda: IdPrefix("XYZ"),
+        lambda: WithId("8C1F"),
         lambda: Parent(0),
         lambda: Ancestor(-1),
         lambda: AtTime(datetime(2026, 1, 31)),

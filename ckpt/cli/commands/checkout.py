@@ -30,5 +30,5 @@ def command(invocation: Invocation, revision: str, dry_run: bool) -> None:
     target = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
     require_root(target)
     tip = repository.resolve("@", thread=target.thread)
-    done = None if dry_run else repository.checkout(target.spec, thread=target.thread)
+    done = None if dry_run else repository.checkout(target.spec)
     show_move(invocation, "Checked out", "check out", target, tip, done)

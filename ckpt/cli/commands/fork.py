@@ -63,7 +63,7 @@ def command(
         else:
             out.print(f"Would fork {out.text(new_thread)} from {from_text}. Nothing was changed.")
         return
-    head = repository.fork(source.spec, new_thread, thread=source.thread, values=values)
+    head = repository.fork(source.spec, new_thread, values=values)
     if invocation.json:
         out.document(
             "ckpt.fork/1",

@@ -68,7 +68,7 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
     wanted = invocation.revision(revision)
     repository = invocation.repository(write=not dry_run)
     info = repository.resolve(wanted, thread=invocation.thread, namespace=invocation.namespace)
-    tagged = repository.tag(name, info.spec, thread=info.thread, dry_run=dry_run)
+    tagged = repository.tag(name, info.spec, dry_run=dry_run)
     info = info if dry_run else tagged
     out = invocation.out
     if invocation.json:
