@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 from ckpt.errors import (
     AlreadyExistsError,
+    HeadMovedError,
     InvalidInputError,
     NotFoundError,
     RevisionNotFoundError,
@@ -35,6 +37,8 @@ from ckpt.values.serializer import Serializer
 
 SILENT = ""
 """As the kind of a checkout: part of another act, which is the one written down."""
+
+_DOING = {"checkout": "checking it out", "rewind": "rewinding it", SILENT: "setting its values"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +82,15 @@ class Acts:
     def checkout(
         self,
         target: CheckpointInfo,
+        expected: CheckpointInfo,
         *,
-        kind: str = "checkout",
+        kind: str,
         values: Mapping[str, Typed] | None = None,
-        expected_head: str | None = None,
     ) -> Stored:
         """Append a checkpoint with the target's state, without its pending writes, and make it the head.
 
         `values` replaces channels. Its id is greater than every other in the thread; the old head stays as
-        another head. Raises HeadMovedError when a run moved the head meanwhile.
+        another head. Raises HeadMovedError, with nothing written, when the head is not the one that is expected.
         """
         _require_root(target)
         timeline, commit = self._target(target)
@@ -97,27 +101,40 @@ class Acts:
         rebuilt = metadata.get(DELTA_COUNTERS) or (step == -2 and "source" not in metadata)
         parent_id = target.parent_checkpoint_id if rebuilt else target.checkpoint_id
         metadata |= {"source": "fork", "step": step + 1 if isinstance(step, int) else 0}
-        head = timeline.head() if expected_head is None else expected_head
+        head = expected.checkpoint_id
         made = next_checkpoint_id(timeline.thread.greatest)
         text = f"{kind} {target.thread} -> {target.id[:8]}"
         channels: dict[str, StoredValue | Channel] = dict(commit.channels)
         channels |= {name: _channel(typed) for name, typed in (values or {}).items()}
-        return self._parts.writer.put(
-            NewCheckpoint(
-                thread=target.thread,
-                namespace="",
-                checkpoint_id=made,
-                parent_id=parent_id,
-                timestamp=now_text(),
-                header=commit.header,
-                metadata=Typed(*self._serializer.dumps_typed(metadata)),
-                channels=channels,
-                expect_head=True,
-                expected_head=head,
-                reset=self._moment(timeline, target.checkpoint_id),
-                check=lambda thread: self._require_stored(target, timeline.thread, thread),
-                log=lambda: self._entry(kind, text, [target.thread, made, head]),
-            )
+        new = NewCheckpoint(
+            thread=target.thread,
+            namespace="",
+            checkpoint_id=made,
+            parent_id=parent_id,
+            timestamp=now_text(),
+            header=commit.header,
+            metadata=Typed(*self._serializer.dumps_typed(metadata)),
+            channels=channels,
+            expect_head=True,
+            expected_head=head,
+            reset=self._moment(timeline, target.checkpoint_id),
+            check=lambda thread: self._require_stored(target, timeline.thread, thread),
+            log=lambda: self._entry(kind, text, [target.thread, made, head]),
+        )
+        try:
+            return self._parts.writer.put(new)
+        except HeadMovedError as error:
+            raise self._moved(expected, target.thread, kind) from error
+
+    def _moved(self, expected: CheckpointInfo, thread: str, kind: str) -> HeadMovedError:
+        """Return the error for a head that is not the one expected; it says which one there is now."""
+        timeline = Timeline(self._parts.core, self._parts.admin.require(thread)[0])
+        head = timeline.head()
+        found = timeline.find("", head) if head is not None else None
+        now = found.put.commit.hex()[:8] if found is not None and found.put is not None else "without a head"
+        return HeadMovedError(
+            f"thread {thread!r} moved while you were {_DOING[kind]} (now {now}, was {expected.id[:8]})",
+            hints=[f"a run is probably active. Look with ckpt log -n 3 -t {shlex.quote(thread)}, then try again"],
         )
 
     def _entry(self, kind: str, text: str, facts: list[object]) -> Change:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from ckpt.errors import InvalidInputError
 from ckpt.history.keys import check_text
+from ckpt.repository.infos import CheckpointInfo
 
 _T = TypeVar("_T")
 
@@ -68,6 +69,15 @@ def check_place(thread: object, namespace: object) -> None:
         check_text("the name of a thread", thread)
     if not isinstance(namespace, str):
         check_text("a namespace", namespace)
+
+
+def check_info(given: object) -> None:
+    """Raise InvalidInputError unless it is the description of a checkpoint."""
+    if not isinstance(given, CheckpointInfo):
+        raise InvalidInputError(
+            f"a checkpoint is given as a {type(given).__name__}, not as a CheckpointInfo",
+            hints=["give what resolve(revision) returns"],
+        )
 
 
 def several(given: Iterable[_T], what: str) -> list[_T]:

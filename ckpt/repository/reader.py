@@ -13,7 +13,7 @@ from ckpt.errors import InvalidInputError, ObjectMissingError, PathNotFoundError
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.keys import check_text
 from ckpt.objects.ids import ObjectId
-from ckpt.repository.arguments import check_place, checked_limit, several
+from ckpt.repository.arguments import check_info, check_place, checked_limit, several
 from ckpt.repository.browse import Browser
 from ckpt.repository.diff import Changes, ChannelChange, diff_states, key_changes
 from ckpt.repository.engine import Engine
@@ -80,6 +80,15 @@ class Reader(Engine):
         info = self._core.consistently(read)
         self._upkeep.looked_at(info.thread)
         return info
+
+    def resolve_with_head(
+        self, revision: str, *, thread: str | None = None, namespace: str = ""
+    ) -> tuple[CheckpointInfo, CheckpointInfo]:
+        """Return what `resolve` does, and the head of its thread at that moment: see `Resolver.resolve_with_head`."""
+        read = partial(self._resolver.resolve_with_head, revision, thread=thread, namespace=namespace)
+        info, head = self._core.consistently(read)
+        self._upkeep.looked_at(info.thread)
+        return info, head
 
     def threads(self, pattern: str | None = None) -> list[ThreadInfo]:
         """Return all threads, or those whose name matches a glob, the one written to last first.
@@ -164,7 +173,7 @@ class Reader(Engine):
 
     def writes(self, info: CheckpointInfo) -> list[WriteInfo]:
         """Return the pending writes of a checkpoint, in (task path, task id, index) order."""
-        _check_info(info)
+        check_info(info)
         stored = self.read(info.thread, info.namespace, info.checkpoint_id)
         found = stored.writes if stored is not None else []
         values = self.load([StoredValue(write.type, write.rope) for write in found])
@@ -212,7 +221,7 @@ class Reader(Engine):
 
         One whose parent was pruned is compared with nothing, as one that has none: all that it holds is new.
         """
-        _check_info(info)
+        check_info(info)
         before, after = self._core.consistently(lambda: (self._parent_channels(info), self._commit(info).channels))
         return key_changes(
             self._core.objects.load,
@@ -238,7 +247,7 @@ class Reader(Engine):
             return {}
 
     def _commit(self, info: CheckpointInfo) -> Commit:
-        _check_info(info)
+        check_info(info)
         return self._core.commit(ObjectId(bytes.fromhex(info.id)))
 
     def _value(self, info: CheckpointInfo, channel: str) -> StoredValue:
@@ -256,14 +265,6 @@ def _newest(browser: Browser, namespace: str, limit: int | None, subgraphs: bool
     """Return the newest checkpoints of one namespace or, with `subgraphs`, of each; `limit` of each at most."""
     namespaces = browser.timeline.namespaces() if subgraphs else [namespace]
     return [info for each in namespaces for info in islice(browser.newest_first(each), limit)]
-
-
-def _check_info(given: object) -> None:
-    if not isinstance(given, CheckpointInfo):
-        raise InvalidInputError(
-            f"a checkpoint is given as a {type(given).__name__}, not as a CheckpointInfo",
-            hints=["give what resolve(revision) returns"],
-        )
 
 
 def _path(given: object) -> tuple[str | int, ...]:

@@ -26,7 +26,7 @@ from ckpt.history.keys import check_text
 from ckpt.history.readings import NUMBER_MAX
 from ckpt.history.records import ThreadRecord
 from ckpt.repository.acts import SILENT, Acts, Parts
-from ckpt.repository.arguments import check_count, check_mapping, checked_limit, several
+from ckpt.repository.arguments import check_count, check_info, check_mapping, checked_limit, several
 from ckpt.repository.core import DEFAULT_MAX_CHECKPOINT_SIZE
 from ckpt.repository.fsck import Checker, FsckReport
 from ckpt.repository.gc import Collector, GcReport
@@ -147,7 +147,7 @@ class Repository(Reader):
             info = self._found(made, "", source.checkpoint_id)
             if not typed:
                 return info
-            stored = self._acts.checkout(info, kind=SILENT, values=typed)
+            stored = self._acts.checkout(info, info, kind=SILENT, values=typed)
         return self._as_stored(stored)
 
     def _typed_like(self, info: CheckpointInfo, name: str, value: object) -> Typed:
@@ -183,23 +183,33 @@ class Repository(Reader):
                 hints=["give text without halves of surrogate pairs"],
             ) from error
 
-    def checkout(self, revision: str, *, thread: str | None = None) -> CheckpointInfo:
+    def checkout(
+        self, revision: str, *, thread: str | None = None, expected_head: CheckpointInfo | None = None
+    ) -> CheckpointInfo:
         """Continue a thread from one of its checkpoints: append a copy of it, without pending writes.
 
         Nothing is lost: the old head stays as another head. Returns the new head. Of the head itself nothing is
-        written: it is returned as it is, its pending writes stay. Raises HeadMovedError.
+        written: it is returned as it is, its pending writes stay. Raises HeadMovedError, with nothing changed, when
+        the head is not, or no longer, the one expected: the one at the moment at which the revision was resolved.
         """
-        return self._checkout(self.resolve(revision, thread=thread), "checkout")
+        _check_expected(expected_head)
+        return self._checkout(*self.resolve_with_head(revision, thread=thread), expected_head, "checkout")
 
-    def rewind(self, thread: str, steps: int = 1) -> CheckpointInfo:
-        """Check out the N-th ancestor of a thread's head."""
+    def rewind(self, thread: str, steps: int = 1, *, expected_head: CheckpointInfo | None = None) -> CheckpointInfo:
+        """Check out the N-th ancestor of a thread's head, or of the head expected; see `checkout`."""
         check_count("the number of checkpoints to go back", steps, least=1)
-        return self._checkout(self.resolve(f"@~{min(steps, NUMBER_MAX)}", thread=thread), "rewind")
+        _check_expected(expected_head)
+        start = "@" if expected_head is None else f"@@{{id:{expected_head.id}}}"
+        found = self.resolve_with_head(f"{start}~{min(steps, NUMBER_MAX)}", thread=thread)
+        return self._checkout(*found, expected_head, "rewind")
 
-    def _checkout(self, target: CheckpointInfo, kind: str) -> CheckpointInfo:
-        if target.is_current and not target.namespace:
+    def _checkout(
+        self, target: CheckpointInfo, head: CheckpointInfo, expected: CheckpointInfo | None, kind: str
+    ) -> CheckpointInfo:
+        expected = expected or head
+        if target.id == head.id and expected.id == head.id:
             return target
-        return self._as_stored(self._acts.checkout(target, kind=kind))
+        return self._as_stored(self._acts.checkout(target, expected, kind=kind))
 
     def _as_stored(self, stored: Stored) -> CheckpointInfo:
         namespace, checkpoint_id = stored.commit.namespace, stored.commit.checkpoint_id
@@ -317,6 +327,11 @@ def _after(done: str) -> Iterator[None]:
     except StoreUnavailableError as error:
         hints = ["look at it before doing it again", *error.hints]
         raise type(error)(f"{done}, but then the store went away: {error}", hints=hints) from error
+
+
+def _check_expected(head: object) -> None:
+    if head is not None:
+        check_info(head)
 
 
 def _gone(thread: str) -> ThreadDeletedError:

@@ -65,25 +65,18 @@ class Resolver:
 
         Raises RevisionSyntaxError, RevisionNotFoundError, or AmbiguousRevisionError naming every meaning.
         """
-        keys.check_text("a revision", revision)
-        check_place(thread, namespace)
-        readings = parse(revision)
-        found: list[tuple[Reading, CheckpointInfo]] = []
-        failure: NotFoundError | None = None
-        for reading in readings:
-            try:
-                within = f" in thread {thread!r}" if isinstance(reading.anchor, Relative) else ""
-                ends = self._ends(reading, thread, namespace, f"{revision!r}{within}")
-            except NotFoundError as error:
-                failure = failure or error
-                continue
-            found += [(reading, info) for info in ends]
-        distinct = {(info.thread, info.namespace, info.id): (reading, info) for reading, info in found}
-        if len(distinct) == 1:
-            return next(iter(distinct.values()))[1]
-        if distinct:
-            raise self._ambiguous(revision, [reading for reading, _ in distinct.values()], found)
-        raise failure or self._nothing(revision)
+        return _Resolution(self._core, self._directory, self._tags).end(revision, thread, namespace)
+
+    def resolve_with_head(
+        self, revision: str, *, thread: str | None = None, namespace: str = ""
+    ) -> tuple[CheckpointInfo, CheckpointInfo]:
+        """Return what `resolve` does, and the head of its thread at that very moment.
+
+        Raises RevisionNotFoundError too for what is in a namespace of a thread that has no head.
+        """
+        resolution = _Resolution(self._core, self._directory, self._tags)
+        info = resolution.end(revision, thread, namespace)
+        return info, resolution.head_of(info)
 
     def browser(self, thread: str) -> Browser | None:
         """Return what describes the checkpoints of a thread, or None when there is no such thread."""
@@ -106,6 +99,56 @@ class Resolver:
     def _browser(self, thread: ThreadRecord) -> Browser:
         return Browser(self._core, Timeline(self._core, thread), self._tags.by_commit())
 
+
+class _Resolution(Resolver):
+    """One resolution, which sees each thread that it comes to as it was at one moment, however it moves meanwhile."""
+
+    def __init__(self, core: Core, directory: Directory, tags: Tags) -> None:
+        super().__init__(core, directory, tags)
+        self._seen: dict[str, Browser] = {}
+
+    def browser(self, thread: str) -> Browser | None:
+        """Return what describes the checkpoints of a thread, by what was seen of it before."""
+        return self._seen.get(thread) or super().browser(thread)
+
+    def require_browser(self, thread: str) -> Browser:
+        """Return what `browser` does, or raise ThreadNotFoundError."""
+        return self._seen.get(thread) or super().require_browser(thread)
+
+    def describe(self, thread: str, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
+        """Return the description of one checkpoint, or None; a thread that has it is seen from here on."""
+        browser = self.browser(thread)
+        info = _described(browser, namespace, checkpoint_id) if browser is not None else None
+        if browser is not None and info is not None:
+            self._seen[thread] = browser
+        return info
+
+    def head_of(self, info: CheckpointInfo) -> CheckpointInfo:
+        """Return the head of the thread of what was found, or raise RevisionNotFoundError."""
+        return next(self._head(info.thread, "", required=True))
+
+    def end(self, revision: str, thread: str | None, namespace: str) -> CheckpointInfo:
+        """Return what `resolve` does."""
+        keys.check_text("a revision", revision)
+        check_place(thread, namespace)
+        readings = parse(revision)
+        found: list[tuple[Reading, CheckpointInfo]] = []
+        failure: NotFoundError | None = None
+        for reading in readings:
+            try:
+                within = f" in thread {thread!r}" if isinstance(reading.anchor, Relative) else ""
+                ends = self._ends(reading, thread, namespace, f"{revision!r}{within}")
+            except NotFoundError as error:
+                failure = failure or error
+                continue
+            found += [(reading, info) for info in ends]
+        distinct = {(info.thread, info.namespace, info.id): (reading, info) for reading, info in found}
+        if len(distinct) == 1:
+            return next(iter(distinct.values()))[1]
+        if distinct:
+            raise self._ambiguous(revision, [reading for reading, _ in distinct.values()], found)
+        raise failure or self._nothing(revision)
+
     # -- anchors --------------------------------------------------------------------------------------
 
     def _anchor(self, reading: Reading, thread: str | None, namespace: str) -> Iterator[CheckpointInfo]:
@@ -127,6 +170,8 @@ class Resolver:
 
     def _head(self, name: str, namespace: str, *, required: bool) -> Iterator[CheckpointInfo]:
         browser = self.browser(name)
+        if browser is not None:
+            self._seen[name] = browser
         head = browser.timeline.head(namespace) if browser is not None else None
         info = self.describe(name, namespace, head) if head is not None else None
         if info is not None:
@@ -149,8 +194,10 @@ class Resolver:
         owner = ThreadRecord.decode(tag.thread, raw) if raw is not None else None
         if thread is None and owner is not None and not owner.deleted and not owner.lapsed(clock.now_ms()):
             # Where a fork and its base share the checkpoint, the tag is on the one that it was put on.
-            own = self.describe_in(owner, tag.namespace, tag.checkpoint_id)
+            browser = self._browser(owner)
+            own = _described(browser, tag.namespace, tag.checkpoint_id)
             if own is not None and own.id == tag.commit.hex():
+                self._seen[owner.name] = browser
                 yield own
                 return
         for info in self._everywhere(tag.namespace, tag.checkpoint_id, None, thread):

@@ -185,7 +185,7 @@ class Timeline:
 
     def head_moves(self, namespace: str = "") -> list[str]:
         """Return the heads that a namespace had one after another, the present one last."""
-        _, moves = self._replay(0, namespace, None)
+        _, moves = self._replay(0, namespace, self.thread.sequence)
         head = self.head(namespace)
         return moves if head is None or (moves and moves[-1] == head) else [*moves, head]
 

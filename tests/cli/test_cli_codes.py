@@ -20,6 +20,7 @@ from langgraph.types import Command
 
 import ckpt
 from ckpt.langgraph import CkptSaver
+from ckpt.repository import Repository
 from ckpt.storage.sqlite_file import FORMAT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,6 +102,36 @@ def test_a_run_that_moved_the_head_is_4(graph_store: Path, monkeypatch: pytest.M
     result = run("rewind", WAITING)
     assert (result.exit_code, result.stdout) == (4, "")
     assert document("show", WAITING)["checkpoint"]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("act", "line", "doing"),
+    [
+        ("rewind", "rewind support-42 2", "rewinding it"),
+        ("checkout", "checkout support-42~2", "checking it out"),
+        ("checkout", "checkout id:{target}", "checking it out"),
+    ],
+)
+def test_a_run_that_moves_a_thread_while_a_command_looks_at_it_is_4(
+    graph_store: Path, act: str, line: str, doing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was shown as the head before is not the head any more, whatever the revision names."""
+    original, before = getattr(Repository, act), document("show", SUPPORT)["checkpoint"]["id"]
+    target = document("show", f"{SUPPORT}~2")["checkpoint"]["id"]
+
+    def late(self: Repository, *arguments: object, **named: object) -> object:
+        with ckpt.open(graph_store) as repository:
+            repository.commit(SUPPORT, {"n": 1})
+        return original(self, *arguments, **named)
+
+    monkeypatch.setattr(Repository, act, late)
+    result = run(*shlex.split(line.format(target=target)))
+    now = document("show", SUPPORT)["checkpoint"]
+    assert (result.exit_code, result.stdout, now["parents"]) == (4, "", [before])
+    assert result.stderr == (
+        f"error: thread 'support-42' moved while you were {doing} (now {now['id'][:8]}, was {before[:8]})\n"
+        "hint: a run is probably active. Look with ckpt log -n 3 -t support-42, then try again\n"
+    )
 
 
 def test_damage_is_5_and_names_what_needs_it(graph_store: Path) -> None:

@@ -320,7 +320,7 @@ def test_forks_live_on_and_keep_what_they_share(opened: Opener, time: Clock) -> 
         assert repository.thread("fork").state() == {"text": f"{TEXT}1", "turn": 1}
         assert [info.step for info in repository.log(thread="fork")] == [1, 0]
         assert repository.resolve("tag:shared").thread == "fork"
-        assert repository.resolve(shared.spec).checkpoint_id == fork.checkpoint_id
+        assert repository.resolve(f"id:{shared.id}").checkpoint_id == fork.checkpoint_id
         with pytest.raises(RevisionNotFoundError):
             repository.resolve("tag:tip")
         repository.gc(grace=timedelta(0))

@@ -23,12 +23,12 @@ def command(invocation: Invocation, revision: str, dry_run: bool) -> None:
     """Make REV the point from which its thread continues.
 
     A new checkpoint with the same state is appended; nothing is lost, and the old tip stays as another head. If the
-    thread continues from REV already, nothing is changed: what waits there goes on waiting.
-    It restores state, not the world: resuming runs nodes, tools and models again.
+    thread continues from REV already, nothing is changed: what waits there goes on waiting. If a run moves the
+    thread meanwhile, nothing is changed either. It restores state, not the world: resuming runs nodes, tools and
+    models again.
     """
     repository = invocation.repository(write=not dry_run)
-    target = repository.resolve(revision, thread=invocation.thread, namespace=invocation.namespace)
+    target, tip = repository.resolve_with_head(revision, thread=invocation.thread, namespace=invocation.namespace)
     require_root(target)
-    tip = repository.resolve("@", thread=target.thread)
-    done = None if dry_run else repository.checkout(target.spec)
+    done = None if dry_run else repository.checkout(target.spec, expected_head=tip)
     show_move(invocation, "Checked out", "check out", target, tip, done)

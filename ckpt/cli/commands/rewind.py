@@ -29,9 +29,8 @@ def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> No
     thread, steps = _arguments(invocation, words)
     invocation.require_whole_threads()
     repository = invocation.repository(write=not dry_run)
-    target = repository.resolve(f"@~{steps}", thread=thread)
-    tip = repository.resolve("@", thread=thread)
-    done = None if dry_run else repository.rewind(thread, steps)
+    target, tip = repository.resolve_with_head(f"@~{steps}", thread=thread)
+    done = None if dry_run else repository.rewind(thread, steps, expected_head=tip)
     show_move(invocation, "Rewound", "rewind", target, tip, done)
 
 
