@@ -187,6 +187,7 @@ def stats(found: Stats) -> Record:
             "stored": found.bytes_stored,
             "disk": found.bytes_disk,
             "reclaimable": found.bytes_reclaimable,
+            "restorable": found.bytes_restorable,
         },
         "channels": [{"channel": each.name, "logical": each.logical, "unique": each.unique} for each in found.channels],
     }

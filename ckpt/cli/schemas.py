@@ -115,7 +115,7 @@ def listing(name: str, item: Schema) -> Schema:
 
 
 def _stats() -> Schema:
-    names = ("logical", "unique", "stored", "disk", "reclaimable")
+    names = ("logical", "unique", "stored", "disk", "reclaimable", "restorable")
     channel = fields({"channel": TEXT, "logical": COUNT, "unique": COUNT})
     return document("stats", {
         "store": STORE, "checkpoints": COUNT, "threads": COUNT, "heads": COUNT, "items": COUNT,

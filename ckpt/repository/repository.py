@@ -298,8 +298,8 @@ class Repository(Reader):
         return self._upkeep.sweep()
 
     def stats(self) -> Stats:
-        """Return how much the whole store holds and where it goes; reads every commit of every graph once."""
-        return self._core.consistently(lambda: collect_stats(self._core, self.format))
+        """Return how much the whole store holds and where it goes; reads every commit of every graph."""
+        return self._core.consistently(lambda: collect_stats(self._core, self.format, DEFAULT_GRACE))
 
     def fsck(self, *, read_data: bool = True) -> FsckReport:
         """Check every record and object of the whole store; see `Checker.run`."""

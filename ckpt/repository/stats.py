@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import islice
 
-from ckpt.history.checkpoints import Put, decode_events
+from ckpt.history import keys
 from ckpt.history.commits import StoredValue, decode_commit
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
-from ckpt.repository.mark import Marker, rows, thread_records
-from ckpt.repository.scopes import GRAPH, Scope, prefixes, registered, root_of, seen_by
+from ckpt.repository.mark import Marker, Row, rows
+from ckpt.repository.remains import Remains
+from ckpt.repository.scopes import GRAPH, Scope, at, prefixes, registered, root_of
 from ckpt.repository.versions import own, ropes
+from ckpt.storage.base import Reading
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -36,8 +41,9 @@ class Stats:
     """Sizes in bytes, memories included.
 
     `bytes_logical` is what all checkpoints take in full, each once, however many forks share it: metadata and
-    channels, as `CheckpointInfo.bytes_logical`, and all versions of items. `bytes_stored` are the compressed frames,
-    `bytes_disk` all that the store occupies.
+    channels, as `CheckpointInfo.bytes_logical`, and all versions of items. `bytes_stored` are the compressed frames of
+    what is there, `bytes_disk` all that the store occupies. Of that a collection frees about `bytes_reclaimable` with
+    the default grace, and `bytes_restorable` once what was deleted and pruned cannot be brought back any more.
     """
 
     checkpoints: int
@@ -52,47 +58,49 @@ class Stats:
     bytes_stored: int
     bytes_disk: int
     bytes_reclaimable: int
+    bytes_restorable: int
     channels: tuple[ChannelStats, ...]
     metadata: ChannelStats
 
 
-def collect_stats(core: Core, store_format: int) -> Stats:
-    """Read every checkpoint's commit and every rope once, those of all graphs of the store.
+def collect_stats(core: Core, store_format: int, grace: timedelta) -> Stats:
+    """Read every checkpoint's commit and every rope twice, and the index of objects, those of all graphs of the store.
 
-    A checkpoint shared by forks counts once.
+    A checkpoint shared by forks counts once, and what was deleted or pruned, and no fork shows, not at all. `grace` is
+    that of the collection to come.
     """
     checkpoints = threads = heads = items = 0
+    root, until = root_of(core.storage), time.time() - grace.total_seconds()
+    # What others store from here on is live, and not looked for.
+    frames = dict(_frames(root))
     scopes = registered(core.storage)
     counter = _Counter(core)
-    for prefix in prefixes(root_of(core.storage)):
-        reading = seen_by(root_of(core.storage), prefix)
-        records = [ThreadRecord.decode(number, raw) for number, raw in thread_records(reading)]
-        left = {thread.number: thread.base.moment for thread in records if thread.base is not None}
-        queue = rows(reading)
+    found: dict[bytes, Remains] = {}
+    for prefix in prefixes(root):
+        remains = found[prefix] = Remains(core.beside(at(root, prefix)), until)
+        left = {thread.number: thread.base.moment for thread in remains.threads if thread.base is not None}
+        queue = rows(remains.core.storage)
         while page := list(islice(queue, _PAGE)):
-            found = [
-                own(ItemRecord.decode(row.key, row.value), left.get(row.thread, 0)) for row in page if row.part == "i"
-            ]
-            items += sum(bool(item.recent) and item.recent[-1].value is not None for item in found)
-            counter.items_of(found)
-            puts = [
-                (
-                    (prefix, row.thread),
-                    [event.commit for event in decode_events(row.key, row.value) if isinstance(event, Put)],
-                )
+            records = [
+                own(ItemRecord.decode(row.key, row.value), left.get(row.thread, 0))
                 for row in page
-                if row.part == "c"
+                if row.part == "i" and remains.shows(row.thread)
             ]
-            checkpoints += sum(bool(commits) for _, commits in puts)
+            items += sum(bool(each.recent) and each.recent[-1].value is not None for each in records)
+            counter.items_of(records)
+            puts = [((prefix, row.thread), *remains.shown(row)) for row in page if row.part == "c"]
+            checkpoints += sum(bool(commits) for _, _, commits in puts)
             counter.checkpoints_of(puts)
         if scopes.get(prefix, _THREADS).kind == GRAPH:
-            threads += sum(not thread.deleted for thread in records)
-        heads += counter.heads(prefix, [thread for thread in records if not thread.deleted])
-    usage = core.storage.usage()
-    marker = Marker(core)
+            threads += len(remains.threads)
+        heads += counter.heads(prefix, remains.threads)
+    usage = root.usage()
+    marker = _LeftMarker(core, found)
     marker.mark_all()
-    # What others have stored since the store was measured is live, and was not counted.
-    dead = max(usage.objects - len(marker.live), 0)
+    freed = kept = _dead(root, frames, marker.live)
+    if any(remains.differing for remains in found.values()):
+        marker.mark_restorable()
+        freed = _dead(root, frames, marker.live)
     metadata = counter.channels.pop(None, _NO_METADATA)
     return Stats(
         checkpoints=checkpoints,
@@ -103,16 +111,68 @@ def collect_stats(core: Core, store_format: int) -> Stats:
         format=store_format,
         bytes_logical=counter.items + sum(each.logical for each in (metadata, *counter.channels.values())),
         bytes_unique=counter.unique,
-        bytes_stored=usage.frames,
+        bytes_stored=max(usage.frames - kept, 0),
         bytes_disk=usage.disk,
-        bytes_reclaimable=usage.free + (usage.frames * dead // usage.objects if usage.objects else 0),
+        bytes_reclaimable=usage.free + freed,
+        bytes_restorable=max(kept - freed, 0),
         channels=tuple(sorted(counter.channels.values(), key=lambda each: (-each.logical, each.name))),
         metadata=metadata,
     )
 
 
+class _LeftMarker(Marker):
+    """Marks what would be left by a collection after which nothing can be restored, and then what can be till then."""
+
+    def __init__(self, core: Core, remains: Mapping[bytes, Remains]) -> None:
+        super().__init__(core)
+        self._remains = remains
+        self._prefix = b""
+
+    def mark_restorable(self) -> None:
+        """Mark as well what the next collection would leave."""
+        for remains in self._remains.values():
+            reading = remains.core.storage
+            for number in remains.differing:
+                left = map(remains.next.row, rows(reading, keys.thread_range(number)))
+                super()._mark(root_of(reading), (row for row in left if row is not None))
+
+    def _changed(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes, Iterable[Row]]]:
+        for each in super()._changed(prefix, reading):
+            self._prefix = prefix  # of the rows that are marked next
+            yield each
+
+    def _mark(self, store: Reading, records: Iterable[Row]) -> None:
+        super()._mark(store, (row for each in records if (row := self._left(each)) is not None))
+
+    def _left(self, row: Row) -> Row | None:
+        remains = self._remains.get(self._prefix)
+        return remains.last.row(row) if remains is not None else row
+
+
+def _frames(reading: Reading) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of all frames and their sizes in bytes."""
+    after = 0
+    while page := reading.scan_frames(after, _INDEX_PAGE):
+        yield from ((number, size) for number, _, size in page)
+        after = page[-1][0]
+
+
+def _dead(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> int:
+    """Return about how many bytes of some frames nothing needs; each object of a frame counts alike."""
+    there: Counter[int] = Counter()
+    needed: Counter[int] = Counter()
+    cursor = b""
+    while entries := reading.scan_index(cursor, _INDEX_PAGE):
+        there.update(place.frame for _, place in entries)
+        needed.update(place.frame for key, place in entries if key in live)
+        cursor = entries[-1][0]
+    return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
+
+
 _PAGE = 200
 """Records whose commits and ropes are read at once."""
+
+_INDEX_PAGE = 5000
 
 _NO_METADATA = ChannelStats("", 0, 0)
 _THREADS = Scope(GRAPH, "")
@@ -146,15 +206,17 @@ class _Counter:
                 own[owner] = own.get(owner, 0) + 1
         return sum(own.get((prefix, thread.number), 0) or thread.root.head is not None for thread in threads)
 
-    def checkpoints_of(self, puts: Sequence[tuple[_Owner, Sequence[ObjectId]]]) -> None:
-        """Take the commits of checkpoints, in the order given, of each checkpoint's thread."""
-        new = dict.fromkeys(oid for _, commits in puts for oid in commits if oid not in self._seen)
+    def checkpoints_of(self, puts: Sequence[tuple[_Owner, ObjectId | None, Sequence[ObjectId]]]) -> None:
+        """Take the commits of checkpoints, in the order given: of each the thread, what it shows, and what any does."""
+        new = dict.fromkeys(oid for _, _, commits in puts for oid in commits if oid not in self._seen)
         decoded = {oid: decode_commit(obj.data) for oid, obj in self._fetch(new).items()}
         self._load(value.rope for commit in decoded.values() for value in commit.values())
-        for thread, commits in puts:
-            for commit in [decoded[oid] for oid in dict.fromkeys(commits) if oid not in self._seen]:
-                self._ids.add((thread, commit.namespace, commit.checkpoint_id))
-                self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
+        for thread, visible, commits in puts:
+            for oid in [oid for oid in commits if oid not in self._seen]:
+                commit = decoded[oid]
+                if oid == visible:
+                    self._ids.add((thread, commit.namespace, commit.checkpoint_id))
+                    self._parents.update((thread, commit.namespace, parent.checkpoint_id) for parent in commit.parents)
                 for name, value in zip((None, None, *commit.channels), commit.values(), strict=True):
                     self._channel(name, value)
             self._seen.update(commits)

@@ -108,3 +108,15 @@ def test_usage_says_what_is_wrong_with_a_number_and_with_two_ways_to_name_thread
     ]:
         done = run(*arguments)
         assert (done.exit_code, done.stderr.splitlines()[0]) == (2, f"error: {words}")
+
+
+def test_stats_tells_what_gc_frees_from_what_undo_needs(store: Path) -> None:
+    assert "nothing to free" in run("stats").stdout
+    assert run("delete", "t", "-y").exit_code == 0
+    lines = run("stats").stdout.splitlines()
+    assert lines[0].startswith("0 checkpoints · 0 threads · 0 heads · ")
+    assert lines[4].endswith("kept for undo")
+    found = json.loads(run("stats", "--json").stdout)["bytes"]
+    assert (found["logical"], found["stored"], found["restorable"] > 0) == (0, 0, True)
+    assert run("gc", "--grace", "0s").exit_code == 0
+    assert json.loads(run("stats", "--json").stdout)["bytes"]["restorable"] == 0

@@ -24,8 +24,9 @@ def command(invocation: Invocation) -> None:
 
     logical: every checkpoint in full, the sum of the sizes of ckpt threads with what forks share once; unique:
     each distinct piece of that once; stored: compressed, with pending writes and with the ids and hashes of each
-    checkpoint, which may be more than tiny values take; on disk: with all indexes and what awaits gc. Then the
-    channels that take most.
+    checkpoint, which may be more than tiny values take; on disk: with all indexes and what was deleted or pruned. Of
+    this ckpt gc frees about what awaits it; what is kept for undo it leaves until its grace (14 days) is over. Then
+    the channels that take most.
     """
     from ckpt.cli import records
 
@@ -48,6 +49,8 @@ def command(invocation: Invocation) -> None:
         stored = "with the ids and hashes of checkpoints"
     overall = f"overall {ratio(found.bytes_logical, found.bytes_stored)}"
     disk = f"{size(found.bytes_reclaimable)} of it awaiting gc" if found.bytes_reclaimable else "nothing to free"
+    if found.bytes_restorable:
+        disk += f", {size(found.bytes_restorable)} kept for undo"
     sizes = [
         ("logical", found.bytes_logical, "every checkpoint written in full"),
         ("unique", found.bytes_unique, f"dedup {ratio(found.bytes_logical, found.bytes_unique)}"),

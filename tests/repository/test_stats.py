@@ -1,0 +1,137 @@
+"""What `stats` counts: what there is to be seen, and what a collection would free, now and once its grace is over."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from clock_kit import Clock
+from lifetime_kit import Opener, put
+
+from ckpt.langgraph import CkptSaver
+from ckpt.repository import Repository
+from ckpt.repository.stats import Stats, collect_stats
+
+SIZE = 50_000
+
+
+def noise(seed: int) -> bytes:
+    """Bytes that do not compress, so that what they take is known."""
+    return random.Random(seed).randbytes(SIZE)
+
+
+def fill(repository: Repository, thread: str, count: int, seed: int) -> None:
+    for number in range(count):
+        repository.commit(thread, {"noise": noise(100 * seed + number), "n": number})
+
+
+def counts(found: Stats) -> tuple[int, int, int]:
+    return found.checkpoints, found.threads, found.heads
+
+
+@pytest.fixture
+def repository(opened: Opener) -> Repository:
+    return opened()
+
+
+def test_what_a_saver_deletes_is_gone_at_once_and_awaits_gc(repository: Repository) -> None:
+    fill(repository, "small", 1, 1)
+    alone = repository.stats()
+    fill(repository, "large", 20, 2)
+    full = repository.stats()
+    CkptSaver(repository).delete_thread("large")
+    found = repository.stats()
+    assert (counts(full), counts(found)) == ((21, 2, 2), (1, 1, 1))
+    assert (found.bytes_logical, found.bytes_unique) == (alone.bytes_logical, alone.bytes_unique)
+    assert [each.logical for each in found.channels] == [each.logical for each in alone.channels]
+    assert abs(found.bytes_stored - alone.bytes_stored) < SIZE
+    assert 19 * SIZE < found.bytes_reclaimable - full.bytes_reclaimable < 22 * SIZE
+    assert found.bytes_restorable == 0
+    repository.gc()
+    after = repository.stats()
+    assert counts(after) == (1, 1, 1)
+    assert after.bytes_stored < 2 * SIZE
+    assert after.objects < full.objects
+
+
+@pytest.mark.parametrize("kind", ["delete", "prune"])
+def test_what_people_take_away_is_kept_for_undo_until_the_grace_is_over(repository: Repository, kind: str) -> None:
+    fill(repository, "small", 1, 1)
+    fill(repository, "large", 20, 2)
+    full = repository.stats()
+    left = (1, 1, 1) if kind == "delete" else (2, 2, 2)
+    repository.delete("large") if kind == "delete" else repository.prune(["large"], keep_last=1)
+    found = repository.stats()
+    assert counts(found) == left
+    assert found.bytes_reclaimable == full.bytes_reclaimable
+    assert 18 * SIZE < found.bytes_restorable < 22 * SIZE
+    assert found.bytes_stored < 3 * SIZE
+    repository.undo()
+    assert replace(repository.stats(), bytes_disk=0) == replace(full, bytes_disk=0)
+    repository.delete("large") if kind == "delete" else repository.prune(["large"], keep_last=1)
+    repository.gc()
+    kept = repository.stats()
+    assert 18 * SIZE < kept.bytes_restorable < 22 * SIZE
+    over = collect_stats(repository._core, repository.format, timedelta(0))
+    assert (counts(over), over.bytes_restorable) == (left, 0)
+    assert 18 * SIZE < over.bytes_reclaimable - kept.bytes_reclaimable < 22 * SIZE
+    repository.gc(grace="0s")
+    after = repository.stats()
+    assert (counts(after), after.bytes_restorable, after.bytes_unique) == (left, 0, over.bytes_unique)
+    assert after.bytes_stored < 3 * SIZE
+
+
+def test_what_a_policy_has_pruned_is_not_counted(opened: Opener) -> None:
+    repository = opened()
+    fill(repository, "t", 10, 1)
+    repository.prune(["t"], keep_last=1)
+    repository = opened(retention="keep_latest")
+    repository.gc()
+    found = repository.stats()
+    assert counts(found) == (1, 1, 1)
+    assert found.bytes_stored < 2 * SIZE
+
+
+def test_what_forks_show_counts_whatever_became_of_its_thread(repository: Repository) -> None:
+    fill(repository, "base", 10, 1)
+    repository.fork("base~4", "fork")
+    repository.fork("fork", "again")
+    saver = CkptSaver(repository)
+    repository.prune(["base"], keep_last=2)
+    found = repository.stats()
+    assert counts(found) == (8, 3, 3)  # six that the forks show, and the two newest
+    assert (found.bytes_reclaimable, found.bytes_restorable) == (repository.stats().bytes_reclaimable, 0)
+    saver.delete_thread("base")
+    saver.delete_thread("fork")
+    found = repository.stats()
+    assert counts(found) == (6, 1, 1)
+    assert 3 * SIZE < found.bytes_restorable < 5 * SIZE
+    before = found
+    repository.gc(grace="0s")
+    found = repository.stats()
+    assert (counts(found), found.bytes_unique, found.bytes_logical) == (
+        (6, 1, 1), before.bytes_unique, before.bytes_logical,
+    )  # fmt: skip
+    assert [info.step for info in repository.log(thread="again")] == [5, 4, 3, 2, 1, 0]
+    saver.delete_thread("again")
+    assert counts(repository.stats()) == (0, 0, 0)
+
+
+def test_what_has_expired_is_not_counted(opened: Opener, time: Clock) -> None:
+    repository = opened(ttl="1h")
+    fill(repository, "t", 3, 1)
+    time.after(hours=2)
+    found = repository.stats()
+    assert (counts(found), found.bytes_logical, found.bytes_restorable) == ((0, 0, 0), 0, 0)
+    assert found.bytes_reclaimable > 3 * SIZE
+
+
+def test_a_checkpoint_that_was_put_again_counts_as_it_is(repository: Repository) -> None:
+    put(repository, "t", "1")
+    once = repository.stats()
+    put(repository, "t", "1", timestamp="2026-01-01T00:00:00+00:00")
+    found = repository.stats()
+    assert (found.checkpoints, found.bytes_logical) == (1, once.bytes_logical)
+    assert found.bytes_logical == sum(thread.bytes_logical for thread in repository.threads())
