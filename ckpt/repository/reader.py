@@ -130,6 +130,7 @@ class Reader(Engine):
             return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]
         browser = self._resolver.require_browser(thread)
         infos = _newest(browser, namespace, limit, subgraphs)
+        self._upkeep.looked_at(thread)
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
 
     def log_of_each(
@@ -145,6 +146,7 @@ class Reader(Engine):
         tags = self._tags.by_commit()
 
         def look(timeline: Timeline) -> list[CheckpointInfo]:
+            self._upkeep.read(timeline.thread, timeline.thread.encode())
             return _newest(Browser(self._core, timeline, tags), namespace, limit, subgraphs)
 
         # One more of each, to tell what the last one changed.

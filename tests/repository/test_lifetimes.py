@@ -109,7 +109,7 @@ def test_its_name_is_free(opened: Opener, time: Clock) -> None:
 
 def test_a_write_renews_and_a_read_does_when_asked(opened: Opener, time: Clock) -> None:
     plain, reading = opened(ttl="10d"), opened(ttl={"default_ttl": 10 * 24 * 60, "refresh_on_read": True})
-    for name in ("written", "read", "listed", "resolved"):
+    for name in ("written", "read", "listed", "resolved", "logged", "handled", "of a subgraph"):
         put(plain, name, "01")
     plain.put_writes("written", "", "01", "task", "", [(0, "c", typed("w"))])
     for turn in range(3):
@@ -122,12 +122,27 @@ def test_a_write_renews_and_a_read_does_when_asked(opened: Opener, time: Clock) 
             assert each.read("read") is not None
         assert ids(reading, "listed") == ["01"]
         assert reading.resolve("resolved").checkpoint_id == "01"
-    assert plain.thread_names() == ["listed", "read", "resolved", "written"]
+        assert len(reading.log(thread="logged")) == len(reading.thread("handled").log(limit=1)) == 1
+        assert reading.log(thread="of a subgraph", namespace="inner:1") == []
+    assert plain.thread_names() == ["handled", "listed", "logged", "of a subgraph", "read", "resolved", "written"]
     time.after(days=9)
     assert plain.read("read") is not None
     assert plain.thread("resolved").log() != []
+    assert plain.log(thread="logged") != []
     time.after(days=1)
     assert plain.thread_names() == []
+
+
+def test_a_log_of_all_threads_renews_them_and_an_overview_does_not(opened: Opener, time: Clock) -> None:
+    repository = opened(ttl={"default_ttl": 60, "refresh_on_read": True})
+    for name in ("one", "other"):
+        put(repository, name, "01")
+    before = [info.expires for info in repository.threads()]
+    time.after(minutes=30)
+    assert [info.expires for info in repository.threads()] == before
+    assert len(repository.log()) == 2
+    later = [info.expires for info in repository.threads()]
+    assert later == [each + timedelta(minutes=30) for each in before if each is not None]
 
 
 def test_a_read_writes_only_when_a_twentieth_of_the_lifetime_has_passed(opened: Opener, time: Clock) -> None:
