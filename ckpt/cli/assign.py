@@ -50,7 +50,7 @@ def assigned(types: Mapping[str, str], load: Callable[[str], bytes], assignments
         if key not in changed and key not in types:
             raise _nothing(path[:1])
         if type_ not in MSGPACK_TYPES:
-            raise _no_parts(path[:1], type_)
+            raise _no_parts(path[:1], f"of type {type_}")
         whole = changed[key][1] if key in changed else _unpack(load(key))
         changed[key] = type_, _replace(whole, path, 1, _leaf(value, path, type_))
     return {
@@ -108,7 +108,7 @@ def _replace(container: Any, path: Path, depth: int, value: Any) -> Any:
         items = list(container)
         items[part] = value if last else _replace(items[part], path, depth + 1, value)
         return items
-    raise _no_parts(path[:depth], type(container).__name__)
+    raise _no_parts(path[:depth], f"of type {type(container).__name__}")
 
 
 def _inside(found: msgpack.ExtType, path: Path, depth: int, value: Any) -> msgpack.ExtType:
@@ -121,7 +121,7 @@ def _inside(found: msgpack.ExtType, path: Path, depth: int, value: Any) -> msgpa
             raise _nothing(path[: depth + 1])
         payload[2] = _replace(payload[2], path, depth, value)
         return msgpack.ExtType(found.code, _pack(payload))
-    raise _no_parts(path[:depth], "instance of a class")
+    raise _no_parts(path[:depth], "an instance of a class")
 
 
 def _nothing(path: Path) -> PathNotFoundError:
@@ -132,7 +132,7 @@ def _nothing(path: Path) -> PathNotFoundError:
 
 def _no_parts(path: Path, what: str) -> InvalidInputError:
     return InvalidInputError(
-        f"cannot set a part of {format_path(path)}: it is a {what}",
+        f"cannot set a part of {format_path(path)}: it is {what}",
         hints=["only parts of mappings, lists and records can be set; set the whole value instead"],
     )
 

@@ -55,7 +55,11 @@ class Parts:
 
 
 class Acts:
-    """Changes threads on a person's behalf. Each act is one transaction together with its log entry."""
+    """Changes threads on a person's behalf. Each act is one transaction together with its log entry.
+
+    But a prune of several threads, which is one for each of them, and a fork with values, which is two: its entry comes
+    with the first.
+    """
 
     def __init__(self, parts: Parts, serializer: Serializer) -> None:
         self._parts = parts
@@ -234,10 +238,14 @@ class Acts:
         return self._parts.admin.set_lifetime(name, ttl, log=entry)
 
     def prune(self, names: Sequence[str], keep: Keep, text: str, *, dry_run: bool) -> list[PruneReport]:
-        """Keep what `keep` says, every head, and what carries a tag; `text` says it in the log."""
-        reports = []
+        """Keep what `keep` says, every head, and what carries a tag; `text` says it in the log.
+
+        Raises ThreadNotFoundError, with nothing changed, for a name that no thread has.
+        """
         for name in names:
             self._parts.admin.require(name)
+        reports = []
+        for name in names:
             reports.append(
                 self._parts.pruner.prune(
                     name,

@@ -1,4 +1,4 @@
-"""Administration of threads: fork, copy, checkout, delete, and what undoing them takes."""
+"""Administration of threads: fork, copy, delete, their lifetimes, and what undoing these takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,10 @@ def silent(facts: list[object]) -> Change:
 
 
 class ThreadAdmin:
-    """Creates, rewinds and removes threads. Every act is one transaction, whatever the length of the history."""
+    """Forks and removes threads, and says how long they live.
+
+    Every act is one transaction, whatever the length of the history.
+    """
 
     def __init__(self, core: Core, directory: Directory) -> None:
         self._core = core

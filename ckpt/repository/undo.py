@@ -19,6 +19,8 @@ from ckpt.storage.base import Batch
 
 _CANDIDATES_MAX = 10
 
+_NOT_UNDONE = {"undo": "it is an undo itself: do again what it took back"}
+
 
 class Undoer:
     """Takes operations back, each in one transaction together with its log entry."""
@@ -43,7 +45,7 @@ class Undoer:
             "delete": lambda: self._delete(target),
             "prune": lambda: self._prune(target),
             "expire": lambda: self._expire(target),
-        }.get(target.kind, lambda: _refuse(target, "it cannot be undone"))
+        }.get(target.kind, lambda: _refuse(target, _NOT_UNDONE.get(target.kind, "this version does not know how")))
         done: list[Operation] = []
 
         def act() -> tuple[Batch, None]:
