@@ -17,31 +17,32 @@ import click
 from ckpt.cli.command import GlobalOption, global_options, short_help_option
 from ckpt.cli.context import Invocation
 from ckpt.cli.output import broken_pipe_ends, drop_unwritten, open_streams
+from ckpt.cli.topics import TOPICS
 
 # Every command with the line that `ckpt --help` shows; tests compare it with the command itself.
 COMMANDS: Final[dict[str, str]] = {
-    "init": "Make a store in this folder.",
-    "graphs": "List the graphs that share the store.",
-    "threads": "List the threads, newest first.",
-    "log": "Show the checkpoints of a thread as a graph.",
-    "show": "Show one checkpoint: its metadata and state.",
-    "diff": "Show what changed between two checkpoints.",
-    "fork": "Start a new thread from any checkpoint.",
-    "checkout": "Continue a thread from an older checkpoint.",
-    "rewind": "Step a thread back by some checkpoints.",
-    "tag": "List, set or remove names of checkpoints.",
-    "delete": "Delete a thread.",
-    "expire": "Say how long a thread lives.",
-    "undo": "Take back an administrative change.",
-    "op": "Look at the administrative changes.",
-    "prune": "Drop old checkpoints and keep the newest.",
-    "gc": "Free the space of what was dropped, and repack.",
-    "stats": "Show what the store holds and how small it is.",
-    "fsck": "Check the store for damage.",
-    "key": "Change the keys of an encrypted store.",
-    "schema": "Print the JSON Schema of an output.",
-    "completion": "Print the completion script of a shell.",
-    "help": "Explain a topic or a command.",
+    "init": "Make a store in this folder",
+    "graphs": "List the graphs that share the store",
+    "threads": "List the threads, newest first",
+    "log": "Show the checkpoints of a thread as a graph",
+    "show": "Show one checkpoint: its metadata and state",
+    "diff": "Show what changed between two checkpoints",
+    "fork": "Start a new thread from any checkpoint",
+    "checkout": "Continue a thread from an older checkpoint",
+    "rewind": "Step a thread back by some checkpoints",
+    "tag": "List, set or remove names of checkpoints",
+    "delete": "Delete a thread",
+    "expire": "Say how long a thread lives",
+    "undo": "Take back an administrative change",
+    "op": "Look at the administrative changes",
+    "prune": "Drop old checkpoints and keep the newest",
+    "gc": "Free the space of what was dropped, and repack",
+    "stats": "Show what the store holds and how small it is",
+    "fsck": "Check the store for damage",
+    "key": "Change the keys of an encrypted store",
+    "schema": "Print the JSON Schema of an output",
+    "completion": "Print the completion script of a shell",
+    "help": "Explain a topic or a command",
 }
 _MODULES: Final = {"help": "help_topics"}
 
@@ -61,7 +62,7 @@ class Main(click.Group):
             name="ckpt",
             params=[version, short_help_option(), *global_options()],
             help="The history of LangGraph agents: look at it, compare it, fork it, go back in it.",
-            epilog="ckpt COMMAND --help explains a command, ckpt help revisions how checkpoints are named.",
+            epilog=f"ckpt COMMAND --help explains a command, ckpt help TOPIC one of {', '.join(TOPICS)}.",
             context_settings={"help_option_names": ["--help"], "max_content_width": 100},
             no_args_is_help=True,
         )

@@ -63,7 +63,6 @@ _EXIT_CODES: Final = """
    3   thread, revision or path not found, or ambiguous
    4   conflict: the head moved, the target exists, undo is no longer safe
    5   damage was found
-   6   finished, but some items failed or were skipped
   10   there is no store
   11   the store is locked or cannot be reached
   12   wrong key
@@ -89,9 +88,36 @@ _ENVIRONMENT: Final = """
   TZ                        the zone in which times are shown (--utc overrides it)
 """
 
+_GIT: Final = """
+A thread is what a branch is to git, and a checkpoint what a commit is. There is no working copy and no index.
+
+  git log                        ckpt log THREAD
+  git show REV                   ckpt show REV
+  git diff A B                   ckpt diff A B
+  git show REV (as a patch)      ckpt diff REV           against its parent: there is nothing else to compare with
+  git branch -v                  ckpt threads
+  git branch NEW REV             ckpt fork REV NEW       nothing is copied
+  git reset --hard REV           ckpt checkout REV       in the same thread; the old tip stays as another head
+  git reset --hard HEAD~2        ckpt rewind THREAD 2
+  git tag NAME REV               ckpt tag NAME REV       also protects from prune
+  git branch -D NAME             ckpt delete THREAD      with ckpt undo as the way back
+  git reflog                     ckpt op log             what people did; steps of runs are not listed
+  (none)                         ckpt undo               takes back the last of these
+  git gc, git fsck               ckpt gc, ckpt fsck
+  git count-objects -vH          ckpt stats
+
+  HEAD, HEAD~2, HEAD^            @, @~2, @^              with -t THREAD; or THREAD, THREAD~2, THREAD^
+  HEAD@{1}                       THREAD@{1}              where its head was one move ago
+  a1b2c3d                        id:a1b2c3d              or the digits alone
+
+A thread moves only forward: going back appends a checkpoint with the older state, because LangGraph takes the
+newest checkpoint of a thread as the current one. It restores state, not the world: what follows runs again.
+"""
+
 TOPICS: Final = {
     "revisions": _REVISIONS,
     "json": _JSON,
     "exit-codes": _EXIT_CODES,
     "environment": _ENVIRONMENT,
+    "git": _GIT,
 }

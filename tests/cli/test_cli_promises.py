@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 
@@ -10,10 +11,15 @@ import pytest
 from cli_kit import run
 
 import ckpt
+from ckpt import errors
 from ckpt.cli.escape import escape
+from ckpt.cli.main import COMMANDS
 from ckpt.cli.output import dump_json
 from ckpt.cli.pager import Pager
+from ckpt.cli.topics import TOPICS
+from ckpt.history import keys
 from ckpt.repository import Repository
+from ckpt.storage.base import Batch
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +126,53 @@ def test_stats_tells_what_gc_frees_from_what_undo_needs(store: Path) -> None:
     assert (found["logical"], found["stored"], found["restorable"] > 0) == (0, 0, True)
     assert run("gc", "--grace", "0s").exit_code == 0
     assert json.loads(run("stats", "--json").stdout)["bytes"]["restorable"] == 0
+
+
+def test_help_names_every_topic() -> None:
+    for help_text in (run("help").stdout, run("--help").stdout, run("help", "help").stdout):
+        assert all(topic in " ".join(help_text.split()) for topic in TOPICS)
+    for topic, text in TOPICS.items():
+        assert run("help", topic).stdout == text.lstrip("\n")
+    commands = re.findall(r"  ckpt ([a-z]+)", TOPICS["git"])
+    assert {"log", "show", "diff", "fork", "checkout", "rewind", "undo"} <= set(commands) <= set(COMMANDS)
+
+
+def test_the_exit_codes_of_the_topic_are_those_of_the_page() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "json.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^ *([0-9]+)   ", TOPICS["exit-codes"], re.MULTILINE)
+    assert listed == re.findall(r"^\| ([0-9]+) \|", page, re.MULTILINE)
+    given = {each.exit_code for each in vars(errors).values() if isinstance(each, type) and hasattr(each, "exit_code")}
+    assert {str(code) for code in given} <= set(listed)
+    assert "6" not in listed  # no command goes on with the rest where some of it fails
+
+
+def test_names_are_told_in_full_and_in_quotes(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        number = repository._directory.find("t")[0].number  # type: ignore[index]
+        repository.commit("customers/support-42", {"n": 1})
+        record = repository._directory.find("customers/support-42")
+        assert record is not None
+        thread = record[0]._replace(root=record[0].root._replace(head="nowhere"))
+        repository.storage.publish(
+            Batch({keys.thread_key(number + 1): record[1]}, {keys.thread_key(number + 1): thread.encode()})
+        )
+    checked = run("fsck")
+    assert checked.exit_code == 5
+    assert "thread customers/support-42 " in checked.stdout
+    for line in ("delete -y nope", "prune nope --keep-last 1 -y", "expire nope 1d", "log -t nope"):
+        assert "error: there is no thread 'nope'\n" in run(*line.split()).stderr
+    assert "there is a thread 't' already" in run("fork", "t~1", "t", "-n").stderr
+
+
+def test_why_something_is_not_done_is_told_once(store: Path) -> None:
+    assert run("tag", "good", "t").exit_code == run("undo").exit_code == 0
+    assert run("undo", "op:002").stderr.startswith(
+        "error: op 002 (Undid op 001: tag good is gone) cannot be undone: it is an undo itself"
+    )
+    assert "it is of type int" in run("fork", "t", "new", "--set", "n.x=1").stderr
+
+
+def test_a_prune_of_threads_of_which_one_is_not_there_changes_none(store: Path) -> None:
+    assert run("prune", "t", "nope", "--keep-last", "1", "-y").exit_code == 3
+    with ckpt.open(store) as repository:
+        assert len(repository.log(thread="t")) == 3

@@ -13,7 +13,7 @@ from ckpt.cli.moves import require_root, show_move
 @click.command(
     "checkout",
     cls=Command,
-    short_help="Continue a thread from an older checkpoint.",
+    short_help="Continue a thread from an older checkpoint",
     examples="ckpt checkout support-42#7\nckpt checkout -t ID '@{next:tools}'\nckpt checkout id:f03e",
 )
 @revision_argument("revision", metavar="REV")

@@ -13,7 +13,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.command(
     "completion",
     cls=Command,
-    short_help="Print the completion script of a shell.",
+    short_help="Print the completion script of a shell",
     examples='eval "$(ckpt completion bash)"\nckpt completion fish > ~/.config/fish/completions/ckpt.fish',
 )
 @click.argument("shell", type=click.Choice(SHELLS))

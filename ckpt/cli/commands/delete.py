@@ -13,7 +13,7 @@ from ckpt.cli.format import counted
 @click.command(
     "delete",
     cls=Command,
-    short_help="Delete a thread.",
+    short_help="Delete a thread",
     examples="ckpt delete support-42\nckpt delete -y -t 'odd id'",
 )
 @thread_argument("thread", required=False)
@@ -34,7 +34,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
     if found is None:
         from ckpt.errors import ThreadNotFoundError
 
-        raise ThreadNotFoundError(f"there is no thread {name}", hints=["ckpt threads lists them all"])
+        raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists them all"])
     what = f"{out.text(name)} ({counted(found.checkpoints, 'checkpoint')})"
     if not dry_run:
         invocation.confirm(f"Delete the thread {what}?", yes=yes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     "diff",
     cls=PathCommand,
-    short_help="Show what changed between two checkpoints.",
+    short_help="Show what changed between two checkpoints",
     examples=(
         "ckpt diff support-42\nckpt diff support-42~2 support-42 --stat\nckpt diff -t ID @~1 @ --words -- messages"
     ),

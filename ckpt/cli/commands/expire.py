@@ -15,7 +15,7 @@ _NEVER = "never"
 @click.command(
     "expire",
     cls=Command,
-    short_help="Say how long a thread lives.",
+    short_help="Say how long a thread lives",
     examples="ckpt expire support-42 30d\nckpt expire support-42 never\nckpt expire -t 'odd id' 12h",
 )
 @thread_argument("words", nargs=-1, metavar="THREAD DURATION")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(
     "fork",
     cls=Command,
-    short_help="Start a new thread from any checkpoint.",
+    short_help="Start a new thread from any checkpoint",
     examples=("ckpt fork support-42#7 support-42-retry\nckpt fork support-42 what-if --set ticket.status='\"open\"'"),
 )
 @revision_argument("revision", metavar="REV")
@@ -57,7 +57,7 @@ def command(
         if new_thread in repository.thread_names():
             from ckpt.errors import AlreadyExistsError
 
-            raise AlreadyExistsError(f"there is a thread {new_thread} already", hints=["choose another name"])
+            raise AlreadyExistsError(f"there is a thread {new_thread!r} already", hints=["choose another name"])
         if invocation.json:
             out.document("ckpt.fork/1", {"dry_run": True, "from": records.checkpoint(source), "head": None})
         else:

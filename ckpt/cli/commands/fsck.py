@@ -9,13 +9,15 @@ from ckpt.cli.context import Invocation, pass_invocation
 from ckpt.cli.format import counted, short
 
 NEEDED_SHOWN = 3
+HASHED = ("object", "checkpoint", "item", "directory")
+"""The kinds of problems whose ids are digits; others are named by what people have called them."""
 DAMAGED = 5
 
 
 @click.command(
     "fsck",
     cls=Command,
-    short_help="Check the store for damage.",
+    short_help="Check the store for damage",
     examples="ckpt fsck\nckpt fsck --no-read-data",
 )
 @click.option(
@@ -51,7 +53,8 @@ def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None
             more = len(problem.needed_by) - len(needed)
             if more > 0:
                 needed.append(f"{more:,} more")
-            where = f" {out.style(out.text(short(problem.id)), 'failed')}" if problem.id else ""
+            name = short(problem.id) if problem.kind in HASHED else problem.id
+            where = f" {out.style(out.text(name), 'failed')}" if name else ""
             by = f"; needed by {', '.join(needed)}" if needed else ""
             out.print(f"  {out.text(problem.kind)}{where} {out.text(problem.message)}{by}")
         if report.problems:

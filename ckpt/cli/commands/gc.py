@@ -12,7 +12,7 @@ from ckpt.cli.format import counted, size
 @click.command(
     "gc",
     cls=Command,
-    short_help="Free the space of what was dropped, and repack.",
+    short_help="Free the space of what was dropped, and repack",
     examples="ckpt gc\nckpt gc --grace 0s\nckpt gc -n",
 )
 @click.option(

@@ -12,7 +12,7 @@ from ckpt.cli.output import Cell
 @click.command(
     "graphs",
     cls=Command,
-    short_help="List the graphs that share the store.",
+    short_help="List the graphs that share the store",
     examples="ckpt graphs\nckpt threads --graph billing",
 )
 @pass_invocation

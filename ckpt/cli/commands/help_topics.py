@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 @click.command(
     "help",
     cls=Command,
-    short_help="Explain a topic or a command.",
+    short_help="Explain a topic or a command",
     examples="ckpt help revisions\nckpt help log\nckpt help op log",
 )
 @click.argument("words", nargs=-1, metavar="[TOPIC]")
 @pass_invocation
 @click.pass_context
 def command(ctx: click.Context, invocation: Invocation, words: tuple[str, ...]) -> None:
-    """Explain TOPIC: revisions, json, exit-codes, environment, or a command."""
+    """Explain TOPIC: revisions, json, exit-codes, environment, git, or a command."""
     from ckpt.cli.main import cli
 
     assert ctx.parent is not None

@@ -14,7 +14,7 @@ from ckpt.cli.context import Invocation, encryption_key, pass_invocation, usage
 @click.command(
     "init",
     cls=Command,
-    short_help="Make a store in this folder.",
+    short_help="Make a store in this folder",
     examples="ckpt init\nckpt init ./agents\nckpt --store sqlite:////srv/agents.db init",
 )
 @click.argument("folder", required=False, type=click.Path(file_okay=False))

@@ -11,7 +11,7 @@ from ckpt.cli.format import counted
 
 @click.group(
     "key",
-    short_help="Change the keys of an encrypted store.",
+    short_help="Change the keys of an encrypted store",
     context_settings={"help_option_names": ["--help"]},
     no_args_is_help=True,
 )
@@ -28,7 +28,7 @@ command.params.append(short_help_option())
 @command.command(
     "rotate",
     cls=Command,
-    short_help="Put a new key in the place of the old one.",
+    short_help="Put a new key in the place of the old one",
     examples="ckpt key rotate --new-key-file next.key\nckpt key rotate --data",
 )
 @click.option(

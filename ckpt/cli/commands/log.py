@@ -21,7 +21,7 @@ LENGTH = 1000
 @click.command(
     "log",
     cls=Command,
-    short_help="Show the checkpoints of a thread as a graph.",
+    short_help="Show the checkpoints of a thread as a graph",
     examples="ckpt log support-42\nckpt log support-42~3 -n 5\nckpt log -t 'odd id' --json\nckpt log --all",
 )
 @revision_argument("revisions", nargs=-1, metavar="[REV|THREAD]...")

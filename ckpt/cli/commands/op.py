@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group(
     "op",
-    short_help="Look at the administrative changes.",
+    short_help="Look at the administrative changes",
     context_settings={"help_option_names": ["--help"]},
     no_args_is_help=True,
 )
@@ -28,7 +28,7 @@ def command() -> None:
 command.params.append(short_help_option())
 
 
-@command.command("log", cls=Command, short_help="List the changes, newest first.", examples="ckpt op log -n 3")
+@command.command("log", cls=Command, short_help="List the changes, newest first", examples="ckpt op log -n 3")
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N changes. [20]")
 @pass_invocation
 def log(invocation: Invocation, limit: int) -> None:

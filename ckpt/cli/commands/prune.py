@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.command(
     "prune",
     cls=Command,
-    short_help="Drop old checkpoints and keep the newest.",
+    short_help="Drop old checkpoints and keep the newest",
     examples="ckpt prune --all --keep-last 20 --keep-within 30d -n\nckpt prune support-42 --keep-last 1 -y",
 )
 @thread_argument("threads", nargs=-1, metavar="[THREAD]...")

@@ -13,7 +13,7 @@ from ckpt.cli.moves import show_move
 @click.command(
     "rewind",
     cls=Command,
-    short_help="Step a thread back by some checkpoints.",
+    short_help="Step a thread back by some checkpoints",
     examples="ckpt rewind support-42\nckpt rewind support-42 2\nckpt rewind -t 'odd id' 2",
 )
 @thread_argument("words", nargs=-1, metavar="THREAD [N]")

@@ -11,7 +11,7 @@ from ckpt.cli.context import Invocation, pass_invocation, usage
 from ckpt.cli.output import dump_json
 
 
-@click.command("schema", cls=Command, short_help="Print the JSON Schema of an output.", examples="ckpt schema log")
+@click.command("schema", cls=Command, short_help="Print the JSON Schema of an output", examples="ckpt schema log")
 @click.argument("name", required=False)
 @pass_invocation
 def command(invocation: Invocation, name: str | None) -> None:

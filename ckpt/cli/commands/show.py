@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(
     "show",
     cls=PathCommand,
-    short_help="Show one checkpoint: its metadata and state.",
+    short_help="Show one checkpoint: its metadata and state",
     examples="ckpt show support-42\nckpt show support-42~1 ticket.status\nckpt show -t ID @~1 -- messages[3]",
 )
 @revision_argument("revision", required=False, metavar="[REV]")

@@ -15,7 +15,7 @@ CHANNELS_SHOWN = 8
 @click.command(
     "stats",
     cls=Command,
-    short_help="Show what the store holds and how small it is.",
+    short_help="Show what the store holds and how small it is",
     examples="ckpt stats --json",
 )
 @pass_invocation

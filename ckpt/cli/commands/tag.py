@@ -14,7 +14,7 @@ from ckpt.cli.output import Cell
 @click.command(
     "tag",
     cls=Command,
-    short_help="List, set or remove names of checkpoints.",
+    short_help="List, set or remove names of checkpoints",
     examples="ckpt tag\nckpt tag good support-42~3\nckpt tag -t ID good '@~3'\nckpt tag -d good",
 )
 @click.argument("name", required=False)

@@ -22,7 +22,7 @@ _STYLES = {"pending": "waiting", "interrupted": "waiting", "error": "failed", "d
 @click.command(
     "threads",
     cls=Command,
-    short_help="List the threads, newest first.",
+    short_help="List the threads, newest first",
     examples="ckpt threads\nckpt threads 'support-*' --status interrupted",
 )
 @click.argument("pattern", required=False)

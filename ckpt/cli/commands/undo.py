@@ -12,7 +12,7 @@ from ckpt.cli.format import short
 @click.command(
     "undo",
     cls=Command,
-    short_help="Take back an administrative change.",
+    short_help="Take back an administrative change",
     examples="ckpt undo\nckpt undo op:3fa1",
 )
 @click.argument("operation", required=False, metavar="[OP]")
