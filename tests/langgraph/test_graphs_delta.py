@@ -160,6 +160,13 @@ def test_a_prune_keeps_the_snapshot_that_nothing_was_written_to_since(
         assert state(one_writer_of_three(saver(), schema), thread())["values"]["log"] == expected
     rows = saver().repository.timeline("t").newest_first("", hidden=True)
     assert len(list(rows)) <= 30
+    # What is out of sight because a kept checkpoint is rebuilt from it awaits no collection.
+    saver().repository.gc(grace=timedelta(0))
+    found = saver().repository.stats()
+    assert found.bytes_reclaimable == saver().repository.storage.usage().free
+    assert found.bytes_restorable == 0
+    visible = saver().repository.timeline("t").newest_first("")
+    assert found.checkpoints == len(list(visible))
 
 
 @pytest.mark.parametrize("durability", ["sync", "exit"])
