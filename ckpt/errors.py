@@ -17,7 +17,8 @@
     ├─ IntegrityError                  5   stop: stored bytes are missing or damaged
     │  ├─ ObjectMissingError
     │  ├─ DamagedObjectError
-    │  └─ DamagedRecordError
+    │  ├─ DamagedRecordError
+    │  └─ PartlyDoneError             6   all else was done
     └─ StoreError                     10   look at the store itself
        ├─ StoreNotFoundError          10
        ├─ NotAStoreError              10
@@ -34,7 +35,7 @@ attributes; `hints` are sentences that say what to do. Nothing here prints.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class CkptError(Exception):
@@ -178,6 +179,17 @@ class DamagedRecordError(IntegrityError):
     """A record (thread, checkpoint, tag …) is damaged or missing although the store says it exists."""
 
     code = "RECORD_DAMAGED"
+
+
+class PartlyDoneError(IntegrityError):
+    """Some of what was named is damaged and was left as it is; `done` is what was returned for all else."""
+
+    exit_code = 6
+    code = "PARTLY_DONE"
+
+    def __init__(self, message: str, *, done: Sequence[Any] = (), hints: Sequence[str] = ()) -> None:
+        super().__init__(message, hints=hints)
+        self.done = tuple(done)
 
 
 class StoreError(CkptError):

@@ -63,6 +63,7 @@ _EXIT_CODES: Final = """
    3   thread, revision or path not found, or ambiguous
    4   conflict: the head moved, the target exists, undo is no longer safe
    5   damage was found
+   6   finished, but some items failed or were skipped
   10   there is no store
   11   the store is locked or cannot be reached
   12   wrong key

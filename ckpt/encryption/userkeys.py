@@ -90,8 +90,10 @@ def user_key(key: EncryptionKey) -> UserKey:
     if isinstance(key, str):
         if (digits := _AS_HEX.match(key)) is not None:
             return _RawKey(_from_hex(digits[1]))
-        if not key:
-            raise InvalidInputError("the encryption key is empty", hints=["give a passphrase or hex: and 64 digits"])
+        if not key.strip():
+            raise InvalidInputError(
+                "the encryption key is empty or blank", hints=["give a passphrase or hex: and 64 digits"]
+            )
         return _Passphrase(key)
     # Python before 3.12 asks for the id of the key here.
     with _translated("tell the id of its key"):

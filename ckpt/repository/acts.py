@@ -11,8 +11,10 @@ from typing import Any
 from ckpt.errors import (
     AlreadyExistsError,
     HeadMovedError,
+    IntegrityError,
     InvalidInputError,
     NotFoundError,
+    PartlyDoneError,
     RevisionNotFoundError,
 )
 from ckpt.history import clock, keys
@@ -240,14 +242,16 @@ class Acts:
     def prune(self, names: Sequence[str], keep: Keep, text: str, *, dry_run: bool) -> list[PruneReport]:
         """Keep what `keep` says, every head, and what carries a tag; `text` says it in the log.
 
-        Raises ThreadNotFoundError, with nothing changed, for a name that no thread has.
+        Raises ThreadNotFoundError, with nothing changed, for a name that no thread has. Threads that are damaged stay
+        as they are: PartlyDoneError is raised when the others are pruned, or IntegrityError where there are none.
         """
         for name in names:
             self._parts.admin.require(name)
-        reports = []
+        reports: list[PruneReport] = []
+        damaged: dict[str, IntegrityError] = {}
         for name in names:
-            reports.append(
-                self._parts.pruner.prune(
+            try:
+                report = self._parts.pruner.prune(
                     name,
                     keep_heads_and(keep),
                     protected=self._parts.tags.protected,
@@ -255,8 +259,23 @@ class Acts:
                     dry_run=dry_run,
                     undoable=True,
                 )
-            )
+            except IntegrityError as error:
+                damaged[name] = error
+            else:
+                reports.append(report)
+        if damaged:
+            raise _not_pruned(damaged, reports)
         return reports
+
+
+def _not_pruned(damaged: Mapping[str, IntegrityError], reports: Sequence[PruneReport]) -> IntegrityError:
+    told = ", ".join(f"{name!r} ({error.message})" for name, error in damaged.items())
+    message = f"nothing was removed from {told}"
+    given = dict.fromkeys(hint for error in damaged.values() for hint in error.hints)
+    hints = [*given, "let go of what nobody can mend: ckpt delete THREAD"]
+    if reports:
+        return PartlyDoneError(message, done=reports, hints=hints)
+    return type(next(iter(damaged.values())))(message, hints=hints)
 
 
 def _channel(typed: Typed) -> Channel:

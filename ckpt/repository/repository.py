@@ -258,7 +258,10 @@ class Repository(Reader):
     ) -> list[PruneReport]:
         """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag.
 
-        What either option says to keep stays; without both InvalidInputError is raised.
+        What either option says to keep stays; without both InvalidInputError is raised. Each thread is pruned in a
+        transaction of its own, and none when one is not there (ThreadNotFoundError). One that is damaged stays as it
+        is: PartlyDoneError, whose `done` are the reports, is raised when the others are pruned, and IntegrityError
+        where there are none.
         """
         policy = Retention.keeping(keep_last, keep_within)
         keep = policy.keep(clock.now_ms())

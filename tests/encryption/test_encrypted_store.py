@@ -297,7 +297,9 @@ def test_of_two_who_begin_one_store_both_use_the_same_header(tmp_path: Path) -> 
     assert first[0].read([b"a"]) == [b"2"]
 
 
-@pytest.mark.parametrize("key", [b"", bytes(31), bytes(33), "", "hex:", "hex:" + "1" * 63, "hex:" + "g" * 64, 7, [KEY]])
+@pytest.mark.parametrize(
+    "key", [b"", bytes(31), bytes(33), "", " \n", "hex:", "hex:" + "1" * 63, "hex:" + "g" * 64, 7, [KEY]]
+)
 def test_what_is_no_key_is_refused_without_being_shown(tmp_path: Path, key: Any) -> None:
     with pytest.raises(InvalidInputError) as caught:
         ckpt.open(tmp_path / "store.db", encryption_key=key)

@@ -15,7 +15,7 @@ from stores import BACKENDS, new_store
 
 import ckpt
 from ckpt.cli.main import cli
-from ckpt.errors import DamagedObjectError, IntegrityError
+from ckpt.errors import DamagedObjectError, IntegrityError, PartlyDoneError, ThreadNotFoundError
 from ckpt.repository import Repository
 from ckpt.repository.browse import Browser
 
@@ -170,7 +170,7 @@ def test_ckpt_delete_needs_no_commit(store: Path) -> None:
 @pytest.mark.parametrize("more", [("--all",), ("bad", "good", "fine")])
 def test_ckpt_prune_does_the_other_threads_and_then_reports(store: Path, more: tuple[str, ...]) -> None:
     code, out, told = run("prune", *more, "--keep-last", "1", "-y")
-    assert (code, out.splitlines()[-1][:29]) == (5, "Removed 4 checkpoints, kept 2")
+    assert (code, out.splitlines()[-1][:29]) == (6, "Removed 4 checkpoints, kept 2")
     assert "error: nothing was removed from 'bad' (object " in told
     assert "ckpt delete THREAD" in told
     with ckpt.open(store) as repository:
@@ -179,6 +179,20 @@ def test_ckpt_prune_does_the_other_threads_and_then_reports(store: Path, more: t
 
 def test_ckpt_prune_reports_in_json_what_was_done(store: Path) -> None:
     code, out, told = run("prune", "--all", "--keep-last", "1", "-n", "--json")
-    assert code == 5
+    assert code == 6
     assert {each["thread"] for each in json.loads(out)["threads"]} == {"good", "fine"}
-    assert json.loads(told.splitlines()[-1])["code"] == "OBJECT_DAMAGED"
+    assert json.loads(told.splitlines()[-1])["code"] == "PARTLY_DONE"
+
+
+def test_a_prune_tells_what_it_did_to_the_others(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        with pytest.raises(PartlyDoneError, match="nothing was removed from 'bad'") as caught:
+            repository.prune(["good", "bad", "fine"], keep_last=1)
+        assert [(each.thread, len(each.removed)) for each in caught.value.done] == [("good", 2), ("fine", 2)]
+        with pytest.raises(ThreadNotFoundError):
+            repository.prune(["fine", "nope"], keep_last=1)
+
+
+def test_a_prune_of_damaged_threads_alone_finds_damage(store: Path) -> None:
+    code, out, told = run("prune", "bad", "--keep-last", "1", "-y", "--json")
+    assert (code, out, json.loads(told.splitlines()[-1])["code"]) == (5, "", "OBJECT_DAMAGED")

@@ -13,9 +13,8 @@ from ckpt.cli.format import counted
 from ckpt.cli.output import Cell, Output
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
-    from ckpt.errors import IntegrityError
     from ckpt.repository import PruneReport, Repository
 
 
@@ -70,21 +69,17 @@ def command(
         young = [f"what is younger than {keep_within}"] if keep_within is not None else []
         what = " and ".join(newest + young)
         invocation.confirm(f"Keep only {what} of {which}, in each namespace?", yes=yes)
-    from ckpt.errors import IntegrityError
+    from ckpt.errors import PartlyDoneError
 
-    reports: list[PruneReport] = []
-    failed: dict[str, IntegrityError] = {}
-    for name in names:
-        try:
-            reports += repository.prune([name], keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
-        except IntegrityError as error:
-            failed[name] = error
+    try:
+        reports = repository.prune(names, keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
+    except PartlyDoneError as error:
+        _tell(invocation, repository, error.done, dry_run=dry_run)
+        raise
     _tell(invocation, repository, reports, dry_run=dry_run)
-    if failed:
-        raise _damaged(failed)
 
 
-def _tell(invocation: Invocation, repository: Repository, reports: list[PruneReport], *, dry_run: bool) -> None:
+def _tell(invocation: Invocation, repository: Repository, reports: Sequence[PruneReport], *, dry_run: bool) -> None:
     from ckpt.cli import records
 
     out = invocation.out
@@ -104,15 +99,7 @@ def _tell(invocation: Invocation, repository: Repository, reports: list[PruneRep
         out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space{undo}")
 
 
-def _damaged(failed: Mapping[str, IntegrityError]) -> IntegrityError:
-    """Return the error for threads that are damaged, to be raised once the others are pruned."""
-    told = ", ".join(f"{name!r} ({error.message})" for name, error in failed.items())
-    hints = [hint for error in failed.values() for hint in error.hints]
-    hints.append("let go of a thread that cannot be mended with: ckpt delete THREAD")
-    return type(next(iter(failed.values())))(f"nothing was removed from {told}", hints=list(dict.fromkeys(hints)))
-
-
-def _table(out: Output, reports: list[PruneReport]) -> None:
+def _table(out: Output, reports: Sequence[PruneReport]) -> None:
     width = max((len(f"{len(each.kept):,}") for each in reports), default=0)
     rows = []
     for each in reports:
