@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ from ckpt.history.readings import (
 )
 from ckpt.history.records import ThreadRecord
 from ckpt.history.revisions import format_revision, parse
-from ckpt.objects.ids import INDEX_KEY_SIZE, Kind, ObjectId
+from ckpt.objects.ids import INDEX_KEY_SIZE, Kind, ObjectId, index_key
 from ckpt.repository.arguments import check_place
 from ckpt.repository.browse import Browser
 from ckpt.repository.core import Core
@@ -48,6 +48,7 @@ from ckpt.storage.base import Place
 
 _LIKE_A_MOMENT = re.compile(r"@\{[^{}]*(ago|\d{4}-\d\d)[^{}]*\}")
 _PREFIX_MATCHES = 200
+_ID_DIGITS = 64
 _ORDER_SAMPLE = 64
 """Index entries that show whether the index is ordered by key; a smaller index is looked at as a whole."""
 
@@ -214,6 +215,10 @@ class _Resolution(Resolver):
     def _commits(self, prefix: str) -> dict[ObjectId, Commit]:
         """Return the commits whose ids begin so, by a look at the index, or at all records where it has no order."""
         storage = self._core.storage
+        if len(prefix) == _ID_DIGITS:
+            whole = ObjectId(bytes.fromhex(prefix))
+            if found := self._among(storage.locate([index_key(whole)]).values(), prefix):
+                return found
         digits = prefix[: 2 * INDEX_KEY_SIZE]
         entries = storage.scan_index(b"", _ORDER_SAMPLE)
         if len(entries) == _ORDER_SAMPLE:
@@ -223,10 +228,12 @@ class _Resolution(Resolver):
                 return self._core.commits(named)
             start = bytes.fromhex(digits + "0" * (len(digits) % 2))
             entries = storage.scan_index(_before(start), _PREFIX_MATCHES)
-        matching = [place for key, place in entries if key.hex().startswith(digits)]
+        return self._among([place for key, place in entries if key.hex().startswith(digits)], prefix)
+
+    def _among(self, places: Collection[Place], prefix: str) -> dict[ObjectId, Commit]:
         return {
             oid: decode_commit(obj.data)
-            for oid, obj in self._core.objects.at(matching).items()
+            for oid, obj in self._core.objects.at(places).items()
             if obj.kind == Kind.COMMIT and oid.hex().startswith(prefix)
         }
 

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lifetime_kit import Opener, put
 
+from ckpt.encryption import encrypted
 from ckpt.errors import AmbiguousRevisionError, InvalidInputError, RevisionNotFoundError
-from ckpt.repository import CheckpointInfo, Repository
+from ckpt.repository import CheckpointInfo, Repository, resolve
+from ckpt.storage.base import Reading
 from ckpt.storage.memory import MemoryStorage
 
 ODD = [
@@ -133,3 +135,15 @@ def test_the_candidates_of_an_ambiguous_id_can_be_told_apart() -> None:
         assert caught.value.candidates == (one.spec, other.spec)
         assert [json.loads(each[7 : each.index("@")]) for each in caught.value.candidates] == ["one", "other"]
         assert [repository.resolve(each).thread for each in caught.value.candidates] == ["one", "other"]
+
+
+def test_a_whole_id_is_looked_up_where_an_encrypted_index_has_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scanned(reading: Reading) -> None:
+        raise AssertionError("all records were read")
+
+    with Repository(encrypted(MemoryStorage(), bytes(32))) as repository:
+        made = [repository.commit("t", {"n": number}) for number in range(100)]
+        monkeypatch.setattr(resolve, "rows", scanned)
+        assert [repository.resolve(info.spec).id for info in made] == [info.id for info in made]
+        with pytest.raises(AssertionError, match="all records were read"):
+            repository.resolve(f"id:{made[50].id[:-1]}")
