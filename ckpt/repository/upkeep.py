@@ -11,7 +11,7 @@ import time
 from itertools import chain
 from threading import Lock
 
-from ckpt.errors import ConflictError
+from ckpt.errors import ConflictError, DamagedObjectError, ObjectMissingError
 from ckpt.forking import renewed_in_child
 from ckpt.history import clock, keys
 from ckpt.history.records import Line, NameRecord, ThreadRecord
@@ -136,7 +136,10 @@ class Upkeep:
         self._left.put((thread.number, namespace), line.census.count if line is not None else 0, 1)
 
     def prune_all(self) -> None:
-        """Remove what the retention policy does not keep of any thread."""
+        """Remove what the retention policy does not keep of any thread.
+
+        A thread that cannot be read stays as it is, which is logged: the collection that follows tells what is damaged.
+        """
         keep = self._retention.keep(clock.now_ms())
         if keep is None:
             return
@@ -147,7 +150,14 @@ class Upkeep:
             protected = tagged.of(thread.number, [segment.thread.number for segment in timeline.segments])
             return [thread.name] if self._pruner.has_work(timeline, keep, protected) else []
 
-        for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), outgrown)):
+        def readable(timeline: Timeline) -> list[str]:
+            try:
+                return outgrown(timeline)
+            except (DamagedObjectError, ObjectMissingError) as error:
+                logger.warning("thread %r is not pruned: %s", timeline.thread.name, error)
+                return []
+
+        for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), readable)):
             self._prune(name, self._retention, None)
 
     def _prune(self, name: str, retention: Retention, namespace: str | None) -> None:

@@ -118,6 +118,14 @@ def test_a_refused_collection_names_all_who_need_what_is_damaged(repository: Rep
     assert asked_anew(repository).gc(grace=AT_ONCE).threads_removed == 3
 
 
+def test_a_collection_with_a_policy_prunes_what_it_can_and_is_refused_alike(repository: Repository) -> None:
+    keeping = Repository(repository.storage, retention="keep_latest")
+    with pytest.raises(DamagedObjectError, match="needed by thread 'bad'\\n"):
+        keeping.gc(grace=AT_ONCE)
+    found = {each.name: each.checkpoints for each in asked_anew(repository).threads()}
+    assert found == {"good": 1, "fine": 1, "bad": 4}
+
+
 def test_a_refused_collection_names_a_memory(repository: Repository) -> None:
     repository.delete("bad")
     repository.gc(grace=AT_ONCE)
