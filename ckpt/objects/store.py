@@ -171,6 +171,8 @@ class ObjectStore:
                     if len(self._damaged) < _DAMAGED_MAX:
                         self._damaged.add(oid)
                     self._sound.clear()
+                    # What is laid down behind a damaged frame could not be read either.
+                    self._packs.clear()
                     cause = opened.amiss.get(wanted[oid].frame)
                     why = cause.message if cause is not None else "its bytes do not match its id"
                     raise DamagedObjectError(
@@ -190,7 +192,11 @@ class ObjectStore:
         known, beside = self._known, self._beside
         with self._read_lock:
             ends = set(self._readers)
-        places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
+        try:
+            places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
+        except DamagedObjectError:
+            # Where frames are sealed, the storage finds it, and does not know what lies in them.
+            return self.fetch(ids)
         _require(ids, places)
         wanted = {oid: places[index_key(oid)] for oid in ids}
         opened = Opened(wanted.values(), _OBJECT_CACHE_SIZE)

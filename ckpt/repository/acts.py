@@ -204,7 +204,7 @@ class Acts:
         if raw is None:
             return True
         thread = ThreadRecord.decode(tag.thread, raw)
-        if not thread.lapsed(clock.now_ms()):
+        if thread.forks or not thread.lapsed(clock.now_ms()):
             return False
         timeline = Timeline(self._parts.core, thread)
         below = [timeline.put_in(segment, tag.namespace, tag.checkpoint_id) for segment in timeline.segments[1:]]

@@ -219,7 +219,8 @@ class Remover:
     def _going_with(self, thread: ThreadRecord, timeline: Timeline) -> Iterator[tuple[Tag, int | None]]:
         """Yield the tags that name nothing any more once a thread is gone, and those that name what is below it.
 
-        The latter with the number of the thread whose they are then: the first below that still shows what they name.
+        The latter with the number of the thread whose they are then: the first below that still shows what they name,
+        or else a fork of those that does.
         Of its own those go of which the row is there, or nowhere below; of threads that are gone those of which it is.
         A thread that is there may have the same checkpoint under the same id: its tag stays.
         """
@@ -234,8 +235,22 @@ class Remover:
             if own_put is not None and own_put.commit == tag.commit:
                 yield tag, None
             elif tag.thread == thread.number:
-                below = (segment.thread.number for segment in timeline.segments[1:])
-                yield tag, next((number for number in below if self._shows(number, tag)), None)
+                yield tag, self._heir(tag, [segment.thread.number for segment in timeline.segments[1:]])
+
+    def _heir(self, tag: Tag, below: Collection[int]) -> int | None:
+        for number in below:
+            if self._shows(number, tag):
+                return number
+        now = clock.now_ms()
+        for fork in self._threads() if below else ():
+            if fork.base is None or fork.number == tag.thread or fork.deleted or fork.lapsed(now):
+                continue
+            timeline = Timeline(self._core, fork)
+            if any(segment.thread.number in below for segment in timeline.segments):
+                found = timeline.find(tag.namespace, tag.checkpoint_id)
+                if found is not None and found.put is not None and found.put.commit == tag.commit and not found.hidden:
+                    return fork.number
+        return None
 
     def _shows(self, number: int, tag: Tag) -> bool:
         """Whether a thread has a row of what a tag names, which was not pruned."""

@@ -21,12 +21,15 @@ class Flipping:
     def __init__(self, storage: Storage, *, largest: bool = False) -> None:
         self._storage = storage
         self._largest = largest
+        self.flips = True
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
 
     def publish(self, batch: Batch) -> list[int]:
         chosen = sorted(batch.frames, key=lambda frame: len(frame.data))[-1:] if self._largest else batch.frames
+        if not self.flips:
+            return self._storage.publish(batch)
         batch.frames = [
             frame._replace(data=flipped(frame.data)) if frame in chosen else frame for frame in batch.frames
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
@@ -11,9 +12,11 @@ from damage_kit import Flipping
 from stores import BACKENDS, new_store
 
 import ckpt
+from ckpt.encryption import protected
 from ckpt.errors import IntegrityError
 from ckpt.repository import Repository
 from ckpt.storage.base import Storage
+from ckpt.storage.urls import open_storage
 
 _CHANCE = random.Random(5)
 BIG, OTHER = ({"texts": [_CHANCE.randbytes(3000).hex() for _ in range(12)], "n": n} for n in range(2))
@@ -73,6 +76,31 @@ def test_the_writer_of_a_value_mends_it_too(storage: Storage) -> None:
     writer._core.objects._storage = storage
     writer.commit("d", {**value, "n": 2})
     assert Repository(storage).state("d") == {**value, "n": 2}
+
+
+@pytest.mark.parametrize("finder", ["writer", "another"])
+@pytest.mark.parametrize("key", [None, bytes(range(32))], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_put_by_who_has_found_damage_can_be_read(
+    backend: str, key: bytes | None, finder: str, request: pytest.FixtureRequest
+) -> None:
+    """Also where only the storage knows that a frame was changed, and where he would write on behind that frame."""
+    with new_store(backend, request) as url, closing(open_storage(url)) as storage:
+        inner = Flipping(storage, largest=True)
+        inner.flips = False
+        writer = Repository(protected(inner, key))  # type: ignore[arg-type]
+        inner.flips = True
+        writer.commit("a", BIG)
+        inner.flips = False
+        writer._core.objects._objects.clear()
+        writer._core.objects._forget_frames()
+        writer._core._values.clear()
+        repository = writer if finder == "writer" else Repository(protected(storage, key))
+        with pytest.raises(IntegrityError):
+            repository.state("a")
+        for thread, values in (("a", OTHER), ("fresh", {"n": 1}), ("b", BIG)):
+            repository.commit(thread, values)
+            assert Repository(protected(storage, key)).state(thread) == values
 
 
 def test_what_nobody_found_damaged_costs_no_look(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,24 @@ def test_what_is_tagged_goes_with_its_threads_alone(acts: list[tuple[str, str, s
         assert repository.fsck().problems == []
 
 
+def test_a_tag_is_that_of_a_fork_beside_its_own_where_no_thread_below_shows_what_it_names(opened: Opener) -> None:
+    repository = opened()
+    for number in range(3):
+        repository.commit("original", {"n": number})
+    repository.fork("original~1", "fork")
+    repository.commit("fork", {"n": 8})
+    # That of what the fork shares with its source, which is its base.
+    repository.fork("fork~1", "beside")
+    repository.commit("beside", {"n": 9})
+    repository.prune(["original"], keep_last=1)
+    repository.tag("good", "fork~1")
+    repository.delete("fork")
+    repository.gc(grace="0s")
+    assert repository.tags()["good"].thread == "beside"
+    opened(retention="keep_latest").gc(grace="0s")
+    assert [info.tags for info in repository.log(thread="beside")] == [(), ("good",)]
+
+
 def test_a_tag_goes_with_the_last_thread_that_shows_what_it_names(opened: Opener) -> None:
     repository = opened()
     repository.commit("original", {"n": 1})
@@ -153,6 +171,15 @@ def test_a_tag_whose_thread_has_expired_can_be_put_anew(opened: Opener, monkeypa
     clock.after(hours=2)
     repository.tag("good", "long")
     assert repository.tags()["good"].thread == "long"
+    # Its fork shows it still.
+    repository.commit("base", {"n": 1})
+    repository.tag("seen", "base")
+    repository.fork("base", "of it")
+    repository.expire("base", "1h")
+    clock.after(hours=2)
+    with pytest.raises(AlreadyExistsError):
+        repository.tag("seen", "long")
+    assert repository.resolve("tag:seen").thread == "of it"
     # What a fork that has expired shares with its source is there still.
     repository.fork("long", "fork")
     repository.tag("shared", "fork")
