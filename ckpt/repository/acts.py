@@ -174,7 +174,10 @@ class Acts:
     # -- tags -----------------------------------------------------------------------------------------
 
     def tag(self, name: str, target: CheckpointInfo, *, dry_run: bool) -> None:
-        """Name a checkpoint, or raise AlreadyExistsError when the tag names another one that is there."""
+        """Name a checkpoint, or raise AlreadyExistsError when the tag names another one that is there.
+
+        Raises NotFoundError when it has gone since it was resolved.
+        """
         if not is_tag_name(name):
             raise InvalidInputError(
                 f"{name!r} cannot be a tag",
@@ -192,11 +195,18 @@ class Acts:
                 )
             if old == tag or dry_run:
                 return Batch(), None
+            # It may have gone since it was resolved, and its thread with it.
+            present, record = self._parts.admin.require(target.thread)
+            found = Timeline(self._parts.core, present).find(target.namespace, target.checkpoint_id)
+            shown = found is not None and found.put is not None and found.put.commit == tag.commit and not found.hidden
+            if present.number != tag.thread or not shown:
+                raise _gone(target)
             entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
             change = self._parts.tags.changed(name, raw, tag.encode())
-            return Batch({**change.expected, **entry.expected}, {**change.records, **entry.records}), None
+            expected = {keys.thread_key(present.number): record, **change.expected, **entry.expected}
+            return Batch(expected, {**change.records, **entry.records}), None
 
-        self._parts.admin.atomically((), act)
+        self._parts.admin.atomically((target.thread,), act)
 
     def _is_over(self, tag: Tag) -> bool:
         """Whether a tag names only what the end of a lifetime has taken, which nothing brings back."""
@@ -254,7 +264,7 @@ class Acts:
                 report = self._parts.pruner.prune(
                     name,
                     keep_heads_and(keep),
-                    protected=self._parts.tags.protected,
+                    guard=self._parts.tags.guard,
                     log=partial(self._parts.operations.entry, "prune", f"prune {name} {text}"),
                     dry_run=dry_run,
                     undoable=True,

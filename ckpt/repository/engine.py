@@ -351,7 +351,7 @@ class Engine:
 
     def prune_thread(self, name: str, keep: Keep, *, exactly: bool = False) -> PruneReport:
         """Remove for good the checkpoints of a thread that `keep` does not name; see `Pruner.prune`."""
-        return self._pruner.prune(name, keep, protected=self._tags.protected, exactly=exactly)
+        return self._pruner.prune(name, keep, guard=self._tags.guard, exactly=exactly)
 
     def close(self) -> None:
         """Release the store. A second call does nothing."""

@@ -24,7 +24,7 @@ class _Needing(NamedTuple):
     is_memory: bool
     thread: ThreadRecord
     living: list[str]
-    """Itself, or where it was deleted the threads that see it still."""
+    """Itself unless it was deleted, and those of its forks that see what cannot be read."""
 
 
 def refusal(core: Core, error: DamagedObjectError | ObjectMissingError) -> IntegrityError:
@@ -62,13 +62,22 @@ def _needing(core: Core) -> Iterator[_Needing]:
                 core.consistently(partial(_mark, core, reading, number))
             except (DamagedObjectError, ObjectMissingError):
                 thread = ThreadRecord.decode(number, raw)
-                forks = [fork.name for fork, _ in forks_of(reading, number) if not fork.deleted]
-                yield _Needing(graph, is_memory, thread, forks if thread.deleted else [thread.name])
+                forks = [(fork.name, moments[-1]) for fork, moments in forks_of(reading, number) if not fork.deleted]
+                living = [name for name, moment in forks if _sees_damage(core, reading, number, moment)]
+                yield _Needing(graph, is_memory, thread, living if thread.deleted else [thread.name, *living])
 
 
-def _mark(core: Core, reading: Reading, number: int) -> None:
+def _sees_damage(core: Core, reading: Reading, number: int, moment: int) -> bool:
+    try:
+        core.consistently(partial(_mark, core, reading, number, moment))
+    except (DamagedObjectError, ObjectMissingError):
+        return True
+    return False
+
+
+def _mark(core: Core, reading: Reading, number: int, moment: int | None = None) -> None:
     # A new one for each attempt, to which nothing is marked already.
-    Marker(core).mark_thread(reading, number)
+    Marker(core).mark_thread(reading, number, moment)
 
 
 def _where(needing: _Needing) -> str:

@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from ckpt.history import keys
-from ckpt.history.checkpoints import Event, Spill, Writes, decode_events
+from ckpt.history.checkpoints import Event, Spill, Writes, as_of, decode_events, encode_events
 from ckpt.history.commits import decode_commit
 from ckpt.history.items import ItemRecord, decode_namespace, item_entry
 from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_counter, decode_line
@@ -145,9 +145,13 @@ class Marker:
         """Mark what the records of all threads of all graphs need."""
         self.catch_up(root_of(self._core.storage))
 
-    def mark_thread(self, reading: Reading, number: int) -> None:
-        """Mark what the rows of one thread need that `reading` sees, without counting them."""
-        self._mark(reading, rows(reading, keys.thread_range(number)))
+    def mark_thread(self, reading: Reading, number: int, moment: int | None = None) -> None:
+        """Mark what the rows of one thread need that `reading` sees, without counting them.
+
+        With a moment what its checkpoints needed then, which is what a fork sees that left at that moment.
+        """
+        found = rows(reading, keys.thread_range(number))
+        self._mark(reading, found if moment is None else (_as_of(row, moment) for row in found))
 
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
@@ -338,6 +342,12 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
             break
         start = page[-1][0] + b"\x00"
     _prove_names(reading, tallies, found)
+
+
+def _as_of(row: Row, moment: int) -> Row:
+    if row.part != "c":
+        return row
+    return row._replace(value=encode_events(row.key, as_of(decode_events(row.key, row.value), moment)))
 
 
 def forks_of(reading: Reading, number: int) -> Iterator[tuple[ThreadRecord, list[int]]]:

@@ -18,6 +18,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
 from ckpt.repository.plan import Keep, Plan
+from ckpt.repository.tags import Guard
 from ckpt.repository.threads import Log, ThreadAdmin, silent
 from ckpt.repository.timeline import Found, Timeline
 from ckpt.storage.base import Batch, Reading
@@ -68,14 +69,14 @@ class Pruner:
         name: str,
         keep: Keep,
         *,
-        protected: Callable[[ThreadRecord], Collection[tuple[str, str]]] = lambda thread: (),
+        guard: Callable[[ThreadRecord], Guard] = lambda thread: Guard(),
         log: Log = silent,
         dry_run: bool = False,
         undoable: bool = False,
         namespace: str | None = None,
         exactly: bool = False,
     ) -> PruneReport:
-        """Remove every checkpoint of a thread, or of one namespace, that `keep` and `protected` do not name.
+        """Remove every checkpoint of a thread, or of one namespace, that `keep` and `guard` do not name.
 
         For time travel to the root checkpoints that stay, those stay too at which the subgraphs stood that
         remember from run to run. What the subgraph of a task made goes with the checkpoint in whose step the task
@@ -96,7 +97,8 @@ class Pruner:
             if found is None:
                 return Batch(), PruneReport(name, (), ())
             thread, raw = found
-            slots = set(protected(thread))
+            kept, guarding = guard(thread)
+            slots = set(kept)
             plan = Plan(self._core, thread, keep, slots, hide=undoable, namespace=namespace, exactly=exactly)
             report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
             if dry_run or not (plan.removed or plan.droppable):
@@ -109,7 +111,7 @@ class Pruner:
                     return Batch(), report
                 expected, records = plan.records(raw)
             entry = log([thread.number, thread.sequence + 1])
-            return Batch({**expected, **entry.expected}, {**records, **entry.records}), report
+            return Batch({**guarding, **expected, **entry.expected}, {**records, **entry.records}), report
 
         return self._admin.atomically((name,), act)
 

@@ -130,7 +130,7 @@ class Reader(Engine):
             return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]
         browser = self._resolver.require_browser(thread)
         infos = _newest(browser, namespace, limit, subgraphs)
-        self._upkeep.looked_at(thread)
+        self._upkeep.read(browser.timeline.thread, browser.timeline.thread.encode())
         return sorted(infos, key=lambda info: info.checkpoint_id, reverse=True)[:limit]
 
     def log_of_each(

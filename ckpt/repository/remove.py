@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, takewhile
 
-from ckpt.errors import IntegrityError
+from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, is_hidden
 from ckpt.history.items import ItemRecord
@@ -326,7 +326,8 @@ class Remover:
         for thread in self._threads() if hiding else ():
             if thread.number not in hiding or thread.deleted or thread.forks or self._restorable(thread.number):
                 continue
-            with suppress(_RestorableError):
+            # Of what cannot be read the collector tells next, and who needs it.
+            with suppress(_RestorableError, DamagedObjectError, ObjectMissingError):
                 self._pruner.prune(
                     thread.name,
                     lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ckpt.history import clock, keys
 from ckpt.history.records import Tally, ThreadRecord
@@ -49,6 +50,13 @@ class Protected:
         return self.kept.get(number, set()).union(*(self.shown_by_forks.get(base, ()) for base in bases))
 
 
+class Guard(NamedTuple):
+    """What must not be pruned from a thread, and the records by which a change can tell that this is so still."""
+
+    kept: Collection[tuple[str, str]] = ()
+    expected: Mapping[bytes, bytes | None] = {}
+
+
 class Tags:
     """Reads tags, all at a time: none is believed to be there, or absent, before they are counted."""
 
@@ -58,7 +66,7 @@ class Tags:
     def all(self, reading: Reading | None = None) -> list[Tag]:
         """Return every tag, in no useful order, in one round trip. Raises DamagedRecordError as `get` does."""
         self._core.storage.check()
-        return [decode_tag(key, raw) for key, raw in self._counted(reading).items()]
+        return [decode_tag(key, raw) for key, raw in self._counted(reading)[1].items()]
 
     def get(self, name: str, reading: Reading | None = None) -> tuple[Tag | None, bytes | None]:
         """Return a tag and its record's bytes, or (None, None).
@@ -66,7 +74,7 @@ class Tags:
         Costs reading all tags, in one round trip. Raises DamagedRecordError when one is missing or old.
         """
         key = keys.tag_key(name)
-        raw = self._counted(reading).get(key)
+        raw = self._counted(reading)[1].get(key)
         if raw is None:
             self._core.storage.check()
         return (decode_tag(key, raw), raw) if raw is not None else (None, None)
@@ -79,10 +87,11 @@ class Tags:
         counted = tally.encode(keys.TAGS) if tally.census.count else None
         return Change({key: before, keys.TAGS: raw}, {key: after, keys.TAGS: counted})
 
-    def _counted(self, reading: Reading | None) -> dict[bytes, bytes]:
+    def _counted(self, reading: Reading | None = None) -> tuple[bytes | None, dict[bytes, bytes]]:
+        """Return the record that counts the tags, and theirs by their keys."""
         (raw,), (rows,) = (reading or self._core.storage).view([keys.TAGS], [keys.ALL_TAGS])
         Tally.decode(keys.TAGS, raw).prove("a tag", rows)
-        return dict(rows)
+        return raw, dict(rows)
 
     def by_commit(self) -> dict[str, list[str]]:
         """Return the names of the tags of each commit, by its id in hex."""
@@ -91,18 +100,27 @@ class Tags:
             names.setdefault(tag.commit.hex(), []).append(tag.name)
         return names
 
-    def protected(self, thread: ThreadRecord) -> set[tuple[str, str]]:
+    def protected(self, thread: ThreadRecord) -> Collection[tuple[str, str]]:
         """Return the (namespace, checkpoint id) pairs of a thread that tags keep in it.
 
         Costs a round trip, with tags another, and of forks one more for each step down to what they were forked from.
         """
-        kept = self.all_protected()
+        return self.guard(thread).kept
+
+    def guard(self, thread: ThreadRecord) -> Guard:
+        """Return what `protected` does, and what says that no tag has come or gone since; costs the same."""
+        self._core.storage.check()
+        tally, raws = self._counted()
+        kept = self._protected([decode_tag(key, raw) for key, raw in raws.items()])
         below = self._with_bases({thread.number}) if kept.shown_by_forks and thread.base is not None else {}
-        return kept.of(thread.number, below)
+        return Guard(kept.of(thread.number, below), {keys.TAGS: tally})
 
     def all_protected(self) -> Protected:
         """Return what `protected` does for every thread."""
-        tags, now = self.all(), clock.now_ms()
+        return self._protected(self.all())
+
+    def _protected(self, tags: Sequence[Tag]) -> Protected:
+        now = clock.now_ms()
         threads = self._with_bases({tag.thread for tag in tags})
         kept: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)
         shown_by_forks: defaultdict[int, set[tuple[str, str]]] = defaultdict(set)

@@ -88,6 +88,9 @@ class ThreadAdmin:
             source_key, target_key = keys.thread_key(left.number), keys.thread_key(created.number)
             entry = log([created.number])
             expected = {**change.expected, **entry.expected, source_key: left_raw, target_key: None}
+            # What the fork leaves may be the expired thread whose name it takes.
+            if (released := change.records.get(source_key)) is not None:
+                left = ThreadRecord.decode(left.number, released)
             records = {
                 **change.records,
                 source_key: left._replace(forks=left.forks + 1).encode(),

@@ -163,7 +163,7 @@ class Upkeep:
     def _prune(self, name: str, retention: Retention, namespace: str | None) -> None:
         keep = retention.keep(clock.now_ms())
         if keep is not None:
-            self._pruner.prune(name, keep, protected=self._tags.protected, namespace=namespace)
+            self._pruner.prune(name, keep, guard=self._tags.guard, namespace=namespace)
 
     # -- lifetimes ------------------------------------------------------------------------------------
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from damage_kit import damaging, fill_with_one_damaged, texts
+from damage_kit import damaging, fill_with_one_damaged, flipped, texts
 from stores import BACKENDS, new_store
 
 import ckpt
 from ckpt.cli.main import cli
 from ckpt.errors import DamagedObjectError, IntegrityError, PartlyDoneError, ThreadNotFoundError
+from ckpt.objects.ids import ObjectId, index_key
 from ckpt.repository import Repository
 from ckpt.repository.browse import Browser
 
@@ -124,6 +127,45 @@ def test_a_collection_with_a_policy_prunes_what_it_can_and_is_refused_alike(repo
         keeping.gc(grace=AT_ONCE)
     found = {each.name: each.checkpoints for each in asked_anew(repository).threads()}
     assert found == {"good": 1, "fine": 1, "bad": 4}
+
+
+def test_only_forks_that_see_the_damage_are_to_be_given_up(repository: Repository) -> None:
+    repository.fork("good", "early")
+    damaging(repository.storage).commit("good", texts(77))
+    asked_anew(repository).copy_thread("good", "late")
+    asked_anew(repository).delete("bad")
+    for told in (["ckpt delete good", "ckpt delete late"], ["ckpt delete late"], []):
+        with pytest.raises(DamagedObjectError) as caught:
+            asked_anew(repository).gc()
+        assert [hint.rpartition(": ")[2] for hint in caught.value.hints if "give up" in hint] == told
+        if told:
+            asked_anew(repository).delete(told[0].rpartition(" ")[2])
+    asked_anew(repository).gc(grace=AT_ONCE)
+    assert asked_anew(repository).state("early") == texts(2)
+
+
+def test_damage_in_what_was_pruned_names_the_thread(tmp_path: Path) -> None:
+    path = tmp_path / "s.db"
+    made = []
+    for number in range(3):
+        with ckpt.open(path) as repository:  # each begins a pack of its own
+            made.append(repository.commit("fine", texts(number)))
+    with ckpt.open(path) as repository:
+        repository.commit("fine", texts(5))
+        repository.prune(["fine"], keep_last=1)
+        ((frame, _),) = repository.storage.locate([index_key(ObjectId(bytes.fromhex(made[0].id)))]).values()
+    with closing(sqlite3.connect(path)) as database:
+        (data,) = database.execute("SELECT data FROM frame WHERE number = ?", (frame,)).fetchone()
+        database.execute("UPDATE frame SET data = ? WHERE number = ?", (flipped(data), frame))
+        database.commit()
+    for grace in (timedelta(days=14), AT_ONCE):
+        with (
+            ckpt.open(path) as repository,
+            pytest.raises(DamagedObjectError, match=r"not all that is needed .* needed by thread 'fine'\n"),
+        ):
+            repository.gc(grace=grace)
+    with ckpt.open(path) as repository:
+        assert repository.state("fine") == texts(5)
 
 
 def test_a_refused_collection_names_a_memory(repository: Repository) -> None:

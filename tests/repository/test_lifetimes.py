@@ -436,3 +436,22 @@ def test_memories_do_not_expire_with_the_threads(opened: Opener, time: Clock) ->
     assert item is not None
     assert item.value == {"is": "Ana"}
     assert repository.thread_names() == []
+
+
+def test_a_fork_takes_the_name_of_what_it_was_forked_from_and_which_has_expired(opened: Opener, time: Clock) -> None:
+    repository = opened()
+    for number in range(2):
+        repository.commit("name", {"n": number})
+    repository.fork("name", "fork")
+    repository.expire("name", "1h")
+    time.after(hours=1)
+    # The checkpoint is the expired thread's row.
+    repository.fork("fork~1", "name")
+    assert [repository.state(name) for name in ("name", "fork")] == [{"n": 0}, {"n": 1}]
+    assert repository.fsck().problems == []
+    repository.gc(grace=timedelta(0))
+    for name in ("name", "fork"):
+        repository.delete(name)
+    repository.gc(grace=timedelta(0))
+    assert repository.fsck().problems == []
+    assert repository.stats().objects == 0

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from operator import add
+from typing import Any
 
 import pytest
 from clock_kit import Clock
@@ -11,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifetime_kit import Opener
 
-from ckpt.errors import AlreadyExistsError, CkptError
+from ckpt.errors import AlreadyExistsError, CkptError, RevisionNotFoundError, ThreadNotFoundError
 from ckpt.repository import Repository
+from ckpt.repository.prune import keep_last
+from ckpt.storage.base import Batch, Storage
 from ckpt.storage.memory import MemoryStorage
 
 
@@ -188,3 +192,42 @@ def test_a_tag_whose_thread_has_expired_can_be_put_anew(opened: Opener, monkeypa
     clock.after(hours=2)
     with pytest.raises(AlreadyExistsError):
         repository.tag("shared", "long")
+
+
+def test_what_is_tagged_while_others_remove_it(opened: Opener) -> None:
+    """Just before the first change is written, another process prunes, deletes or tags what it is about."""
+
+    def meanwhile(act: Callable[[], object], **options: Any) -> Repository:
+        return Repository(Meddled(other.storage, act), **options)  # type: ignore[arg-type]
+
+    other = opened()
+    for name in "abcd":
+        for number in range(4):
+            other.commit(name, {"n": number})
+    with pytest.raises(RevisionNotFoundError, match="no longer in thread 'a'"):
+        meanwhile(lambda: other.prune(["a"], keep_last=1)).tag("one", "a~2")
+    with pytest.raises(ThreadNotFoundError):
+        meanwhile(lambda: other.delete("a")).tag("one", "a")
+    assert other.tags() == {}
+    meanwhile(lambda: other.tag("two", "b~2")).prune(["b"], keep_last=1)
+    meanwhile(lambda: other.tag("three", "c~2")).prune_thread("c", keep_last(1))
+    meanwhile(lambda: other.tag("four", "d~2"), retention="keep_latest").gc()
+    assert {name: info.thread for name, info in other.tags().items()} == {"two": "b", "three": "c", "four": "d"}
+    assert {info.name: info.checkpoints for info in other.threads()} == {"b": 2, "c": 2, "d": 2}
+
+
+class Meddled:
+    """A storage of which somebody else changes something just before it changes anything itself."""
+
+    def __init__(self, storage: Storage, act: Callable[[], object]) -> None:
+        self._storage = storage
+        self._act: Callable[[], object] | None = act
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def publish(self, batch: Batch) -> list[int]:
+        act, self._act = self._act, None
+        if act is not None:
+            act()
+        return self._storage.publish(batch)
