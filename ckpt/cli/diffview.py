@@ -39,10 +39,10 @@ def heading(out: Output, found: Diff) -> None:
     """Print which checkpoints are compared and how many keys differ."""
     old, new, changes = found.old, found.new, found.changes
     keys = len(_by_key(changes.changes))
-    left = f"{out.text(old.thread)}   {_name(old)}" if old is not None else "nothing"
+    left = f"{out.name(old.thread)}   {_name(old)}" if old is not None else "nothing"
     right = _name(new)
     if old is None or old.thread != new.thread:
-        right = f"{out.text(new.thread)} {right}"
+        right = f"{out.name(new.thread)} {right}"
     hidden = f" ({changes.hidden} internal hidden)" if changes.hidden else ""
     out.print(f"{left} -> {right}     {counted(keys, 'key')} changed, {changes.same} the same{hidden}")
 

@@ -118,7 +118,7 @@ def _what(entry: Entry) -> tuple[str, str]:
 
 def _names(entry: Entry, heads: Mapping[str, str]) -> str:
     info = entry.info
-    names = list(entry.threads) or ([heads[info.id]] if info.id in heads else [])
+    names = [name or '""' for name in entry.threads] or ([heads[info.id]] if info.id in heads else [])
     return ", ".join([*names, *(f"tag {tag}" for tag in info.tags)])
 
 

@@ -42,7 +42,7 @@ def show_move(
         out.document("ckpt.checkout/1", document)
         return
     step = f" (step {target.step})" if target.step is not None else ""
-    thread = out.text(target.thread)
+    thread = out.name(target.thread)
     if target.id == (tip if done is None else done).id:
         out.print(f"{thread} is at {short(target.id)}{step} already. Nothing was changed.")
         return

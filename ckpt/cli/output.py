@@ -146,6 +146,10 @@ class Output:
         """Return text from a store as it may stand in a line."""
         return stored if self.settings.raw else escape(stored)
 
+    def name(self, thread: str) -> str:
+        """Return the name of a thread as it may stand in a line; the empty one in quotes, so that it is seen."""
+        return self.text(thread or '""')
+
     def lines(self, stored: str) -> list[str]:
         """Return text from a store as the lines it consists of."""
         return stored.split("\n") if self.settings.raw else escape_lines(stored)

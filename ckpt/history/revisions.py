@@ -53,6 +53,7 @@ _BRACED_WORD = re.compile(r"\w[\w.:+/-]*")
 _SUFFIX_MARK = re.compile(r"[~^#]|@\{")
 _COUNTED = re.compile(r"([~^])([0-9]{0,9})|#(-?[0-9]{1,9})")
 _BRACED = re.compile(r"@\{([^{}\"]*)\}")
+_BRACED_ID = re.compile(r"@\{id:([^{}\"]*)\}")
 _BRACED_QUOTED = re.compile(r"@\{(next|run):(?=\")")
 _AGO = re.compile(r"([0-9]{1,6}) ?(s|m(?:in)?|h|d|w) ago")
 _MOMENT = re.compile(
@@ -78,7 +79,7 @@ def parse(text: str) -> tuple[Reading, ...]:
 
     Explicit and relative forms have one reading. A bare word has one for each thread name, tag or id
     prefix that it could stand for, as a whole and cut before each tail that forms valid suffixes.
-    Raise RevisionSyntaxError if there is no reading at all.
+    Raise RevisionSyntaxError if there is no reading at all, or if `@{id:…}` in a bare word has no id in it.
     """
     if not text:
         raise malformed(text, "it is empty", ["@ is the head of the thread given with -t"])
@@ -157,6 +158,7 @@ def _explicit(text: str, kind: str, start: int) -> Reading:
 
 
 def _bare(text: str) -> tuple[Reading, ...]:
+    _require_ids(text, 0)
     tails: dict[int, tuple[Suffix, ...]] = {len(text): (), **_tails(text)}
     readings: list[Reading] = []
     for cut in sorted(tails, reverse=True):
@@ -202,6 +204,7 @@ def _suffixes(text: str, start: int) -> tuple[Suffix, ...]:
     while start < len(text):
         found = _suffix_at(text, start)
         if found is None:
+            _require_ids(text, start)
             raise malformed(
                 text,
                 f"{quote(text[start:])} is not a suffix",
@@ -211,6 +214,17 @@ def _suffixes(text: str, start: int) -> tuple[Suffix, ...]:
         suffixes.append(suffix)
     require(len(suffixes) <= SUFFIXES_MAX, text, f"more than {SUFFIXES_MAX} suffixes")
     return tuple(suffixes)
+
+
+def _require_ids(text: str, start: int) -> None:
+    """Refuse what is written as `@{id:…}` from `start` on and names no id: nobody would take it for part of a name."""
+    for braced in _BRACED_ID.finditer(text, start):
+        if not ID_PREFIX.fullmatch(braced[1].lower()):
+            raise malformed(
+                text,
+                f"the id in {quote(braced[0])} is not hex digits (at least {ID_PREFIX_LENGTH_MIN})",
+                [f"for the thread of this name write 'thread:{quote(text)}', or use -t, which is never parsed"],
+            )
 
 
 def _compared(text: str) -> list[str]:

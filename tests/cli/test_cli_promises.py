@@ -12,13 +12,16 @@ from cli_kit import run
 
 import ckpt
 from ckpt import errors
+from ckpt.cli.context import Invocation
 from ckpt.cli.escape import escape
 from ckpt.cli.main import COMMANDS
 from ckpt.cli.output import dump_json
 from ckpt.cli.pager import Pager
 from ckpt.cli.topics import TOPICS
+from ckpt.errors import DamagedObjectError
 from ckpt.history import keys
 from ckpt.repository import Repository
+from ckpt.repository.browse import Browser
 from ckpt.storage.base import Batch
 
 
@@ -175,3 +178,69 @@ def test_a_prune_of_threads_of_which_one_is_not_there_changes_none(store: Path) 
     assert run("prune", "t", "nope", "--keep-last", "1", "-y").exit_code == 3
     with ckpt.open(store) as repository:
         assert len(repository.log(thread="t")) == 3
+
+
+def test_a_prune_that_names_a_thread_twice_over_is_refused_unless_it_is_the_same(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        for n in range(4):
+            repository.commit("other", {"n": n})
+    for named in (["other"], ["t", "other"]):
+        done = run("prune", "-t", "t", *named, "--keep-last", "1", "-y")
+        assert (done.exit_code, "-t names one thread, and others are named as well" in done.stderr) == (2, True)
+    assert run("prune", "-t", "t", "t", "--keep-last", "2", "-y").exit_code == 0
+    with ckpt.open(store) as repository:
+        assert [len(repository.log(thread=name)) for name in ("t", "other")] == [2, 4]
+
+
+def test_threads_named_to_prune_win_over_the_environment(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ckpt.open(store) as repository:
+        for n in range(4):
+            repository.commit("other", {"n": n})
+    monkeypatch.setenv("CKPT_THREAD", "t")
+    assert run("prune", "other", "--keep-last", "1", "-y").exit_code == 0
+    with ckpt.open(store) as repository:
+        assert [len(repository.log(thread=name)) for name in ("t", "other")] == [3, 1]
+
+
+def test_what_to_keep_is_read_before_anybody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(*_args: object, **_options: object) -> None:
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(Invocation, "confirm", asked)
+    done = run("prune", "t", "--keep-within", "soon")
+    assert (done.exit_code, done.stderr.splitlines()[0]) == (2, "error: 'soon' is not a duration")
+
+
+def test_a_prune_that_finds_nothing_offers_no_way_back() -> None:
+    for more in (("-n",), ("-y",)):
+        assert run("prune", "t", "--keep-last", "3", *more).stdout == "Nothing to remove, kept 3\n"
+    assert "To undo: ckpt undo\n" in run("prune", "t", "--keep-last", "2", "-y").stdout
+
+
+def test_what_is_unknown_of_a_damaged_thread_is_no_number(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ckpt.open(store) as repository:
+        repository.commit("whole", {"n": 1})
+    describe = Browser._thread
+
+    def stumbling(self: Browser) -> object:
+        if self.timeline.thread.name == "t":
+            raise DamagedObjectError("a record that cannot be read")
+        return describe(self)
+
+    monkeypatch.setattr(Browser, "_thread", stumbling)
+    rows = [line.split()[:5] for line in run("threads").stdout.splitlines()[1:]]
+    assert sorted(rows) == [["t", "damaged", "3", "-", "-"], ["whole", "idle", "1", "1", "23"]]
+
+
+def test_a_thread_without_a_name_is_seen(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        for n in range(3):
+            repository.commit("", {"n": n})
+    assert '\n""      idle ' in run("threads").stdout
+    for line, said in [
+        ("tag good @", ' (""'), ("log", '  "", tag good'), ("show", '   ""   '), ("diff", '""   '),
+        ("fork @ other", ' ("" step 2)'), ("rewind 1", 'Rewound "" to '), ("expire 2d", '"" expires on '),
+        ("prune --keep-last 1 -y", '""  keep '), ("delete -y", 'Deleted "" ('),
+    ]:  # fmt: skip
+        command, *rest = line.split()
+        assert said in run(command, "-t", "", *rest).stdout, line

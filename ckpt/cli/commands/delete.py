@@ -35,7 +35,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
         from ckpt.errors import ThreadNotFoundError
 
         raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists them all"])
-    what = f"{out.text(name)} ({counted(found.checkpoints, 'checkpoint')})"
+    what = f"{out.name(name)} ({counted(found.checkpoints, 'checkpoint')})"
     if not dry_run:
         invocation.confirm(f"Delete the thread {what}?", yes=yes)
         repository.delete(name)

@@ -48,7 +48,7 @@ def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> No
     if invocation.json:
         out.document("ckpt.expire/1", {"dry_run": dry_run, "thread": thread, "expires": rfc3339(stamp)})
         return
-    name, when = out.text(thread), f"on {full_time(stamp, out.zone)} unless it is written to"
+    name, when = out.name(thread), f"on {full_time(stamp, out.zone)} unless it is written to"
     if dry_run:
         out.print(f"{name} would {f'expire {when}' if stamp else 'never expire'}. Nothing was changed.")
     else:

@@ -52,7 +52,7 @@ def command(
     values = _values(repository, source, types, assignments) if assignments else None
     out = invocation.out
     step = f" step {source.step}" if source.step is not None else ""
-    from_text = f"{short(source.id)} ({out.text(source.thread)}{step})"
+    from_text = f"{short(source.id)} ({out.name(source.thread)}{step})"
     if dry_run:
         if new_thread in repository.thread_names():
             from ckpt.errors import AlreadyExistsError
@@ -61,7 +61,7 @@ def command(
         if invocation.json:
             out.document("ckpt.fork/1", {"dry_run": True, "from": records.checkpoint(source), "head": None})
         else:
-            out.print(f"Would fork {out.text(new_thread)} from {from_text}. Nothing was changed.")
+            out.print(f"Would fork {out.name(new_thread)} from {from_text}. Nothing was changed.")
         return
     head = repository.fork(source.spec, new_thread, values=values)
     if invocation.json:
@@ -74,7 +74,7 @@ def command(
     if added := [out.text(name) for name in values or () if name not in types]:
         # Most likely mistyped; who adds a channel on purpose loses nothing by being told.
         changed += f" ({', '.join(added)} not there before)"
-    out.print(f"Forked {out.text(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}")
+    out.print(f"Forked {out.name(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}")
     resume = json.dumps({"configurable": {"thread_id": new_thread}})
     out.print(f"Resume with   {out.text(resume)}")
 

@@ -42,7 +42,7 @@ def log(invocation: Invocation, limit: int) -> None:
         out.records("ckpt.op/1", records.store(repository), [records.operation(each) for each in operations])
         return
     if not operations:
-        out.note("nothing was changed yet")
+        out.note("no operations yet")
     rows = [
         [
             Cell("op", "dim"),

@@ -53,13 +53,19 @@ def command(
     then frees the space.
     """
     invocation.require_whole_threads()
-    names = list(threads) or ([invocation.thread_option] if invocation.thread_option is not None else [])
+    option = invocation.thread_option
+    if threads and option is not None and set(threads) != {option}:
+        usage("-t names one thread, and others are named as well", "name all of them as arguments, or one with -t")
+    names = list(threads) or ([option] if option is not None else [])
     if names and everything:
         usage("--all means every thread, and threads are named as well", "leave one of the two away")
     if not names and not everything:
         usage("name the threads, or all of them with --all", "add -n to see what would go")
     if keep_last is None and keep_within is None:
         usage("nothing says what to keep", "add --keep-last N, --keep-within 30d, or both")
+    from ckpt.repository.lifetimes import duration
+
+    within = duration(keep_within, "--keep-within") if keep_within is not None else None
     repository = invocation.repository(write=not dry_run)
     if everything:
         names = repository.thread_names()
@@ -72,7 +78,7 @@ def command(
     from ckpt.errors import PartlyDoneError
 
     try:
-        reports = repository.prune(names, keep_last=keep_last, keep_within=keep_within, dry_run=dry_run)
+        reports = repository.prune(names, keep_last=keep_last, keep_within=within, dry_run=dry_run)
     except PartlyDoneError as error:
         _tell(invocation, repository, error.done, dry_run=dry_run)
         raise
@@ -91,12 +97,14 @@ def _tell(invocation: Invocation, repository: Repository, reports: Sequence[Prun
     _table(out, changed)
     removed = counted(sum(len(report.removed) for report in reports), "checkpoint")
     kept = sum(len(report.kept) for report in reports)
-    if dry_run:
+    if not changed:
+        out.print(f"Nothing to remove, kept {kept:,}")
+    elif dry_run:
         out.print(f"Would remove {removed} and keep {kept:,}. Nothing was changed.")
     else:
         each = ", once for each thread" if len(changed) > 1 else ""
-        undo = f". To undo: ckpt undo{each}" if changed else ""
-        out.print(f"Removed {removed}, kept {kept:,}; ckpt gc frees the space{undo}")
+        out.print(f"Removed {removed}, kept {kept:,}. To undo: ckpt undo{each}")
+        out.print("ckpt gc frees the space after 14 days, or at once with --grace 0s; then undo is over")
 
 
 def _table(out: Output, reports: Sequence[PruneReport]) -> None:
@@ -106,7 +114,7 @@ def _table(out: Output, reports: Sequence[PruneReport]) -> None:
         total = f"{len(each.kept) + len(each.removed):,}"
         namespaces = {namespace for namespace, _ in (*each.kept, *each.removed)}
         rows.append([
-            Cell(out.text(each.thread), "key"),
+            Cell(out.name(each.thread), "key"),
             Cell(f"keep {len(each.kept):>{width},} of {total}"),
             Cell(f"in {len(namespaces):,} namespaces" if len(namespaces) > 1 else "", "dim"),
         ])  # fmt: skip

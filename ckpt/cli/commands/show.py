@@ -147,7 +147,7 @@ def _head(out: Output, info: CheckpointInfo) -> None:
         made.append(f"node {', '.join(info.nodes)}")
     first = [
         out.style(info.id[:8], "id"),
-        text(info.thread) + (f" in {text(info.namespace)}" if info.namespace else ""),
+        out.name(info.thread) + (f" in {text(info.namespace)}" if info.namespace else ""),
         text(", ".join(part for part in made if part)),
         text(full_time(info.timestamp, out.zone)),
     ]

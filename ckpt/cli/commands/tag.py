@@ -55,7 +55,7 @@ def _list(invocation: Invocation) -> None:
             Cell(short(info.id), "id"),
             Cell(f"#{info.step}" if info.step is not None else "", right=True),
             Cell(time_of(info.timestamp, out.zone), "dim"),
-            Cell(out.text(info.thread)),
+            Cell(out.name(info.thread)),
         ]
         for name, info in tags
     ]
@@ -75,7 +75,7 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
         out.document("ckpt.tag/1", {"dry_run": dry_run, "tag": name, "checkpoint": records.checkpoint(info)})
         return
     step = f" step {info.step}" if info.step is not None else ""
-    place = f"{short(info.id)} ({out.text(info.thread)}{step})"
+    place = f"{short(info.id)} ({out.name(info.thread)}{step})"
     if dry_run:
         out.print(f"Would tag {place} as {out.text(name)}. Nothing was changed.")
     else:

@@ -73,18 +73,22 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     heading = [Cell(title, "dim", right=title in ("CHECKPOINTS", "HEADS", "SIZE")) for title in titles]
     rows = [
         [
-            Cell(out.text(each.name), "key"),
+            Cell(out.name(each.name), "key"),
             Cell(each.status, _STYLES.get(each.status, "")),
             Cell(f"{each.checkpoints:,}", right=True),
-            Cell(f"{each.heads:,}", right=True),
-            Cell(size(each.bytes_logical), right=True),
+            Cell(_unless_damaged(each, f"{each.heads:,}"), right=True),
+            Cell(_unless_damaged(each, size(each.bytes_logical)), right=True),
             Cell(time_of(each.updated, out.zone), "dim"),
             *([Cell(_expiry(each, out.zone), "dim")] if expiring else []),
-            Cell(f"fork of {out.text(each.forked_from)}" if each.forked_from is not None else "", "dim"),
+            Cell(f"fork of {out.name(each.forked_from)}" if each.forked_from is not None else "", "dim"),
         ]
         for each in threads
     ]
     out.table([heading, *rows], flexible=(len(titles) - 1, 0))
+
+
+def _unless_damaged(thread: ThreadInfo, told: str) -> str:
+    return told if thread.status != "damaged" else "-"
 
 
 def _expiry(thread: ThreadInfo, zone: tzinfo | None) -> str:
