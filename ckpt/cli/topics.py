@@ -39,7 +39,8 @@ anything with @, in cmd anything with ^. The characters ( ) & | and .. are reser
 """
 
 _JSON: Final = """
---json prints one document on stdout, --jsonl one record a line (log, threads, tag, op log, diff).
+--json prints one document on stdout, --jsonl one record a line (log, threads, graphs, tag,
+op log, diff).
 
 Every document has a "schema" such as "ckpt.log/1"; ckpt schema NAME prints its JSON Schema. Fields are added,
 never renamed; ignore fields and values you do not know. A change that breaks readers raises the number.
@@ -65,8 +66,8 @@ _EXIT_CODES: Final = """
    5   damage was found
    6   finished, but some items failed or were skipped
   10   there is no store
-  11   the store is locked or cannot be reached
-  12   wrong key
+  11   the store is locked, cannot be reached, or cannot be used for now
+  12   the encryption key is wrong or missing
   13   the store has a newer format than this ckpt knows
   70   internal error
   74   the output cannot be written, as on a full disk; what the command changes is changed
@@ -79,7 +80,7 @@ Treat any other code as failure.
 _ENVIRONMENT: Final = """
   CKPT_STORE                the store, if --store is not given; else the nearest .ckpt/ upwards is used
   CKPT_GRAPH                the graph, if --graph is not given
-  CKPT_THREAD               the thread, if -t is not given (ckpt delete never uses it)
+  CKPT_THREAD               the thread, if -t is not given (delete, prune and expire never use it)
   CKPT_ENCRYPTION_KEY       the key of an encrypted store: a passphrase, or hex: and 64 digits
   CKPT_ENCRYPTION_KEY_FILE  a file that holds it
   CKPT_PAGER                the pager; then PAGER, then less -FRX. Only on a terminal and only for long output

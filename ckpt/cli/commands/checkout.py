@@ -26,6 +26,8 @@ def command(invocation: Invocation, revision: str, dry_run: bool) -> None:
     thread continues from REV already, nothing is changed: what waits there goes on waiting. If a run moves the
     thread meanwhile, nothing is changed either. It restores state, not the world: resuming runs nodes, tools and
     models again.
+
+    Stop a run that is under way first: it goes on from where it was, and takes the thread back to its own line.
     """
     repository = invocation.repository(write=not dry_run)
     target, tip = repository.resolve_with_head(revision, thread=invocation.thread, namespace=invocation.namespace)

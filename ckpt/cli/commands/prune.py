@@ -50,7 +50,7 @@ def command(
 
     With both --keep-last and --keep-within, what either keeps stays; one of them at least is needed. Heads,
     tagged and interrupted checkpoints and fork points always stay, and so does what they need to load. ckpt gc
-    then frees the space.
+    frees the space of what was pruned longer ago than its grace (14 days).
     """
     invocation.require_whole_threads()
     option = invocation.thread_option

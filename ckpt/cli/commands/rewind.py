@@ -25,6 +25,8 @@ def command(invocation: Invocation, words: tuple[str, ...], dry_run: bool) -> No
     The same as ckpt checkout THREAD~N, with THREAD taken verbatim; with -t the only argument is N. It appends
     a copy, which is a step too: to go on from there to the one before it, go back 2. It restores state, not the
     world: resuming runs nodes, tools and models again.
+
+    Stop a run that is under way first: it goes on from where it was, and takes the thread back to its own line.
     """
     thread, steps = _arguments(invocation, words)
     invocation.require_whole_threads()
