@@ -170,6 +170,16 @@ def is_hidden(events: Sequence[Event]) -> bool:
     return False
 
 
+def shown_put(events: Sequence[Event]) -> Put | None:
+    """Return the put that counts, unless the checkpoint was pruned since."""
+    return None if is_hidden(events) else current_put(events)
+
+
+def as_left(events: Iterable[Event], moment: int, made: int) -> list[Event]:
+    """Return the events that a fork sees which left at `moment`, when the thread's number was `made`: see `Base`."""
+    return [event for event in events if event.sequence <= (made if isinstance(event, Hidden) else moment)]
+
+
 def pending_writes(events: Iterable[Event]) -> list[PendingWrite]:
     """Return the writes that count, in (task path, task id, index) order. Spills must have been opened.
 

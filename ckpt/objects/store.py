@@ -160,10 +160,7 @@ class ObjectStore:
             self._forget_frames()
             before, places = places, self._places(storage, damaged)
             wanted = {oid: places[index_key(oid)] for oid in damaged}
-            try:
-                opened = self._open(storage, wanted.values())
-            except DamagedObjectError:
-                opened = self._open_apart(storage, wanted.values())
+            opened = self._open_undamaged(storage, wanted.values())
             more, damaged = self._read(wanted, opened)
             found |= more
             for oid in damaged:
@@ -260,11 +257,13 @@ class ObjectStore:
         opened.frames |= found
         return opened
 
-    def _open_apart(self, storage: FrameReading, places: Collection[Place]) -> Opened:
-        """Open what can be opened of the frames of some places, each by itself, so that one does not hide the others.
+    def _open_undamaged(self, storage: FrameReading, places: Collection[Place]) -> Opened:
+        """Open what can be opened of the frames of some places.
 
-        One round trip for each frame.
+        Where one cannot be, each by itself, so that it does not hide the others: one round trip for each frame.
         """
+        with suppress(DamagedObjectError):
+            return self._open(storage, places)
         opened = Opened(places, _FRAME_CACHE_SIZE)
         for number in {place.frame for place in places}:
             try:
@@ -365,11 +364,7 @@ class ObjectStore:
         _, ids = self._sound.get_many(draft.objects)
         places = self._storage.locate([index_key(oid) for oid in ids])
         there = {oid: places[index_key(oid)] for oid in ids if index_key(oid) in places}
-        try:
-            opened = self._open(self._storage, there.values())
-        except DamagedObjectError:
-            opened = self._open_apart(self._storage, there.values())
-        _, damaged = self._read(there, opened)
+        _, damaged = self._read(there, self._open_undamaged(self._storage, there.values()))
         if damaged:
             with self._storage.exclusive() as session:
                 now = session.locate([index_key(oid) for oid in damaged])

@@ -18,6 +18,7 @@ from ckpt.errors import (
     RevisionNotFoundError,
 )
 from ckpt.history import clock, keys
+from ckpt.history.checkpoints import Put
 from ckpt.history.clock import next_checkpoint_id, now_text
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.history.records import ThreadRecord
@@ -147,12 +148,17 @@ class Acts:
         return self._parts.operations.entry(kind, text, facts) if kind != SILENT else Change({}, {})
 
     def _target(self, target: CheckpointInfo) -> tuple[Timeline, Commit]:
-        thread, _ = self._parts.admin.require(target.thread)
+        timeline, _, put = self._shown(target)
+        return timeline, self._parts.core.commit(put.commit)
+
+    def _shown(self, target: CheckpointInfo) -> tuple[Timeline, bytes, Put]:
+        """Return the view and the record of a target's thread, and its put, or raise RevisionNotFoundError."""
+        thread, raw = self._parts.admin.require(target.thread)
         timeline = Timeline(self._parts.core, thread)
-        found = timeline.find("", target.checkpoint_id)
-        if found is None or found.put is None or found.hidden:
+        found = timeline.find(target.namespace, target.checkpoint_id)
+        if found is None or found.shown is None:
             raise _gone(target)
-        return timeline, self._parts.core.commit(found.put.commit)
+        return timeline, raw, found.shown
 
     def _require_stored(self, target: CheckpointInfo, planned: ThreadRecord, present: ThreadRecord) -> None:
         """Refuse a target that was removed since, be it with its thread, whose name and ids another may have now."""
@@ -196,14 +202,12 @@ class Acts:
             if old == tag or dry_run:
                 return Batch(), None
             # It may have gone since it was resolved, and its thread with it.
-            present, record = self._parts.admin.require(target.thread)
-            found = Timeline(self._parts.core, present).find(target.namespace, target.checkpoint_id)
-            shown = found is not None and found.put is not None and found.put.commit == tag.commit and not found.hidden
-            if present.number != tag.thread or not shown:
+            timeline, record, put = self._shown(target)
+            if timeline.thread.number != tag.thread or put.commit != tag.commit:
                 raise _gone(target)
             entry = self._parts.operations.entry("tag", f"tag {name} {target.id[:8]}", [name, raw, tag.encode()])
             change = self._parts.tags.changed(name, raw, tag.encode())
-            expected = {keys.thread_key(present.number): record, **change.expected, **entry.expected}
+            expected = {keys.thread_key(tag.thread): record, **change.expected, **entry.expected}
             return Batch(expected, {**change.records, **entry.records}), None
 
         self._parts.admin.atomically((target.thread,), act)

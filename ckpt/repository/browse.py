@@ -8,12 +8,11 @@ from typing import Any
 
 import msgpack
 
-from ckpt.errors import DamagedObjectError, ObjectMissingError
+from ckpt.errors import IntegrityError
 from ckpt.history.checkpoints import Writes
 from ckpt.history.commits import Commit, StoredValue
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
-from ckpt.repository.directory import Directory
 from ckpt.repository.infos import CheckpointInfo, ThreadInfo
 from ckpt.repository.lifetimes import expiry
 from ckpt.repository.progress import START, following, packets, status, tells
@@ -41,30 +40,10 @@ class Browser:
         """The timeline that is described."""
         return self._timeline
 
-    def thread(self) -> ThreadInfo:
-        """Describe the thread. Of its checkpoints the commits are read, and of its head what that refers to.
-
-        With the status `damaged` and what its records tell where one of those cannot be read, which is logged as well.
-        """
-        try:
-            return self._thread()
-        except (DamagedObjectError, ObjectMissingError):
-            epoch, name = self._core.storage.epoch(), self._timeline.thread.name
-            found = Directory(self._core).find(name)
-            if found is None:
-                raise
-            # As it is now: a collector may have removed what a view shows that is older.
-            now = Browser(self._core, Timeline(self._core, found[0]), self._tags)
-            try:
-                return now._thread()
-            except (DamagedObjectError, ObjectMissingError) as error:
-                if self._core.storage.epoch() != epoch:
-                    raise
-                logger.warning("thread %r is damaged: %s", name, error)
-                return now._damaged_thread()
-
-    def _damaged_thread(self) -> ThreadInfo:
+    def damaged_thread(self, error: IntegrityError) -> ThreadInfo:
+        """Describe, by its records alone, a thread that cannot be described, and log why: with the status `damaged`."""
         timeline = self._timeline
+        logger.warning("thread %r is damaged: %s", timeline.thread.name, error)
         return ThreadInfo(
             name=timeline.thread.name,
             checkpoints=sum(1 for namespace in timeline.namespaces() for _ in timeline.newest_first(namespace)),
@@ -80,7 +59,8 @@ class Browser:
     def _forked_from(self) -> str | None:
         return self._timeline.segments[1].thread.name if self._timeline.thread.base is not None else None
 
-    def _thread(self) -> ThreadInfo:
+    def thread(self) -> ThreadInfo:
+        """Describe the thread. Of its checkpoints the commits are read, and of its head what that refers to."""
         timeline = self._timeline
         checkpoints = size = 0
         head: Found | None = None

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from ckpt.errors import IntegrityError
+from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
 from ckpt.history import clock, keys
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
@@ -90,17 +90,35 @@ def look_at_all(
     threads: Iterable[ThreadRecord],
     look: Callable[[Timeline], _T],
     *,
+    damaged: Callable[[IntegrityError, Timeline], _T] | None = None,
     namespace: str | None = None,
     newest: int | None = None,
 ) -> Iterator[_T]:
-    """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed."""
+    """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed.
+
+    Of a thread of which objects are damaged or missing, yield what `damaged` makes; without it the error is raised.
+    """
     for timeline in timelines(core, by_number(threads), namespace=namespace, newest=newest):
         try:
             found = look(timeline)
         except IntegrityError:
-            yield from core.consistently(partial(_looked_at, core, timeline.thread.name, look))
+            yield from _looked_again(core, timeline.thread.name, look, damaged)
         else:
             yield found
+
+
+def _looked_again(
+    core: Core,
+    name: str,
+    look: Callable[[Timeline], _T],
+    damaged: Callable[[IntegrityError, Timeline], _T] | None,
+) -> list[_T]:
+    try:
+        return core.consistently(partial(_looked_at, core, name, look))
+    except (DamagedObjectError, ObjectMissingError) as error:
+        if damaged is None:
+            raise
+        return _looked_at(core, name, partial(damaged, error))
 
 
 def _looked_at(core: Core, name: str, look: Callable[[Timeline], _T]) -> list[_T]:

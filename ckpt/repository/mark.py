@@ -43,6 +43,12 @@ class Row(NamedTuple):
     key: bytes
     value: bytes
 
+    def as_of(self, moment: int) -> Row:
+        """Return a checkpoint's record as it was at a moment, perhaps with nothing in it, or another as it is."""
+        if self.part != "c":
+            return self
+        return self._replace(value=encode_events(self.key, as_of(decode_events(self.key, self.value), moment)))
+
 
 def rows(reading: Reading, bounds: tuple[bytes, bytes] = keys.ALL_THREADS) -> Iterator[Row]:
     """Yield the records of all threads, or of those within `bounds`, in key order.
@@ -151,7 +157,7 @@ class Marker:
         With a moment what its checkpoints needed then, which is what a fork sees that left at that moment.
         """
         found = rows(reading, keys.thread_range(number))
-        self._mark(reading, found if moment is None else (_as_of(row, moment) for row in found))
+        self._mark(reading, found if moment is None else (row.as_of(moment) for row in found))
 
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
@@ -342,12 +348,6 @@ def thread_records(reading: Reading) -> Iterator[tuple[int, bytes]]:
             break
         start = page[-1][0] + b"\x00"
     _prove_names(reading, tallies, found)
-
-
-def _as_of(row: Row, moment: int) -> Row:
-    if row.part != "c":
-        return row
-    return row._replace(value=encode_events(row.key, as_of(decode_events(row.key, row.value), moment)))
 
 
 def forks_of(reading: Reading, number: int) -> Iterator[tuple[ThreadRecord, list[int]]]:

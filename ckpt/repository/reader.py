@@ -99,7 +99,12 @@ class Reader(Engine):
         check_text("a pattern", "" if pattern is None else pattern)
         wanted = [each for each in self._directory.threads() if pattern is None or fnmatchcase(each.name, pattern)]
         tags = self._tags.by_commit()
-        found = look_at_all(self._core, wanted, lambda timeline: Browser(self._core, timeline, tags).thread())
+        found = look_at_all(
+            self._core,
+            wanted,
+            lambda timeline: Browser(self._core, timeline, tags).thread(),
+            damaged=lambda error, timeline: Browser(self._core, timeline, tags).damaged_thread(error),
+        )
         return sorted(found, key=lambda info: (info.updated or "", info.name), reverse=True)
 
     def log(

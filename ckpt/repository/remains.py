@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ckpt.history import clock, keys
-from ckpt.history.checkpoints import Event, Hidden, as_of, current_put, decode_events, encode_events, is_hidden
+from ckpt.history.checkpoints import Event, as_left, decode_events, is_hidden, shown_put
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
@@ -40,10 +40,7 @@ class Left:
         """Return what is left of a row; None for nothing."""
         number, moment = row.thread, self.moments.get(row.thread)
         if number in self.going:
-            if moment is None or row.part != "c":
-                return row if moment is not None else None
-            kept = as_of(decode_events(row.key, row.value), moment)
-            return row._replace(value=encode_events(row.key, kept)) if kept else None
+            return row.as_of(moment) if moment is not None else None
         if row.part != "c" or moment is not None or number in self._staying:
             return row
         if not is_hidden(decode_events(row.key, row.value)):
@@ -114,14 +111,13 @@ class Remains:
         own = _shown(events) if row.thread not in self._gone else None
         found = [own]
         for moment, made in self._views.get(row.thread, ()):
-            seen = [each for each in events if each.sequence <= (made if isinstance(each, Hidden) else moment)]
-            found.append(_shown(seen))
+            found.append(_shown(as_left(events, moment, made)))
         return own, list(dict.fromkeys(commit for commit in found if commit is not None))
 
 
 def _shown(events: list[Event]) -> ObjectId | None:
-    put = current_put(events)
-    return put.commit if put is not None and not is_hidden(events) else None
+    put = shown_put(events)
+    return put.commit if put is not None else None
 
 
 def _with_bases(threads: dict[int, ThreadRecord], numbers: Iterable[int]) -> set[int]:

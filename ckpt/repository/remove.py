@@ -14,7 +14,7 @@ from itertools import chain, islice, takewhile
 
 from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
 from ckpt.history import clock, keys
-from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, is_hidden
+from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, shown_put
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.core import Core
@@ -248,7 +248,7 @@ class Remover:
             timeline = Timeline(self._core, fork)
             if any(segment.thread.number in below for segment in timeline.segments):
                 found = timeline.find(tag.namespace, tag.checkpoint_id)
-                if found is not None and found.put is not None and found.put.commit == tag.commit and not found.hidden:
+                if found is not None and found.shown is not None and found.shown.commit == tag.commit:
                     return fork.number
         return None
 
@@ -256,9 +256,8 @@ class Remover:
         """Whether a thread has a row of what a tag names, which was not pruned."""
         key = keys.checkpoint_key(number, tag.namespace, tag.checkpoint_id)
         raw = self._core.storage.read([key])[0]
-        events = decode_events(key, raw) if raw is not None else []
-        put = current_put(events)
-        return put is not None and put.commit == tag.commit and not is_hidden(events)
+        put = shown_put(decode_events(key, raw)) if raw is not None else None
+        return put is not None and put.commit == tag.commit
 
     def _untagged(self, thread: ThreadRecord, tag: Tag, owner: int | None) -> tuple[Batch, None]:
         key = keys.thread_key(thread.number)

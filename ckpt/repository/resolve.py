@@ -401,7 +401,7 @@ def _given(thread: str | None) -> str:
 
 def _described(browser: Browser, namespace: str, checkpoint_id: str) -> CheckpointInfo | None:
     found = browser.timeline.find(namespace, checkpoint_id)
-    if found is None or found.put is None or found.hidden:
+    if found is None or found.shown is None:
         return None
     return browser.describe([found])[0]
 

@@ -15,15 +15,16 @@ from typing import NamedTuple
 from ckpt.history import keys
 from ckpt.history.checkpoints import (
     Event,
-    Hidden,
     PendingWrite,
     Put,
     Spill,
+    as_left,
     as_of,
     current_put,
     decode_events,
     is_hidden,
     pending_writes,
+    shown_put,
 )
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
@@ -75,6 +76,11 @@ class Found(NamedTuple):
     def hidden(self) -> bool:
         """Whether it was pruned: it is kept for others, and not shown."""
         return is_hidden(self.events)
+
+    @property
+    def shown(self) -> Put | None:
+        """The put that counts, unless it was pruned."""
+        return shown_put(self.events)
 
 
 class Timeline:
@@ -319,9 +325,7 @@ class Timeline:
         if is_ahead(segment.thread, events) and self._proofs.is_current(segment.thread):
             raise outdated(f"thread {segment.thread.name!r}")
         if (moment := segment.moment) is not None:
-            events = [
-                event for event in events if event.sequence <= (segment.made if isinstance(event, Hidden) else moment)
-            ]
+            events = as_left(events, moment, segment.made)
             # What came of the run of the checkpoint that was left has a greater id.
             if events and segment.left is not None and keys.checkpoint_id_of(key, segment.thread.number) > segment.left:
                 events = self._begun.before(segment.thread, namespace, events, moment)
@@ -383,7 +387,7 @@ class Timeline:
                     if depth not in parts:
                         self._proofs.around(segment.thread, namespace, checkpoint_id)
             found = self._joined(namespace, checkpoint_id, [*parts.values()])
-            if found is not None and found.put is not None and (hidden or not found.hidden):
+            if found is not None and (found.put if hidden else found.shown) is not None:
                 yield found
 
     def ancestors(self, namespace: str, checkpoint_id: str | None) -> Iterator[tuple[Found, Commit]]:

@@ -161,9 +161,9 @@ class Undoer:
     def _short(self, target: Operation, thread: ThreadRecord, checkpoint_id: str) -> str:
         """Return the short id of what was the head before, which must be there."""
         found = Timeline(self._parts.core, thread).find("", checkpoint_id)
-        if found is None or found.put is None or found.hidden:
+        if found is None or found.shown is None:
             _refuse(target, "what was the head before was pruned")
-        return found.put.commit.hex()[:8]
+        return found.shown.commit.hex()[:8]
 
     def _tag(self, target: Operation) -> tuple[Change, str]:
         name, before, after = target.facts
@@ -182,7 +182,7 @@ class Undoer:
         if thread.deleted:
             _refuse(target, f"thread {thread.name!r} is deleted")
         found = Timeline(self._parts.core, thread).find(tag.namespace, tag.checkpoint_id)
-        if found is None or found.put is None or found.hidden or found.put.commit != tag.commit:
+        if found is None or found.shown is None or found.shown.commit != tag.commit:
             _refuse(target, "the checkpoint that carried the tag is gone")
 
     def _delete(self, target: Operation) -> tuple[Change, str]:

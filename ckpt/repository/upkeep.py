@@ -11,7 +11,7 @@ import time
 from itertools import chain
 from threading import Lock
 
-from ckpt.errors import ConflictError, DamagedObjectError, ObjectMissingError
+from ckpt.errors import ConflictError, IntegrityError
 from ckpt.forking import renewed_in_child
 from ckpt.history import clock, keys
 from ckpt.history.records import Line, NameRecord, ThreadRecord
@@ -150,14 +150,11 @@ class Upkeep:
             protected = tagged.of(thread.number, [segment.thread.number for segment in timeline.segments])
             return [thread.name] if self._pruner.has_work(timeline, keep, protected) else []
 
-        def readable(timeline: Timeline) -> list[str]:
-            try:
-                return outgrown(timeline)
-            except (DamagedObjectError, ObjectMissingError) as error:
-                logger.warning("thread %r is not pruned: %s", timeline.thread.name, error)
-                return []
+        def damaged(error: IntegrityError, timeline: Timeline) -> list[str]:
+            logger.warning("thread %r is not pruned: %s", timeline.thread.name, error)
+            return []
 
-        for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), readable)):
+        for name in chain.from_iterable(look_at_all(self._core, self._directory.threads(), outgrown, damaged=damaged)):
             self._prune(name, self._retention, None)
 
     def _prune(self, name: str, retention: Retention, namespace: str | None) -> None:

@@ -42,7 +42,7 @@ from ckpt.errors import (
 )
 from ckpt.forking import renewed_in_child
 from ckpt.storage.base import UNSETTLED
-from ckpt.storage.redis_connect import Address, Client, connect, never_again, settings
+from ckpt.storage.redis_connect import Address, Client, connect, settings
 from ckpt.storage.redis_lua import DAMAGED, FORMAT, KEY_NAMES
 from ckpt.storage.redis_scripts import Script
 
@@ -156,7 +156,7 @@ class Link:
 
     def _use_cluster(self) -> None:
         """Speak to a cluster, which is what the server has turned out to be."""
-        cluster = RedisCluster.from_url(self._server, retry=never_again(), **settings())
+        cluster = RedisCluster.from_url(self._server, **settings())
         self._drop_idle()
         self._client = cluster
 

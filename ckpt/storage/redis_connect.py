@@ -97,7 +97,7 @@ def checked_prefix(prefix: str) -> str:
 def connect(server: str) -> Redis:
     """Return a client for a URL. It connects when it is first used, and leaves trying again to us."""
     try:
-        client = Redis.from_url(server, retry=never_again(), **settings())
+        client = Redis.from_url(server, **settings())
         # Options that redis-py does not know are found out only when a connection is made.
         client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
     except (TypeError, ValueError, RedisError) as error:
@@ -112,14 +112,10 @@ def connect(server: str) -> Redis:
     return client
 
 
-def never_again() -> Retry:
-    """Return what has redis-py leave trying again to us."""
-    return Retry(NoBackoff(), 0)
-
-
 def settings() -> dict[str, Any]:
-    """Return what each client of ours is made with; a URL may say otherwise."""
+    """Return what each client of ours is made with; a URL may say otherwise. Trying again is left to us."""
     return {
+        "retry": Retry(NoBackoff(), 0),
         "decode_responses": False,
         "protocol": 2,
         "socket_connect_timeout": _CONNECT_SECONDS,

@@ -67,7 +67,7 @@ def test_a_fork_sees_the_damage_of_its_base(repository: Repository) -> None:
 
 
 def test_what_was_removed_meanwhile_is_no_damage(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    describe, stumbled = Browser._thread, 0
+    describe, stumbled = Browser.thread, 0
 
     def stumbling(self: Browser) -> object:
         nonlocal stumbled
@@ -79,7 +79,7 @@ def test_what_was_removed_meanwhile_is_no_damage(repository: Repository, monkeyp
         return describe(self)
 
     truth = {each.name: each for each in asked_anew(repository).threads()}
-    monkeypatch.setattr(Browser, "_thread", stumbling)
+    monkeypatch.setattr(Browser, "thread", stumbling)
     assert {each.name: each for each in asked_anew(repository).threads()} == truth
     assert stumbled == 2
 
