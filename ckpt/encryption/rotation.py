@@ -17,7 +17,17 @@ from ckpt.encryption.cipher import BLOCK_SIZE
 from ckpt.encryption.header import Ring
 from ckpt.encryption.storage import ALL_RECORDS, EncryptedStorage
 from ckpt.encryption.userkeys import EncryptionKey, UserKey, user_key
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, Reading, RecordChangedError, StoredFrame, incarnation_at
+from ckpt.storage.base import (
+    Batch,
+    Exclusive,
+    Frame,
+    Place,
+    Reading,
+    RecordChangedError,
+    StoredFrame,
+    incarnation_at,
+    index_entries,
+)
 from ckpt.storage.scoped import HEADER_KEY
 from ckpt.storage.turns import Turns
 
@@ -164,11 +174,8 @@ class _Frames:
             self._last = page[-1][0]
         # Read after the frames were listed: a frame's entries are there when the frame is.
         self._entries: dict[int, dict[int, bytes]] = {}
-        after = b""
-        while entries := self._inner.scan_index(after, _PAGE):
-            for key, place in entries:
-                self._entries.setdefault(place.frame, {})[place.position] = key
-            after = entries[-1][0]
+        for key, place in index_entries(self._inner):
+            self._entries.setdefault(place.frame, {})[place.position] = key
 
     def reseal(self) -> int:
         """Do it and return how many frames were written. Raises _MovedError when it has to be begun again."""

@@ -18,7 +18,7 @@ from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
 from ckpt.objects.packs import PackReader, chain_to
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Packs
-from ckpt.storage.base import Place
+from ckpt.storage.base import Place, index_entries
 from ckpt.values.rope import ROPE, references
 
 _PAGE = 5000
@@ -85,10 +85,7 @@ class Objects:
     # -- what is stored -------------------------------------------------------------------------------
 
     def _look(self, read_data: bool) -> None:
-        cursor = b""
-        while entries := self._core.storage.scan_index(cursor, _PAGE):
-            self._stored.update(entries)
-            cursor = entries[-1][0]
+        self._stored.update(index_entries(self._core.storage))
         packs = Packs().look(self._core.storage)
         suspects = {key: _NO_FRAME for key, place in self._stored.items() if place.frame not in packs.of}
         if read_data:

@@ -27,7 +27,7 @@ from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
-from ckpt.storage.base import Batch, Exclusive, Frame, Place, StoredFrame, incarnation_at
+from ckpt.storage.base import Batch, Exclusive, Frame, Place, StoredFrame, incarnation_at, index_entries
 from ckpt.storage.turns import Turns
 
 PACKED_SIZE = 512 << 10
@@ -38,8 +38,6 @@ _STEP_SIZE = 1 << 20
 
 _PACK_SIZE_MIN = 8 << 10
 """Bytes that a pack counts at least: it may hold many times as many."""
-
-_INDEX_PAGE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +128,13 @@ class Collector:
         """Yield the packs that have dead objects, more than one frame, or another pack below them; branches first."""
         selected = {id(pack) for pack in packs.all if len(pack.frames) > 1 or pack.base}
         referenced: set[int] = set()
-        cursor = b""
-        while entries := self._store.scan_index(cursor, _INDEX_PAGE):
-            for key, place in entries:
-                pack = packs.of.get(place.frame)
-                referenced.add(id(pack))
-                if pack is not None:
-                    pack.listed += 1
-                if key not in marker.live:
-                    selected.add(id(pack))
-            cursor = entries[-1][0]
+        for key, place in index_entries(self._store):
+            pack = packs.of.get(place.frame)
+            referenced.add(id(pack))
+            if pack is not None:
+                pack.listed += 1
+            if key not in marker.live:
+                selected.add(id(pack))
         for pack in reversed(packs.all):
             if id(pack) in selected or id(pack) not in referenced:
                 yield pack

@@ -20,7 +20,7 @@ from ckpt.repository.mark import Marker, Row, rows
 from ckpt.repository.remains import Remains
 from ckpt.repository.scopes import GRAPH, Scope, at, prefixes, registered, root_of
 from ckpt.repository.versions import own, ropes
-from ckpt.storage.base import Reading
+from ckpt.storage.base import Reading, index_entries
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -152,7 +152,7 @@ class _LeftMarker(Marker):
 def _frames(reading: Reading) -> Iterator[tuple[int, int]]:
     """Yield the numbers of all frames and their sizes in bytes."""
     after = 0
-    while page := reading.scan_frames(after, _INDEX_PAGE):
+    while page := reading.scan_frames(after, _FRAMES_PAGE):
         yield from ((number, size) for number, _, size in page)
         after = page[-1][0]
 
@@ -161,18 +161,16 @@ def _dead(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> int:
     """Return about how many bytes of some frames nothing needs; each object of a frame counts alike."""
     there: Counter[int] = Counter()
     needed: Counter[int] = Counter()
-    cursor = b""
-    while entries := reading.scan_index(cursor, _INDEX_PAGE):
-        there.update(place.frame for _, place in entries)
-        needed.update(place.frame for key, place in entries if key in live)
-        cursor = entries[-1][0]
+    for key, place in index_entries(reading):
+        there[place.frame] += 1
+        needed[place.frame] += key in live
     return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
 
 
 _PAGE = 200
 """Records whose commits and ropes are read at once."""
 
-_INDEX_PAGE = 5000
+_FRAMES_PAGE = 5000
 
 _NO_METADATA = ChannelStats("", 0, 0)
 _THREADS = Scope(GRAPH, "")

@@ -18,7 +18,7 @@ Each promise below is a test of `ckpt.testing.StorageContract`, but for those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -219,6 +219,7 @@ class Ranking(Protocol):
 
 
 _EPOCH_BITS = 64
+_ENTRIES = 5000
 
 
 def with_incarnation(incarnation: int, epoch: int) -> int:
@@ -237,6 +238,14 @@ def without_incarnation(epoch: int) -> tuple[int, int]:
 def incarnation_at(epoch: int) -> int:
     """Return the incarnation of a store at an epoch, without the doubts that a process adds in the bits above it."""
     return without_incarnation(epoch)[0] & ((1 << _EPOCH_BITS) - 1)
+
+
+def index_entries(reading: Reading) -> Iterator[tuple[bytes, Place]]:
+    """Yield all entries of the index of objects, in the order of `Reading.scan_index`, some thousand in one look."""
+    after = b""
+    while entries := reading.scan_index(after, _ENTRIES):
+        yield from entries
+        after = entries[-1][0]
 
 
 def view_in_parts(reading: Reading, keys: Sequence[bytes], ranges: Sequence[Range], last: int | None) -> View:
