@@ -221,14 +221,14 @@ def test_a_prune_that_finds_nothing_offers_no_way_back() -> None:
 def test_what_is_unknown_of_a_damaged_thread_is_no_number(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ckpt.open(store) as repository:
         repository.commit("whole", {"n": 1})
-    describe = Browser._thread
+    describe = Browser.thread
 
     def stumbling(self: Browser) -> object:
         if self.timeline.thread.name == "t":
             raise DamagedObjectError("a record that cannot be read")
         return describe(self)
 
-    monkeypatch.setattr(Browser, "_thread", stumbling)
+    monkeypatch.setattr(Browser, "thread", stumbling)
     rows = [line.split()[:5] for line in run("threads").stdout.splitlines()[1:]]
     assert sorted(rows) == [["t", "damaged", "3", "-", "-"], ["whole", "idle", "1", "1", "23"]]
 
