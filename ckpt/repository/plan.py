@@ -45,7 +45,7 @@ class Plan:
         self._thread = thread
         self._keep = keep
         self._protected = protected
-        self._hide_all = hide or thread.forks > 0
+        self._hide_all = hide
         self._exactly = exactly
         source = reading or core.storage
         self._reading = Ahead.of(source, self._ranges(source, namespace))
@@ -53,6 +53,8 @@ class Plan:
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
         self.droppable: list[tuple[str, str]] = []
+        self.idle: set[tuple[str, str]] = set()
+        """What does not stay, or did not, and is not needed to rebuild what does."""
         self._hide: list[tuple[str, str]] = []
         self._heads: dict[str, str | None] = {}
         self._as_they_are: dict[str, str | None] = {}
@@ -166,6 +168,7 @@ class Plan:
         kept &= {found.checkpoint_id for found, _ in visible}
         going = [each for each in pairs if each not in kept]
         needed = _needed_by_deltas(self._timeline, pairs, kept, self._rebuilt(pairs, kept)) if going else set[str]()
+        self.idle.update((namespace, each) for each in going if each not in needed)
         self._divide(namespace, rows, kept, needed | self._in_bases(namespace, going))
         if unclaimed:
             self._drop_unclaimed(namespace, rows, self._timeline.own_line(namespace))
@@ -218,8 +221,14 @@ class Plan:
         """Return those of some checkpoints that have a row in a thread which this one was forked from."""
         below = [segment.thread.number for segment in self._timeline.segments[1:]]
         wanted = [(each, keys.checkpoint_key(number, namespace, each)) for each in checkpoint_ids for number in below]
-        values = self._core.storage.read([key for _, key in wanted]) if wanted else []
+        values = self._reading.read([key for _, key in wanted]) if wanted else []
         return {each for (each, _), raw in zip(wanted, values, strict=True) if raw is not None}
+
+    def drop_only(self, slots: Collection[tuple[str, str]]) -> None:
+        """Have nothing change but that these go, some of those that can be dropped."""
+        self.droppable = [slot for slot in self.droppable if slot in slots]
+        self._hide = []
+        self._heads = {namespace: self._heads[namespace] for namespace, _ in self.droppable}
 
     # -- what follows ---------------------------------------------------------------------------------
 

@@ -2,7 +2,8 @@
 
 A checkpoint that goes is hidden instead of removed as long as a fork still sees its row, or a DeltaChannel of
 a checkpoint that stays is rebuilt from the writes on it. Hidden rows are not listed and cannot be loaded; a
-later prune removes those that nothing needs any more. Which rows those are is worked out in `ckpt.repository.plan`.
+later prune removes those that nothing needs any more. Which rows those are is worked out in `ckpt.repository.plan`,
+and for threads with forks in `ckpt.repository.remove_shared`, for the collector.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ def keep_last(count: int) -> Keep:
         return kept
 
     return keep
+
+
+def keep_visible(namespace: str, visible: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+    """Keep all that was not pruned before."""
+    return [found.checkpoint_id for found, _ in visible]
 
 
 def keep_heads_and(more: Keep) -> Keep:
@@ -99,7 +105,8 @@ class Pruner:
             thread, raw = found
             kept, guarding = guard(thread)
             slots = set(kept)
-            plan = Plan(self._core, thread, keep, slots, hide=undoable, namespace=namespace, exactly=exactly)
+            hide = undoable or thread.forks > 0
+            plan = Plan(self._core, thread, keep, slots, hide=hide, namespace=namespace, exactly=exactly)
             report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
@@ -118,7 +125,8 @@ class Pruner:
     def has_work(self, timeline: Timeline, keep: Keep, protected: Collection[tuple[str, str]]) -> bool:
         """Whether `prune` would change anything about a thread, all of its namespaces taken, as this view shows it."""
         thread, reading = timeline.thread, timeline.reading
-        plan = Plan(self._core, thread, keep, protected, hide=False, namespace=None, exactly=False, reading=reading)
+        hide = thread.forks > 0
+        plan = Plan(self._core, thread, keep, protected, hide=hide, namespace=None, exactly=False, reading=reading)
         return bool(plan.removed or plan.droppable)
 
     def unhide(self, number: int, sequence: int) -> tuple[Change, int]:

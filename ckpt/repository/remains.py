@@ -6,16 +6,21 @@ those that the next collection takes, because nothing needs them. `ckpt.reposito
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
+from functools import cached_property
+from typing import NamedTuple
 
 from ckpt.history import clock, keys
-from ckpt.history.checkpoints import Event, as_left, decode_events, is_hidden, shown_put
+from ckpt.history.checkpoints import Event, Put, as_left, decode_events, is_hidden, shown_put
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
+from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
-from ckpt.repository.mark import Row, thread_records
+from ckpt.repository.mark import Row, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.plan import Plan
+from ckpt.repository.prune import keep_visible
+from ckpt.repository.remove_shared import Shared
 
 
 class Left:
@@ -35,37 +40,45 @@ class Left:
             if (base := threads[number].base) is not None:
                 self.moments[base.thread] = max(self.moments.get(base.thread, 0), base.moment)
         self._droppable: dict[int, set[bytes]] = {}
+        self._shared = Shared(core, threads, self.going, self._staying)
 
     def row(self, row: Row) -> Row | None:
         """Return what is left of a row; None for nothing."""
         number, moment = row.thread, self.moments.get(row.thread)
-        if number in self.going:
-            return row.as_of(moment) if moment is not None else None
-        if row.part != "c" or moment is not None or number in self._staying:
-            return row
-        if not is_hidden(decode_events(row.key, row.value)):
-            return row
-        return None if row.key in self._dropped(number) else row
+        if number in self.going and moment is None:
+            return None
+        pruned = row.part == "c" and (number in self.going or is_hidden(decode_events(row.key, row.value)))
+        if pruned and number not in self._staying and row.key in self._dropped(number):
+            return None
+        return row.as_of(moment) if number in self.going and moment is not None else row
 
-    def stands_for(self, number: int) -> tuple[bool, int | None, bool]:
-        """Return all that decides what is left of a thread."""
-        return number in self.going, self.moments.get(number), number in self._staying
+    def stands_for(self, number: int) -> tuple[int | None, Set[int], Set[int]]:
+        """Return all that decides what is left of a thread: of it and its forks, who is left and who stays."""
+        family = {number, *self._shared.family(number)}
+        return self.moments.get(number), self.going.intersection(family), self._staying.intersection(family)
 
-    def _dropped(self, number: int) -> set[bytes]:
-        """Return the rows of a thread's pruned checkpoints that no DeltaChannel needs."""
-        found, thread = self._droppable.get(number), self._threads.get(number)
-        if found is None and thread is not None:
-            plan = Plan(
-                self._core,
-                thread._replace(forks=0),
-                lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
-                (),
-                hide=False,
-                namespace=None,
-                exactly=True,
-            )
-            found = self._droppable[number] = {keys.checkpoint_key(number, *slot) for slot in plan.droppable}
-        return found or set()
+    def _dropped(self, number: int) -> Set[bytes]:
+        """Return the rows of a thread's checkpoints that go because nothing that is left shows or needs them."""
+        thread = self._threads.get(number)
+        if thread is None:
+            return frozenset()
+        if number in self.moments:
+            return self._unseen.get(number, frozenset())
+        if number not in self._droppable:
+            plan = Plan(self._core, thread, keep_visible, (), hide=False, namespace=None, exactly=True)
+            self._droppable[number] = {keys.checkpoint_key(number, *slot) for slot in plan.droppable}
+        return self._droppable[number]
+
+    @cached_property
+    def _unseen(self) -> dict[int, set[bytes]]:
+        """What goes of threads with forks."""
+        found: dict[int, set[bytes]] = {}
+        for numbers, reading in self._shared.groups():
+            for number in numbers:
+                change = self._shared.without_unseen(number, reading)
+                found[number] = {key for key, left in change.records.items() if left is None}
+                reading = reading.after(change.records) if isinstance(reading, Ahead) else reading
+        return found
 
 
 class Remains:
@@ -96,10 +109,15 @@ class Remains:
         self.differing = [each for each in threads if self.next.stands_for(each) != self.last.stands_for(each)]
         """The threads of which the last one leaves less."""
         self._gone = gone
-        self._views: dict[int, set[tuple[int, int]]] = {}
-        for number in _with_bases(threads, threads.keys() - gone):
-            if (base := threads[number].base) is not None:
-                self._views.setdefault(base.thread, set()).add((base.moment, base.made))
+        self._over = self._rows_over_bases(threads)
+        self._views: dict[int, set[_View]] = {}
+        for thread in self.threads:
+            above: list[_Stretch] = []
+            stretch = _Stretch(thread.number)
+            while (base := threads[stretch.thread].base) is not None and base.thread in threads:
+                above += [stretch] if stretch.thread in self._over else []
+                stretch = _Stretch(base.thread, base.moment, base.made)
+                self._views.setdefault(base.thread, set()).add(_View(stretch, tuple(reversed(above))))
 
     def shows(self, number: int) -> bool:
         """Whether anything of a thread is to be seen: in itself or in a fork."""
@@ -108,16 +126,48 @@ class Remains:
     def shown(self, row: Row) -> tuple[ObjectId | None, list[ObjectId]]:
         """Return the commit that a checkpoint's row is for its own thread, and all that threads show of it."""
         events = decode_events(row.key, row.value)
-        own = _shown(events) if row.thread not in self._gone else None
-        found = [own]
-        for moment, made in self._views.get(row.thread, ()):
-            found.append(_shown(as_left(events, moment, made)))
-        return own, list(dict.fromkeys(commit for commit in found if commit is not None))
+        own = shown_put(events) if row.thread not in self._gone else None
+        puts = [own, *(self._as_seen(view, row, events) for view in self._views.get(row.thread, ()))]
+        shown = dict.fromkeys(put.commit for put in puts if put is not None)
+        return own.commit if own is not None else None, list(shown)
+
+    def _as_seen(self, view: _View, row: Row, events: list[Event]) -> Put | None:
+        """Return what a fork shows of a checkpoint's row further down."""
+        seen = view.stretch.seen(events)
+        suffix = row.key[len(keys.thread_key(row.thread)) :]
+        over = [event for each in view.above for event in each.seen(self._over[each.thread].get(suffix, ()))]
+        put = shown_put([*seen, *over])
+        return put if put in seen else None
+
+    def _rows_over_bases(self, threads: Mapping[int, ThreadRecord]) -> dict[int, dict[bytes, list[Event]]]:
+        """Return the events of forks under ids that a base may have as well: prunes for the most part."""
+        found: dict[int, dict[bytes, list[Event]]] = {}
+        for row in rows(self.core.storage):
+            thread = threads.get(row.thread)
+            if row.part != "c" or thread is None or thread.base is None:
+                continue
+            if thread.may_be_in_base(keys.checkpoint_id_of(row.key, row.thread)):
+                suffix = row.key[len(keys.thread_key(row.thread)) :]
+                found.setdefault(row.thread, {})[suffix] = decode_events(row.key, row.value)
+        return found
 
 
-def _shown(events: list[Event]) -> ObjectId | None:
-    put = shown_put(events)
-    return put.commit if put is not None else None
+class _Stretch(NamedTuple):
+    """What a timeline has of a thread: all, or what a fork sees of it that left at `moment` (see `Base`)."""
+
+    thread: int
+    moment: int | None = None
+    made: int = 0
+
+    def seen(self, events: Sequence[Event]) -> Sequence[Event]:
+        return events if self.moment is None else as_left(events, self.moment, self.made)
+
+
+class _View(NamedTuple):
+    """How a fork sees a thread further down: what of it, and under what, the lowest first."""
+
+    stretch: _Stretch
+    above: tuple[_Stretch, ...]
 
 
 def _with_bases(threads: dict[int, ThreadRecord], numbers: Iterable[int]) -> set[int]:

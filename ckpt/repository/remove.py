@@ -6,7 +6,7 @@ does what a fork still sees. Two may be at it at once, and one that is stopped h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -17,24 +17,27 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, shown_put
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord, decode_line
+from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, with_ghosts
 from ckpt.repository.mark import collected, rows, thread_records
 from ckpt.repository.memory_writer import count_items
 from ckpt.repository.operations import Operation, OperationLog
-from ckpt.repository.prune import Pruner, count_checkpoints
+from ckpt.repository.prune import Pruner, count_checkpoints, keep_visible
+from ckpt.repository.remove_shared import Shared
 from ckpt.repository.remove_short import ShortThreads, without
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin, silent
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import until
-from ckpt.storage.base import Batch
+from ckpt.storage.base import Batch, Reading, RecordChangedError
 from ckpt.storage.turns import Turns
 
 _ON_NUMBERS = frozenset({"fork", "delete", "prune", "expire"})
 """Operations whose first fact is the number of the thread that undoing them takes."""
 
 _ROWS = 500
+_ATTEMPTS = 3
 
 
 class Remover:
@@ -303,36 +306,66 @@ class Remover:
                 return Batch(), True
             counted = count_items(count_checkpoints(self._core.storage, thread, expected, records), expected, records)
             records[keys.thread_key(number)] = counted.encode()
-            # That those belonged to a deleted thread was told by their rows, as it is by those that stay.
-            named, named_raw = self._directory.name_record(thread.name)
-            if late and named is not None and not thread.lapsed(clock.now_ms()):
-                change = self._directory.renamed(thread.name, named_raw, with_ghosts(named, late))
-                expected, records = {**expected, **change.expected}, {**records, **change.records}
-            return Batch(expected, records), True
+            ghosts = self._with_ghosts(thread, late) if late else silent([])
+            return Batch({**expected, **ghosts.expected}, {**records, **ghosts.records}), True
 
         return self._admin.atomically((), act)
 
     def _remove_hidden(self) -> None:
         """Remove pruned rows that no fork, no DeltaChannel and no operation needs any more."""
-        looked_at = {thread.number for thread in self._threads() if not thread.deleted and not thread.forks}
         hiding = {
             row.thread
             for row in rows(self._core.storage)
-            if row.part == "c"
-            and row.thread in looked_at
-            and any(isinstance(event, Hidden) for event in decode_events(row.key, row.value))
+            if row.part == "c" and any(isinstance(event, Hidden) for event in decode_events(row.key, row.value))
         }
+        if hiding:
+            self._remove_shared(hiding)
         for thread in self._threads() if hiding else ():
             if thread.number not in hiding or thread.deleted or thread.forks or self._restorable(thread.number):
                 continue
             # Of what cannot be read the collector tells next, and who needs it.
             with suppress(_RestorableError, DamagedObjectError, ObjectMissingError):
-                self._pruner.prune(
-                    thread.name,
-                    lambda namespace, visible, head: [row.checkpoint_id for row, _ in visible],
-                    log=self._refuse_restorable,
-                    exactly=True,
-                )
+                self._pruner.prune(thread.name, keep_visible, log=self._refuse_restorable, exactly=True)
+
+    def _remove_shared(self, hiding: set[int]) -> None:
+        """Remove what neither a thread nor its forks show; where these are written to all the time, another time."""
+        shared = self._shared()
+        for numbers, reading in shared.groups(hiding):
+            for number in numbers:
+                for _ in range(_ATTEMPTS):
+                    try:
+                        with suppress(DamagedObjectError, ObjectMissingError):
+                            reading = self._without_unseen(number, shared, reading)
+                        break
+                    except RecordChangedError:
+                        shared, reading = self._shared(), self._core.storage
+
+    def _shared(self) -> Shared:
+        threads = {thread.number: thread for thread in self._threads()}
+        restorable = self._restorable_of(threads.keys())
+        gone = {number for number, thread in threads.items() if thread.deleted} - restorable
+        return Shared(self._core, threads, gone, restorable)
+
+    def _without_unseen(self, number: int, shared: Shared, reading: Reading) -> Reading:
+        """Remove what nobody shows of one thread, and return what to read of others then."""
+        thread = shared.threads.get(number)
+        if thread is None:
+            return reading
+        expected, records = self._core.consistently(partial(shared.without_unseen, number, reading))
+        start, end = keys.checkpoints_range(number, None)
+        if ids := [keys.checkpoint_id_of(key, number) for key in records if start <= key < end]:
+            ghosts = self._with_ghosts(thread, map(ghost_hash, ids)) if thread.deleted else silent([])
+            with self._turns.step():
+                batch = Batch({**expected, **ghosts.expected}, {**records, **ghosts.records})
+                self._core.storage.publish(batch)
+        return reading.after(records) if isinstance(reading, Ahead) else reading
+
+    def _with_ghosts(self, thread: ThreadRecord, hashes: Iterable[bytes]) -> Change:
+        """Return what remembers checkpoints of a deleted thread whose rows go: so far these told whose they were."""
+        named, named_raw = self._directory.name_record(thread.name)
+        if named is None or thread.lapsed(clock.now_ms()):
+            return silent([])
+        return self._directory.renamed(thread.name, named_raw, with_ghosts(named, hashes))
 
     def _refuse_restorable(self, facts: list[object]) -> Change:
         """Stop a prune of rows that an operation since has made restorable; writes nothing down."""

@@ -52,6 +52,8 @@ class Pruned:
 
     gone: frozenset[tuple[str, str]]
     by: int
+    collected: bool = False
+    """Whether a collector came by since: what no thread shows is gone for good then."""
 
 
 @dataclass

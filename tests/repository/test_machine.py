@@ -180,13 +180,17 @@ class Machine(RuleBasedStateMachine):
         if checkpoint_id is None or new in self.threads:
             return
         events = self.threads[source]
-        self.repository.fork(f'ckpt:"{checkpoint_id}"', new, thread=source)
-        if checkpoint_id == view(events).lines[""].head:
-            self.begun(new, self.lines[source]).extend(events)
-            return
+        at_head = checkpoint_id == view(events).lines[""].head
         length = length_at(events, checkpoint_id)
         left = self.lines[source][: self.lines[source].index(self.put_by(events, checkpoint_id)) + 1]
-        gone = [event for event in events[length:] if isinstance(event, Pruned) and event.by in left]
+        pruned = [event for event in events[length:] if isinstance(event, Pruned)]
+        if not at_head and any(event.collected and event.by not in left for event in pruned):
+            return  # of what the fork would show again, some may have been collected
+        self.repository.fork(f'ckpt:"{checkpoint_id}"', new, thread=source)
+        if at_head:
+            self.begun(new, self.lines[source]).extend(events)
+            return
+        gone = [event for event in pruned if event.by in left]
         kept: list[Event] = [
             event
             for event in events[:length]
@@ -273,6 +277,8 @@ class Machine(RuleBasedStateMachine):
             if one_by_one:
                 patch.setattr(remove_short, "ROWS_MAX", -1)
             self.repository.gc(grace=timedelta(0))
+        for events in self.threads.values():
+            events[:] = [replace(each, collected=True) if isinstance(each, Pruned) else each for each in events]
 
     @precondition(lambda self: self.durable)
     @rule()

@@ -202,7 +202,7 @@ def test_the_own_checkpoints_of_a_fork_go_for_good(opened: Opener) -> None:
     assert rows(repository) <= 26 + 8
     repository.gc(grace=timedelta(0))
     assert ids(repository, "t") == [named(308 - i) for i in range(5)]
-    assert rows(repository) == 5 + 8
+    assert rows(repository) == 5 + 5
     assert ids(repository, "source") == [named(8 - i) for i in range(5)]
     assert repository.fsck().problems == []
 

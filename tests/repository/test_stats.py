@@ -102,7 +102,8 @@ def test_what_forks_show_counts_whatever_became_of_its_thread(repository: Reposi
     repository.prune(["base"], keep_last=2)
     found = repository.stats()
     assert counts(found) == (8, 3, 3)  # six that the forks show, and the two newest
-    assert (found.bytes_reclaimable, found.bytes_restorable) == (repository.stats().bytes_reclaimable, 0)
+    assert found.bytes_reclaimable == 0
+    assert 1.9 * SIZE < found.bytes_restorable < 2.1 * SIZE  # the two that no fork ever saw
     saver.delete_thread("base")
     saver.delete_thread("fork")
     found = repository.stats()
