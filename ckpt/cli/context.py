@@ -18,6 +18,8 @@ from ckpt.addresses import STORE_FILE, STORE_FOLDER
 from ckpt.cli.output import Output, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckpt.repository import Repository
 
 
@@ -121,10 +123,10 @@ class Invocation:
             )
         return str(found)
 
-    def confirm(self, question: str, *, yes: bool) -> None:
+    def confirm(self, question: Callable[[], str | None], *, yes: bool) -> None:
         """Ask before something that takes away, and end with exit code 1 if it is not wanted.
 
-        Never ask when nobody can answer.
+        Never ask when nobody can answer, nor where the question turns out to be None.
         """
         if yes:
             return
@@ -133,8 +135,11 @@ class Invocation:
                 "this needs a confirmation and stdin is not a terminal",
                 "repeat the command with -y to confirm",
             )
+        asked = question()
+        if asked is None:
+            return
         try:
-            confirmed = click.confirm(self.out.text(question), err=True)
+            confirmed = click.confirm(self.out.text(asked), err=True)
         except click.Abort:
             self.out.complain("")  # the question's line ends here
             raise

@@ -212,8 +212,10 @@ def gc(found: GcReport, *, dry_run: bool) -> Record:
     return {
         "dry_run": dry_run,
         "threads_removed": found.threads_removed,
+        "threads_restorable": found.threads_restorable,
         "objects_removed": found.objects_removed,
         "packs_rewritten": found.packs_rewritten,
+        "packs_left": found.packs_left,
         "bytes": {"before": found.bytes_before, "after": found.bytes_after},
         "data": {"before": found.data_before, "after": found.data_after},
     }

@@ -151,8 +151,9 @@ def _fsck() -> Schema:
 
 def _gc() -> Schema:
     return document("gc", {
-        "store": STORE, "dry_run": FLAG, "threads_removed": COUNT, "objects_removed": COUNT,
-        "packs_rewritten": COUNT, "bytes": fields({"before": COUNT, "after": COUNT}),
+        "store": STORE, "dry_run": FLAG, "threads_removed": COUNT, "threads_restorable": COUNT,
+        "objects_removed": COUNT, "packs_rewritten": COUNT, "packs_left": COUNT,
+        "bytes": fields({"before": COUNT, "after": COUNT}),
         "data": fields({"before": COUNT, "after": COUNT}),
     })  # fmt: skip
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,6 +25,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.gc_damage import refusal
 from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
+from ckpt.repository.remains import LeftMarker, Remains, dead_bytes, sizes_of_frames
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
 from ckpt.storage.base import Batch, Exclusive, Frame, Place, StoredFrame, incarnation_at, index_entries
@@ -45,11 +46,15 @@ class GcReport:
     """What a collection did. Sizes are bytes of the whole store before and after.
 
     `data` is what is stored, `bytes` what the store occupies. A database may keep the room that is free in it.
+    `threads_restorable` are those of which `undo` can still bring back what was deleted or pruned. `packs_left` stay as
+    they were: something in them is damaged, or was moved by another collection meanwhile.
     """
 
     threads_removed: int
+    threads_restorable: int
     objects_removed: int
     packs_rewritten: int
+    packs_left: int
     bytes_before: int
     bytes_after: int
     data_before: int
@@ -68,35 +73,64 @@ class Collector:
         """Remove what was let go longer ago than `grace`, then rewrite loose and half-dead packs.
 
         Goes through every graph: objects are shared by all. Operations older than `grace` can no longer be undone.
-        With `dry_run` only counts, of objects those that nothing needs already: what only the removed threads and
-        pruned checkpoints need is not among them. Costs time in proportion to the store's records and ropes, plus what
-        is rewritten. Raises IntegrityError, with nothing collected, where what is needed may be hidden by damage, and
-        ConflictError, with the rest not collected, where a server may have lost what it was told last.
+        With `dry_run` nothing is changed, and the report tells what would be, sizes about. Costs time in proportion to
+        the store's records and ropes, plus what is rewritten. Raises IntegrityError, with nothing collected, where what
+        is needed may be hidden by damage, and ConflictError, with the rest not collected, where a server may have lost
+        what it was told last.
         """
         if grace < timedelta(0):
             raise InvalidInputError("grace cannot be negative")
         self._require_sound()
-        before = self._store.usage()
         until = time.time() - grace.total_seconds()
-        threads = 0
-        for prefix in list(prefixes(self._store)):
-            threads += Remover(self._core.beside(at(self._store, prefix))).remove(until, dry_run)
-        try:
-            marker = self._core.consistently(self._marked)
-        except (DamagedObjectError, ObjectMissingError) as error:
-            raise refusal(self._core, error) from error
-        packs = self._settled_packs(dry_run)
-        removed = rewritten = 0
+        if dry_run:
+            return self._core.consistently(lambda: self._foretold(until))
+        before = self._store.usage()
+        removers = [Remover(self._core.beside(at(self._store, prefix))) for prefix in prefixes(self._store)]
+        threads = sum(remover.remove(until) for remover in removers)
+        marker = self._marked(lambda: Marker(self._core))
+        packs = self._settled_packs()
+        removed = rewritten = left = 0
         for step in list(_steps(self._to_rewrite(packs, marker))):
-            dead, count = self._rewrite(step, packs, marker, dry_run)
+            dead, done, passed_over = self._rewrite(step, packs, marker)
             removed += dead
-            rewritten += count
-        if not dry_run:
-            forget_unused(self._core)
-            self._store.compact()
+            rewritten += done
+            left += passed_over
+        forget_unused(self._core)
+        self._store.compact()
         after = self._store.usage()
-        sizes = before.disk, after.disk, before.frames + before.records, after.frames + after.records
-        return GcReport(threads, removed, rewritten, *sizes)
+        return GcReport(
+            threads_removed=threads,
+            threads_restorable=sum(remover.restorable for remover in removers),
+            objects_removed=removed,
+            packs_rewritten=rewritten,
+            packs_left=left,
+            bytes_before=before.disk,
+            bytes_after=after.disk,
+            data_before=before.frames + before.records,
+            data_after=after.frames + after.records,
+        )
+
+    def _foretold(self, until: float) -> GcReport:
+        """Return what a collection would report; of packs that would be left it does not know, as it opens none."""
+        before, frames = self._store.usage(), dict(sizes_of_frames(self._store))
+        scopes = {prefix: self._core.beside(at(self._store, prefix)) for prefix in prefixes(self._store)}
+        remains = {prefix: Remains(core, until) for prefix, core in scopes.items()}
+        left = {prefix: each.next for prefix, each in remains.items()}
+        marker = self._marked(lambda: LeftMarker(self._core, left))
+        rewritten = sum(1 for _ in self._to_rewrite(Packs().look(self._store), marker))
+        freed = dead_bytes(self._store, frames, marker.live)
+        data = before.frames + before.records
+        return GcReport(
+            threads_removed=sum(each.next.removed for each in remains.values()),
+            threads_restorable=sum(len(each.restorable) for each in remains.values()),
+            objects_removed=sum(key not in marker.live for key, _ in index_entries(self._store)),
+            packs_rewritten=rewritten,
+            packs_left=0,
+            bytes_before=before.disk,
+            bytes_after=max(before.disk - before.free - freed, 0),
+            data_before=data,
+            data_after=max(data - freed, 0),
+        )
 
     def _require_sound(self) -> None:
         """Raise IntegrityError where the database itself hides what is stored: that would be taken for let go."""
@@ -106,22 +140,29 @@ class Collector:
                 hints=["see what is affected with: ckpt fsck", "restore a backup"],
             )
 
-    def _marked(self) -> Marker:
-        # A new one for each attempt: what one has marked that stumbled is marked without all that is below it.
-        marker = Marker(self._core)
-        marker.mark_all()
-        # Once more what has changed meanwhile: the steps, for which others wait, find little left to catch up with.
-        marker.catch_up(self._store)
-        return marker
+    def _marked(self, begin: Callable[[], Marker]) -> Marker:
+        """Have all marked that is needed, and raise IntegrityError where that cannot be told."""
 
-    def _settled_packs(self, dry_run: bool) -> Packs:
+        def mark() -> Marker:
+            # A new one for each attempt: what one has marked that stumbled is marked without all that is below it.
+            marker = begin()
+            marker.mark_all()
+            # Once more what has changed meanwhile: the steps, for which others wait, find little left to catch up with.
+            marker.catch_up(self._store)
+            return marker
+
+        try:
+            return self._core.consistently(mark)
+        except (DamagedObjectError, ObjectMissingError) as error:
+            raise refusal(self._core, error) from error
+
+    def _settled_packs(self) -> Packs:
         """Return packs that no writer can append to or branch off from any more."""
         packs = Packs().look(self._store)
-        if not dry_run:
-            with self._store.exclusive() as session:
-                session.raise_epoch()
-            # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
-            packs.look(self._store, joining=True, again=True)
+        with self._store.exclusive() as session:
+            session.raise_epoch()
+        # Whoever publishes from here on begins new packs; what was added before is part of the old ones.
+        packs.look(self._store, joining=True, again=True)
         return packs
 
     def _to_rewrite(self, packs: Packs, marker: Marker) -> Iterator[Pack]:
@@ -139,8 +180,8 @@ class Collector:
             if id(pack) in selected or id(pack) not in referenced:
                 yield pack
 
-    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker, dry_run: bool) -> tuple[int, int]:
-        """Rewrite some packs; return how many dead objects went, and how many packs.
+    def _rewrite(self, step: list[Pack], packs: Packs, marker: Marker) -> tuple[int, int, int]:
+        """Rewrite some packs; return how many dead objects went, how many packs, and how many were left alone.
 
         A pack with an object that is not what its id says is left as it is: to somebody who can mend it, those bytes
         are the only copy.
@@ -157,13 +198,15 @@ class Collector:
         # Two writers may have stored the same object; the copy that the index names is the one that counts.
         here = {key: (place, obj) for key, place, obj in laid if places.get(key) == place}
         found = Counter(id(packs.of[place.frame]) for place, _ in here.values())
+        there = len(step)
         step = [pack for pack in step if found[id(pack)] >= pack.listed]
+        left = there - len(step)
         whole = {number for pack in step for number in pack.frames}
         here = {key: (place, obj) for key, (place, obj) in here.items() if place.frame in whole}
         kept = {key: obj for key, (_, obj) in here.items() if key in marker.live}
         dead = here.keys() - kept.keys()
-        if dry_run or not step:
-            return len(dead), len(step)
+        if not step:
+            return 0, 0, left
         frames = list(_packed(kept))
         seen = _shape(step)
         with self._turns.step(), self._store.exclusive() as session:
@@ -176,11 +219,11 @@ class Collector:
             # Who rotates keys lays frames down behind others that he has laid down, whatever the epoch is.
             packs.look(session, joining=True)
             if not dead.isdisjoint(marker.live) or not _still(session, here) or _shape(step) != seen:
-                return 0, 0
+                return 0, 0, left
             session.write(Batch(frames=frames))
             session.forget(dead)
             session.drop(packs.release(step))
-        return len(dead), len(step)
+        return len(dead), len(step), left
 
     def _loaded(self, packs: list[Pack]) -> dict[int, StoredFrame]:
         """Return the frames of packs, but for those that an encrypted store refuses to load, as they were changed."""

@@ -6,7 +6,8 @@ those that the next collection takes, because nothing needs them. `ckpt.reposito
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -16,11 +17,15 @@ from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
-from ckpt.repository.mark import Row, rows, thread_records
+from ckpt.repository.mark import Marker, Row, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.plan import Plan
 from ckpt.repository.prune import keep_visible
 from ckpt.repository.remove_shared import Shared
+from ckpt.repository.scopes import root_of
+from ckpt.storage.base import Reading, Storage, index_entries
+
+_FRAMES_PAGE = 5000
 
 
 class Left:
@@ -41,6 +46,11 @@ class Left:
                 self.moments[base.thread] = max(self.moments.get(base.thread, 0), base.moment)
         self._droppable: dict[int, set[bytes]] = {}
         self._shared = Shared(core, threads, self.going, self._staying)
+
+    @property
+    def removed(self) -> int:
+        """How many threads go: not those of which a fork that is left sees something."""
+        return len(self.going - self.moments.keys())
 
     def row(self, row: Row) -> Row | None:
         """Return what is left of a row; None for nothing."""
@@ -102,6 +112,8 @@ class Remains:
         self.threads = [thread for number, thread in threads.items() if number not in gone]
         """Those that are there."""
         self.core = core
+        self.restorable = restorable
+        """The numbers of the threads of which it can bring something back."""
         self.next = Left(core, threads, gone, restorable)
         """What the next collection leaves."""
         self.last = Left(core, threads, gone, ())
@@ -168,6 +180,51 @@ class _View(NamedTuple):
 
     stretch: _Stretch
     above: tuple[_Stretch, ...]
+
+
+class LeftMarker(Marker):
+    """Marks what is needed by the rows that a collection would leave of each graph, by the prefix of its scope."""
+
+    def __init__(self, core: Core, left: Mapping[bytes, Left]) -> None:
+        super().__init__(core)
+        self._left = left
+        self._prefix = b""
+
+    def mark_rows(self, storage: Storage, numbers: Iterable[int], left: Left) -> None:
+        """Mark as well what is needed by what another collection would leave of some threads of one graph."""
+        for number in numbers:
+            found = map(left.row, rows(storage, keys.thread_range(number)))
+            super()._mark(root_of(storage), (row for row in found if row is not None))
+
+    def _changed(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes, Iterable[Row]]]:
+        for each in super()._changed(prefix, reading):
+            self._prefix = prefix  # of the rows that are marked next
+            yield each
+
+    def _mark(self, store: Reading, records: Iterable[Row]) -> None:
+        super()._mark(store, (row for each in records if (row := self._row(each)) is not None))
+
+    def _row(self, row: Row) -> Row | None:
+        left = self._left.get(self._prefix)
+        return left.row(row) if left is not None else row
+
+
+def sizes_of_frames(reading: Reading) -> Iterator[tuple[int, int]]:
+    """Yield the numbers of all frames and their sizes in bytes."""
+    after = 0
+    while page := reading.scan_frames(after, _FRAMES_PAGE):
+        yield from ((number, size) for number, _, size in page)
+        after = page[-1][0]
+
+
+def dead_bytes(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> int:
+    """Return about how many bytes of some frames nothing needs; each object of a frame counts alike."""
+    there: Counter[int] = Counter()
+    needed: Counter[int] = Counter()
+    for key, place in index_entries(reading):
+        there[place.frame] += 1
+        needed[place.frame] += key in live
+    return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
 
 
 def _with_bases(threads: dict[int, ThreadRecord], numbers: Iterable[int]) -> set[int]:

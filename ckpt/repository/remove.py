@@ -55,8 +55,13 @@ class Remover:
         self._kept: set[int] = set()
         self._log_end = 0
 
-    def remove(self, until: float, dry_run: bool) -> int:
-        """Remove what was let go before a time in seconds since 1970; return how many threads are, or would be.
+    @property
+    def restorable(self) -> int:
+        """Of how many threads operations can bring something back, as the log was when it was read last."""
+        return len(self._kept)
+
+    def remove(self, until: float) -> int:
+        """Remove what was let go before a time in seconds since 1970; return how many threads are.
 
         What has expired goes at once, even if it was deleted lately: nobody can bring it back. What has forks that stay
         is not counted: it stays for them.
@@ -65,10 +70,8 @@ class Remover:
         # Before the log: of what is listed here, the log then tells who can restore it.
         gone = [thread for thread in self._threads() if thread.deleted or thread.lapsed(now)]
         over = {thread.number for thread in gone if thread.lapsed(now)}
-        self._read_log(until, over, dry_run)
+        self._read_log(until, over)
         doomed = [thread for thread in gone if thread.number not in self._kept]
-        if dry_run:
-            return _going(doomed)
         short = ShortThreads(self._core, self._restorable_of).remove(doomed)
         doomed = [thread for thread in doomed if thread.number not in short]
         for thread in doomed:
@@ -85,7 +88,7 @@ class Remover:
     def _settle(self, numbers: Sequence[int]) -> tuple[Batch, None]:
         return self._operations.settled(numbers), None
 
-    def _read_log(self, until: float, over: Collection[int], dry_run: bool) -> None:
+    def _read_log(self, until: float, over: Collection[int]) -> None:
         """Forget what undoing operations takes if they are older than `until`, or on threads that are over.
 
         Learns which threads one of the others can restore, wholly or in part.
@@ -98,9 +101,8 @@ class Remover:
                 old += [operation.number] if operation.facts else []
             else:
                 self._keep(operation)
-        if not dry_run:
-            for start in range(0, len(old), _ROWS):
-                self._admin.atomically((), partial(self._settle, old[start : start + _ROWS]))
+        for start in range(0, len(old), _ROWS):
+            self._admin.atomically((), partial(self._settle, old[start : start + _ROWS]))
 
     def _keep(self, operation: Operation) -> None:
         if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
@@ -376,19 +378,6 @@ class Remover:
 
 class _RestorableError(Exception):
     """An operation can restore what was about to be removed."""
-
-
-def _going(doomed: Collection[ThreadRecord]) -> int:
-    """Return how many of these threads go: those without forks, and then those whose forks have all gone."""
-    listed = {thread.number: thread for thread in doomed}
-    forks = {thread.number: thread.forks for thread in doomed}
-    going = [thread for thread in doomed if not thread.forks]
-    for thread in going:
-        if thread.base is not None and (base := thread.base.thread) in listed:
-            forks[base] -= 1
-            if not forks[base]:
-                going.append(listed[base])
-    return len(going)
 
 
 def _doomed(number: int, raw: bytes | None) -> bool:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from ckpt.history import keys
 from ckpt.history.commits import StoredValue, decode_commit
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
-from ckpt.repository.mark import Marker, Row, rows
-from ckpt.repository.remains import Remains
+from ckpt.repository.mark import rows
+from ckpt.repository.remains import LeftMarker, Remains, dead_bytes, sizes_of_frames
 from ckpt.repository.scopes import GRAPH, Scope, at, prefixes, registered, root_of
 from ckpt.repository.versions import own, ropes
-from ckpt.storage.base import Reading, index_entries
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
 
 
@@ -72,7 +69,7 @@ def collect_stats(core: Core, store_format: int, grace: timedelta) -> Stats:
     checkpoints = threads = heads = items = 0
     root, until = root_of(core.storage), time.time() - grace.total_seconds()
     # What others store from here on is live, and not looked for.
-    frames = dict(_frames(root))
+    frames = dict(sizes_of_frames(root))
     scopes = registered(core.storage)
     counter = _Counter(core)
     found: dict[bytes, Remains] = {}
@@ -95,12 +92,13 @@ def collect_stats(core: Core, store_format: int, grace: timedelta) -> Stats:
             threads += len(remains.threads)
         heads += counter.heads(prefix, remains.threads)
     usage = root.usage()
-    marker = _LeftMarker(core, found)
+    marker = LeftMarker(core, {prefix: remains.last for prefix, remains in found.items()})
     marker.mark_all()
-    freed = kept = _dead(root, frames, marker.live)
+    freed = kept = dead_bytes(root, frames, marker.live)
     if any(remains.differing for remains in found.values()):
-        marker.mark_restorable()
-        freed = _dead(root, frames, marker.live)
+        for remains in found.values():
+            marker.mark_rows(remains.core.storage, remains.differing, remains.next)
+        freed = dead_bytes(root, frames, marker.live)
     metadata = counter.channels.pop(None, _NO_METADATA)
     return Stats(
         checkpoints=checkpoints,
@@ -120,57 +118,8 @@ def collect_stats(core: Core, store_format: int, grace: timedelta) -> Stats:
     )
 
 
-class _LeftMarker(Marker):
-    """Marks what would be left by a collection after which nothing can be restored, and then what can be till then."""
-
-    def __init__(self, core: Core, remains: Mapping[bytes, Remains]) -> None:
-        super().__init__(core)
-        self._remains = remains
-        self._prefix = b""
-
-    def mark_restorable(self) -> None:
-        """Mark as well what the next collection would leave."""
-        for remains in self._remains.values():
-            reading = remains.core.storage
-            for number in remains.differing:
-                left = map(remains.next.row, rows(reading, keys.thread_range(number)))
-                super()._mark(root_of(reading), (row for row in left if row is not None))
-
-    def _changed(self, prefix: bytes, reading: Reading) -> Iterator[tuple[int, bytes, Iterable[Row]]]:
-        for each in super()._changed(prefix, reading):
-            self._prefix = prefix  # of the rows that are marked next
-            yield each
-
-    def _mark(self, store: Reading, records: Iterable[Row]) -> None:
-        super()._mark(store, (row for each in records if (row := self._left(each)) is not None))
-
-    def _left(self, row: Row) -> Row | None:
-        remains = self._remains.get(self._prefix)
-        return remains.last.row(row) if remains is not None else row
-
-
-def _frames(reading: Reading) -> Iterator[tuple[int, int]]:
-    """Yield the numbers of all frames and their sizes in bytes."""
-    after = 0
-    while page := reading.scan_frames(after, _FRAMES_PAGE):
-        yield from ((number, size) for number, _, size in page)
-        after = page[-1][0]
-
-
-def _dead(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> int:
-    """Return about how many bytes of some frames nothing needs; each object of a frame counts alike."""
-    there: Counter[int] = Counter()
-    needed: Counter[int] = Counter()
-    for key, place in index_entries(reading):
-        there[place.frame] += 1
-        needed[place.frame] += key in live
-    return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
-
-
 _PAGE = 200
 """Records whose commits and ropes are read at once."""
-
-_FRAMES_PAGE = 5000
 
 _NO_METADATA = ChannelStats("", 0, 0)
 _THREADS = Scope(GRAPH, "")

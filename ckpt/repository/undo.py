@@ -194,7 +194,8 @@ class Undoer:
         number, sequence = (int(str(fact)) for fact in target.facts)
         self._still_there(target, number)
         change, count = self._parts.pruner.unhide(number, sequence)
-        return change, f"Undid op {target.id}: {count} checkpoints are back"
+        back = "1 checkpoint is back" if count == 1 else f"{count:,} checkpoints are back"
+        return change, f"Undid op {target.id}: {back}"
 
     def _expire(self, target: Operation) -> tuple[Change, str]:
         number, before, after = target.facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from datetime import timedelta
+from operator import attrgetter
 
 import pytest
 from clock_kit import Clock
@@ -118,6 +119,27 @@ def test_what_forks_show_counts_whatever_became_of_its_thread(repository: Reposi
     assert [info.step for info in repository.log(thread="again")] == [5, 4, 3, 2, 1, 0]
     saver.delete_thread("again")
     assert counts(repository.stats()) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("grace", ["0s", "14d"])
+def test_what_a_dry_run_tells_is_what_a_collection_does(repository: Repository, grace: str) -> None:
+    saver = CkptSaver(repository)
+    for thread in ("kept", "deleted", "undoable", "base"):
+        fill(repository, thread, 8, 1)
+    repository.fork("base", "fork")
+    for thread in ("base", "fork"):
+        repository.prune([thread], keep_last=3)
+    saver.delete_thread("deleted")
+    repository.delete("undoable")
+    told = repository.gc(grace=grace, dry_run=True)
+    assert told == repository.gc(grace=grace, dry_run=True)
+    done = repository.gc(grace=grace)
+    counts = attrgetter("threads_removed", "threads_restorable", "objects_removed", "packs_rewritten", "packs_left")
+    assert counts(told) == counts(done)
+    assert counts(told)[:2] == ((2, 0) if grace == "0s" else (1, 3))
+    assert told.data_before == done.data_before
+    assert abs(told.data_after - done.data_after) < 0.2 * SIZE
+    assert repository.gc(grace=grace, dry_run=True).objects_removed == 0
 
 
 def test_what_has_expired_is_not_counted(opened: Opener, time: Clock) -> None:

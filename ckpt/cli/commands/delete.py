@@ -37,7 +37,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
         raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists them all"])
     what = f"{out.name(name)} ({counted(found.checkpoints, 'checkpoint')})"
     if not dry_run:
-        invocation.confirm(f"Delete the thread {what}?", yes=yes)
+        invocation.confirm(lambda: f"Delete the thread {what}?", yes=yes)
         repository.delete(name)
     if invocation.json:
         document = {"dry_run": dry_run, "thread": name, "checkpoints": found.checkpoints}

@@ -41,9 +41,17 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
         return
     threads, objects = counted(report.threads_removed, "thread"), counted(report.objects_removed, "object")
     rewritten = counted(report.packs_rewritten, "pack")
+    before, after = size(report.data_before), size(report.data_after)
     if dry_run:
-        out.print(f"Would remove {threads} and at least {objects}, and rewrite {rewritten}. Nothing was changed.")
-        return
-    out.print(f"Removed {threads} and {objects}, rewrote {rewritten}")
-    data = f"{size(report.data_before)} of data before, {size(report.data_after)} now"
-    out.print(f"{data}; the store was {size(report.bytes_before)} and is {size(report.bytes_after)}")
+        out.print(f"Would remove {threads} and {objects}, and rewrite {rewritten}. Nothing was changed.")
+        out.print(f"{before} of data, some {after} then; the store is {size(report.bytes_before)}")
+    else:
+        out.print(f"Removed {threads} and {objects}, rewrote {rewritten}")
+        store = f"the store was {size(report.bytes_before)} and is {size(report.bytes_after)}"
+        out.print(f"{before} of data before, {after} now; {store}")
+    if report.threads_restorable:
+        threads = counted(report.threads_restorable, "thread")
+        out.print(f"Kept for ckpt undo: what was deleted or pruned of {threads} in the last {grace}")
+    if report.packs_left:
+        left = counted(report.packs_left, "pack")
+        out.note(f"{left} with something damaged, or moved by another gc meanwhile, stayed as before: see ckpt fsck")

@@ -69,12 +69,15 @@ def command(
     repository = invocation.repository(write=not dry_run)
     if everything:
         names = repository.thread_names()
+
+    def question() -> str | None:
+        planned = repository.prune(names, keep_last=keep_last, keep_within=within, dry_run=True)
+        removed, kept = sum(len(each.removed) for each in planned), sum(len(each.kept) for each in planned)
+        changed = counted(sum(bool(each.removed) for each in planned), "thread")
+        return f"Remove {counted(removed, 'checkpoint')} of {changed} and keep {kept:,}?" if removed else None
+
     if not dry_run:
-        which = "every thread" if everything else counted(len(names), "thread")
-        newest = [f"the newest {keep_last}"] if keep_last is not None else []
-        young = [f"what is younger than {keep_within}"] if keep_within is not None else []
-        what = " and ".join(newest + young)
-        invocation.confirm(f"Keep only {what} of {which}, in each namespace?", yes=yes)
+        invocation.confirm(question, yes=yes)
     from ckpt.errors import PartlyDoneError
 
     try:
