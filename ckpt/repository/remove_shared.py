@@ -94,9 +94,6 @@ class Shared:
         if there:
             rows = {key: raw for key, raw in rows.items() if is_hidden(decode_events(key, raw))}
         viewers = [_Viewer(self._core, fork, number, reading) for fork in forks if fork.number not in self._gone]
-        # Where a fork left before the head, when that checkpoint was put tells what came later.
-        left_at = {keys.checkpoint_key(number, "", each) for viewer in viewers for each in viewer.left_at}
-        rows = {key: raw for key, raw in rows.items() if key not in left_at}
         for viewer in viewers:
             rows = viewer.not_shown(rows, pruned=viewer.thread.number not in self._staying) if rows else rows
         own = _Viewer(self._core, thread, number, reading)
@@ -147,14 +144,12 @@ class _Viewer:
         depth = next(depth for depth, each in enumerate(segments) if each.thread.number == self._number)
         return segments[:depth], segments[depth]
 
-    @property
-    def left_at(self) -> frozenset[str]:
-        """The root checkpoints before the head at which this thread, or one between the two, was forked."""
-        return self._stretches[1].bare
-
     def not_shown(self, rows: _Rows, *, pruned: bool) -> _Rows:
         """Return those rows that this thread does not see, and those that it hides if `pruned` ones may go."""
         above, below = self._stretches
+        # Where a fork left before the head, when that checkpoint was put tells what came later.
+        left_at = {keys.checkpoint_key(self._number, "", each) for each in below.bare}
+        rows = {key: raw for key, raw in rows.items() if key not in left_at}
         seen = {key: events for key, raw in rows.items() if (events := _seen(below, key, raw))}
         if not pruned:
             return {key: raw for key, raw in rows.items() if key not in seen}
