@@ -334,12 +334,14 @@ def _needed_by_deltas(
         each: {write.channel for write in timeline.writes(found) if not write.channel.startswith("__")}
         for each, (found, _) in rows.items()
     }
-    # Other channels have a value right after each write, so that most walks end before their first step.
+    # Other channels have a value right after each write, so that most walks end before their first step; but for what
+    # lasts a step by its nature, where a rewind put a checkpoint that does not follow from the writes before it.
     rebuilt = {
         channel
         for _, commit in rows.values()
         for parent in commit.parents[:1]
         for channel in written.get(parent.checkpoint_id, set()) - commit.channels.keys()
+        if not lasts_a_step(channel)
     }.union(*named.values())
     needed: set[str] = set()
     # Whether a walk that stood at a checkpoint, with the same to look for, needed any above it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 from graph_kit import (
@@ -24,6 +24,7 @@ from graph_kit import (
     thread,
 )
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command
 
 from ckpt.langgraph import CkptSaver
@@ -241,3 +242,38 @@ def test_under_everything_nothing_goes(make_saver: MakeSaver) -> None:
         graph.invoke(human(f"turn {turn}"), thread())
     settled(saver)
     assert len(list(graph.get_state_history(thread()))) == 60
+
+
+class Counting(TypedDict):
+    n: int
+
+
+def looping_graph(saver: CkptSaver, *, rounds: int) -> Any:
+    """A loop of two nodes, one of which gives way to a third in the first round and the last."""
+    builder = StateGraph(Counting)
+    for name in ("plan", "work", "approve"):
+        builder.add_node(name, lambda state: {"n": state["n"] + 1})
+    builder.add_edge(START, "plan")
+    builder.add_conditional_edges(
+        "plan", lambda state: "approve" if state["n"] == 1 or state["n"] >= rounds else "work", ["work", "approve"]
+    )
+    builder.add_edge("work", "plan")
+    builder.add_conditional_edges("approve", lambda state: END if state["n"] >= rounds else "work", ["work", END])
+    return builder.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("by", ["ckpt", "langgraph"])
+def test_a_rewind_to_before_a_rare_node_keeps_no_history_from_being_pruned(make_saver: MakeSaver, by: str) -> None:
+    saver = make_saver()
+    graph = looping_graph(saver, rounds=40)
+    graph.invoke({"n": 0}, {**thread(), "recursion_limit": 100})
+    if by == "ckpt":
+        saver.repository.rewind("t", 2)
+    else:
+        graph.invoke(None, saver.config("t~2"), interrupt_before="*")
+    before = state(graph, thread())
+    assert sum(len(report.removed) for report in saver.repository.prune(["t"], keep_last=1)) > 38
+    settled(saver)
+    assert saver.repository.stats().checkpoints == saver.repository.fsck().checkpoints <= 2
+    assert state(graph, thread()) == before
+    assert graph.invoke(None, thread())["n"] == 41
