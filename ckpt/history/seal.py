@@ -129,13 +129,13 @@ def missing(what: str) -> DamagedRecordError:
 
 
 def outdated(what: str) -> DamagedRecordError:
-    """Return the error for a record that is older than others that were written with it or after it."""
+    """Return the error for a record that is not the one that was written with others, or before them."""
     return DamagedRecordError(
-        f"the record of {what} is older than what belongs to it: an earlier version of it was put back",
+        f"the record of {what} is not the one that belongs to it: it was damaged, or an earlier version was put back",
         hints=["see what is affected with: ckpt fsck", "restore a backup"],
     )
 
 
 def miscounted(what: str, found: Census, expected: Census) -> DamagedRecordError:
-    """Return the error for a set of records that is not what its census says: one of them is missing, or an old one."""
+    """Return the error for a set of records that is not what its census says: one of them is missing, or another."""
     return missing(what) if found.count < expected.count else outdated(what)

@@ -46,7 +46,7 @@ class Browser:
         logger.warning("thread %r is damaged: %s", timeline.thread.name, error)
         return ThreadInfo(
             name=timeline.thread.name,
-            checkpoints=sum(1 for namespace in timeline.namespaces() for _ in timeline.newest_first(namespace)),
+            checkpoints=self._count(),
             heads=0,
             head=None,
             updated=None,
@@ -55,6 +55,14 @@ class Browser:
             forked_from=self._forked_from(),
             expires=expiry(timeline.thread),
         )
+
+    def _count(self) -> int:
+        """Return how many checkpoints a damaged thread shows; where that cannot be told, how many records it has."""
+        timeline = self._timeline
+        try:
+            return sum(1 for namespace in timeline.namespaces() for _ in timeline.newest_first(namespace))
+        except IntegrityError:
+            return timeline.thread.root.census.count
 
     def _forked_from(self) -> str | None:
         return self._timeline.segments[1].thread.name if self._timeline.thread.base is not None else None

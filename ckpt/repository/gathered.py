@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TypeVar
 
-from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
+from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
@@ -96,7 +96,7 @@ def look_at_all(
 ) -> Iterator[_T]:
     """Yield what `look` makes of each of the `timelines`; it is asked again where it stumbles over what was removed.
 
-    Of a thread of which objects are damaged or missing, yield what `damaged` makes; without it the error is raised.
+    Of a thread of which something is damaged or missing, yield what `damaged` makes; without it the error is raised.
     """
     for timeline in timelines(core, by_number(threads), namespace=namespace, newest=newest):
         try:
@@ -115,7 +115,7 @@ def _looked_again(
 ) -> list[_T]:
     try:
         return core.consistently(partial(_looked_at, core, name, look))
-    except (DamagedObjectError, ObjectMissingError) as error:
+    except IntegrityError as error:
         if damaged is None:
             raise
         return _looked_at(core, name, partial(damaged, error))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
 
-from ckpt.errors import ConflictError, DamagedObjectError, IntegrityError, InvalidInputError, ObjectMissingError
+from ckpt.errors import ConflictError, DamagedObjectError, IntegrityError, InvalidInputError
 from ckpt.objects.frames import Frame as RawFrame
 from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import Kind, index_key, object_id
@@ -153,7 +153,7 @@ class Collector:
 
         try:
             return self._core.consistently(mark)
-        except (DamagedObjectError, ObjectMissingError) as error:
+        except IntegrityError as error:
             raise refusal(self._core, error) from error
 
     def _settled_packs(self) -> Packs:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
+from ckpt.errors import IntegrityError, ObjectMissingError
 from ckpt.history.records import ThreadRecord
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, forks_of, thread_records
@@ -27,12 +27,15 @@ class _Needing(NamedTuple):
     """Itself unless it was deleted, and those of its forks that see what cannot be read."""
 
 
-def refusal(core: Core, error: DamagedObjectError | ObjectMissingError) -> IntegrityError:
-    """Return the error of a collection that stumbled over damaged or missing objects.
+def refusal(core: Core, error: IntegrityError) -> IntegrityError:
+    """Return the error of a collection that stumbled over damaged or missing objects or records.
 
     Looks at all threads again, each by itself, which costs as much as marking them does, or more where they share much.
     """
-    needing = list(_needing(core))
+    try:
+        needing = list(_needing(core))
+    except IntegrityError:
+        return error  # not even which threads there are can be told
     threads = [each for each in needing if not each.is_memory]
     living = [(each.graph, name) for each in threads for name in each.living]
     hints = ["restore a backup, or see what is affected with: ckpt fsck"]
@@ -47,7 +50,7 @@ def refusal(core: Core, error: DamagedObjectError | ObjectMissingError) -> Integ
     message = f"nothing was collected, as not all that is needed can be read: {error}{told}"
     if isinstance(error, ObjectMissingError):
         return ObjectMissingError(message, ids=error.ids, hints=hints)
-    return DamagedObjectError(message, hints=hints)
+    return type(error)(message, hints=hints)
 
 
 def _needing(core: Core) -> Iterator[_Needing]:
@@ -60,7 +63,7 @@ def _needing(core: Core) -> Iterator[_Needing]:
         for number, raw in thread_records(reading):
             try:
                 core.consistently(partial(_mark, core, reading, number))
-            except (DamagedObjectError, ObjectMissingError):
+            except IntegrityError:
                 thread = ThreadRecord.decode(number, raw)
                 forks = [(fork.name, moments[-1]) for fork, moments in forks_of(reading, number) if not fork.deleted]
                 living = [name for name, moment in forks if _sees_damage(core, reading, number, moment)]
@@ -70,7 +73,7 @@ def _needing(core: Core) -> Iterator[_Needing]:
 def _sees_damage(core: Core, reading: Reading, number: int, moment: int) -> bool:
     try:
         core.consistently(partial(_mark, core, reading, number, moment))
-    except (DamagedObjectError, ObjectMissingError):
+    except IntegrityError:
         return True
     return False
 

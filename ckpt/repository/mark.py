@@ -152,12 +152,18 @@ class Marker:
         self.catch_up(root_of(self._core.storage))
 
     def mark_thread(self, reading: Reading, number: int, moment: int | None = None) -> None:
-        """Mark what the rows of one thread need that `reading` sees, without counting them.
+        """Mark what the rows of one thread need that `reading` sees.
 
-        With a moment what its checkpoints needed then, which is what a fork sees that left at that moment.
+        With a moment what its checkpoints needed then, which is what a fork sees that left at that moment. Raises
+        DamagedRecordError where one of its rows is missing or not as it was written.
         """
-        found = rows(reading, keys.thread_range(number))
+        (raw,) = reading.read([keys.thread_key(number)])
+        if raw is None:
+            return
+        counted = _RowCount(ThreadRecord.decode(number, raw))
+        found = counted.passing(rows(reading, keys.thread_range(number)))
         self._mark(reading, found if moment is None else (row.as_of(moment) for row in found))
+        counted.prove(reading, raw)
 
     def catch_up(self, store: Reading) -> int:
         """Mark what threads changed since the last call need, in the whole store; return how many did.
@@ -181,9 +187,7 @@ class Marker:
             for number, raw, records in self._changed(prefix, reading):
                 counted = _RowCount(ThreadRecord.decode(number, raw))
                 yield from counted.passing(records)
-                wrong = counted.wrong()
-                if wrong is not None and reading.read([keys.thread_key(number)])[0] == raw:
-                    raise miscounted(f"a row of thread {counted.thread.name!r}", *wrong)
+                counted.prove(reading, raw)
                 marked[number] = raw
                 changed.append(number)
 
@@ -305,15 +309,17 @@ class _RowCount:
             return self._root  # a memory has no checkpoints: its namespaces are counted in their place
         return row.key
 
-    def wrong(self) -> tuple[Census, Census] | None:
-        """Return what was found and expected where rows do not fit. A thread that can go may be gone by half."""
+    def prove(self, reading: Reading, raw: bytes) -> None:
+        """Raise DamagedRecordError where rows do not fit, unless the thread's record is another than `raw` by now.
+
+        A thread that can go may be gone by half.
+        """
         if self.thread.deleted and not self.thread.forks:
-            return None
+            return
         for each in {*self._found, *self._expected}:
             found, expected = self._found.get(each, Census()), self._expected.get(each, Census())
-            if found != expected:
-                return found, expected
-        return None
+            if found != expected and reading.read([keys.thread_key(self.thread.number)])[0] == raw:
+                raise miscounted(f"a row of thread {self.thread.name!r}", found, expected)
 
 
 def next_thread(reading: Reading) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain, islice, takewhile
 
-from ckpt.errors import DamagedObjectError, IntegrityError, ObjectMissingError
+from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, shown_put
 from ckpt.history.items import ItemRecord
@@ -179,15 +179,18 @@ class Remover:
     def _ghosts(self, thread: ThreadRecord) -> list[bytes]:
         """Return the hashes of the checkpoint ids that a thread sees, its own last, where most are remembered.
 
-        Nothing is proved: a collector that was stopped may have removed some rows already.
+        Nothing is proved: a collector that was stopped may have removed some rows already. Where what a thread sees of
+        others cannot be read, its own are all.
         """
         storage, timeline = self._core.storage, Timeline(self._core, thread)
-        names = {""}
-        for segment in timeline.segments:
-            for key, raw in storage.scan(*keys.lines_range(segment.thread.number)):
-                names.add(decode_line(key, raw).namespace)
-        walks = (timeline.newest_first(name, hidden=True, prove=False, around=False) for name in sorted(names))
-        hashes = [ghost_hash(row.checkpoint_id) for row in islice(chain.from_iterable(walks), GHOSTS_MAX)]
+        names, hashes = {""}, list[bytes]()
+        with suppress(IntegrityError):
+            for segment in timeline.segments:
+                for key, raw in storage.scan(*keys.lines_range(segment.thread.number)):
+                    names.add(decode_line(key, raw).namespace)
+            walks = (timeline.newest_first(name, hidden=True, prove=False, around=False) for name in sorted(names))
+            for found in islice(chain.from_iterable(walks), GHOSTS_MAX):
+                hashes.append(ghost_hash(found.checkpoint_id))
         for row in rows(storage, keys.thread_range(thread.number)):
             if row.part == "c":
                 hashes.append(ghost_hash(keys.checkpoint_id_of(row.key, thread.number)))
@@ -236,7 +239,9 @@ class Remover:
         for tag, raw, owner in zip(tags, found, found[len(tags) :], strict=False):
             if tag.thread != thread.number and (raw is None or owner is not None):
                 continue
-            own_put = timeline.put_in(timeline.segments[0], tag.namespace, tag.checkpoint_id)
+            own_put = None
+            with suppress(IntegrityError):
+                own_put = timeline.put_in(timeline.segments[0], tag.namespace, tag.checkpoint_id)
             if own_put is not None and own_put.commit == tag.commit:
                 yield tag, None
             elif tag.thread == thread.number:
@@ -315,18 +320,18 @@ class Remover:
 
     def _remove_hidden(self) -> None:
         """Remove pruned rows that no fork, no DeltaChannel and no operation needs any more."""
-        hiding = {
-            row.thread
-            for row in rows(self._core.storage)
-            if row.part == "c" and any(isinstance(event, Hidden) for event in decode_events(row.key, row.value))
-        }
+        hiding: set[int] = set()
+        # Of what cannot be read, here and below, the collector tells next, and who needs it.
+        for row in rows(self._core.storage):
+            with suppress(IntegrityError):
+                if row.part == "c" and any(isinstance(each, Hidden) for each in decode_events(row.key, row.value)):
+                    hiding.add(row.thread)
         if hiding:
             self._remove_shared(hiding)
         for thread in self._threads() if hiding else ():
             if thread.number not in hiding or thread.deleted or thread.forks or self._restorable(thread.number):
                 continue
-            # Of what cannot be read the collector tells next, and who needs it.
-            with suppress(_RestorableError, DamagedObjectError, ObjectMissingError):
+            with suppress(_RestorableError, IntegrityError):
                 self._pruner.prune(thread.name, keep_visible, log=self._refuse_restorable, exactly=True)
 
     def _remove_shared(self, hiding: set[int]) -> None:
@@ -336,7 +341,7 @@ class Remover:
             for number in numbers:
                 for _ in range(_ATTEMPTS):
                     try:
-                        with suppress(DamagedObjectError, ObjectMissingError):
+                        with suppress(IntegrityError):
                             reading = self._without_unseen(number, shared, reading)
                         break
                     except RecordChangedError:

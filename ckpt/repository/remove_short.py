@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+from ckpt.errors import IntegrityError
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import current_put, decode_events
 from ckpt.history.records import NameRecord, ThreadRecord
@@ -101,7 +102,12 @@ class ShortThreads:
 def _names(tag: Tag, number: int, checkpoints: Mapping[bytes, bytes]) -> bool:
     """Whether a tag, that was put on another thread perhaps, names one of these checkpoints of a thread."""
     key = keys.checkpoint_key(number, tag.namespace, tag.checkpoint_id)
-    put = current_put(decode_events(key, checkpoints[key])) if key in checkpoints else None
+    if key not in checkpoints:
+        return False
+    try:
+        put = current_put(decode_events(key, checkpoints[key]))
+    except IntegrityError:
+        return True  # which needs more than a look
     return put is not None and put.commit == tag.commit
 
 

@@ -212,7 +212,7 @@ def test_who_has_the_thread_open_notices_too(path: Path, database: sqlite3.Conne
         assert repository.read("ana") is not None
         write(database, keys.thread_key(1), old)
         for _ in range(2):
-            with pytest.raises(DamagedRecordError, match="an earlier version of it was put back"):
+            with pytest.raises(DamagedRecordError, match="an earlier version was put back"):
                 repository.read("ana")
 
 

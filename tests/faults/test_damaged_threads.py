@@ -17,10 +17,19 @@ from stores import BACKENDS, new_store
 
 import ckpt
 from ckpt.cli.main import cli
-from ckpt.errors import DamagedObjectError, IntegrityError, PartlyDoneError, ThreadNotFoundError
+from ckpt.errors import (
+    DamagedObjectError,
+    DamagedRecordError,
+    IntegrityError,
+    PartlyDoneError,
+    ThreadDeletedError,
+    ThreadNotFoundError,
+)
+from ckpt.history import keys
 from ckpt.objects.ids import ObjectId, index_key
-from ckpt.repository import Repository
+from ckpt.repository import Repository, remove_short
 from ckpt.repository.browse import Browser
+from ckpt.storage.base import Batch
 
 AT_ONCE = timedelta(0)
 LONG = {"texts": [f"{number} is {number**9} to the ninth" for number in range(2000)]}
@@ -178,6 +187,50 @@ def test_a_refused_collection_names_a_memory(repository: Repository) -> None:
     assert not any("ckpt delete" in hint for hint in caught.value.hints)
     asked_anew(repository).memory("notes").drop()
     asked_anew(repository).gc(grace=AT_ONCE)
+
+
+def damage_record(repository: Repository, thread: str, how: str) -> None:
+    """Damage the record of a checkpoint in the middle of a thread: whatever the storage seals, it finds it so."""
+    known = repository._directory.find(thread)
+    assert known is not None
+    rows = repository.storage.scan(*keys.checkpoints_range(known[0].number, ""))
+    key, value = rows[len(rows) // 2]
+    damaged = {"missing": None, "flipped": flipped(value), "zeroed": bytes(len(value))}[how]
+    repository.storage.publish(Batch({}, {key: damaged}))
+
+
+@pytest.mark.parametrize("one_by_one", [False, True])
+@pytest.mark.parametrize("how", ["missing", "flipped", "zeroed"])
+def test_a_thread_of_which_a_record_is_damaged_is_listed_and_let_go(
+    repository: Repository, how: str, one_by_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if one_by_one:
+        monkeypatch.setattr(remove_short, "ROWS_MAX", -1)
+    repository.delete("bad")
+    repository.gc(grace=AT_ONCE)
+    for number in range(5):
+        repository.commit("torn", texts(number))
+    repository.tag("middle", "@~2", thread="torn")
+    head = repository.resolve("torn")
+    sound = {each.name: each for each in asked_anew(repository).threads() if each.name != "torn"}
+    damage_record(repository, "torn", how)
+    found = {each.name: each for each in asked_anew(repository).threads()}
+    torn = found.pop("torn")
+    assert found == sound
+    assert (torn.status, torn.checkpoints, torn.head) == ("damaged", 5, None)
+    with pytest.raises(DamagedRecordError, match="needed by thread 'torn'\n") as caught:
+        asked_anew(repository).gc(grace=AT_ONCE)
+    assert any(hint.endswith("ckpt delete torn") for hint in caught.value.hints)
+    with pytest.raises(PartlyDoneError):
+        asked_anew(repository).prune(["good", "torn"], keep_last=1)
+    asked_anew(repository).delete("torn")
+    asked_anew(repository).gc(grace=AT_ONCE)
+    left = asked_anew(repository)
+    # What was damaged of the other thread, and nothing needs, stays in its pack.
+    assert {(problem.kind, problem.needed_by) for problem in left.fsck().problems} <= {("object", ())}
+    assert (left.tags(), {each.name for each in left.threads()}) == ({}, set(sound))
+    with pytest.raises(ThreadDeletedError):
+        left.put_writes("torn", "", head.checkpoint_id, "task", "", [])
 
 
 # -- the command line ------------------------------------------------------------------------------------
