@@ -16,7 +16,8 @@ from ckpt.repository.core import Core
 from ckpt.repository.infos import CheckpointInfo, ThreadInfo
 from ckpt.repository.lifetimes import expiry
 from ckpt.repository.progress import START, following, packets, status, tells
-from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.stretches import Found
+from ckpt.repository.timeline import Timeline
 from ckpt.values.cut import MSGPACK_TYPES
 from ckpt.values.inert import inert
 from ckpt.values.rope import rope_length

@@ -26,9 +26,10 @@ from ckpt.repository.prune import Pruner, PruneReport
 from ckpt.repository.recent import Recent, Seen
 from ckpt.repository.replays import is_ahead, is_head_as_told
 from ckpt.repository.scopes import GRAPH, within
+from ckpt.repository.stretches import Found
 from ckpt.repository.tags import Tags
 from ckpt.repository.threads import ThreadAdmin
-from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.timeline import Timeline
 from ckpt.repository.upkeep import Upkeep
 from ckpt.repository.writer import Writer
 from ckpt.storage.base import Storage

@@ -11,7 +11,8 @@ from ckpt.errors import IntegrityError
 from ckpt.history.commits import Commit
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
-from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.stretches import Found
+from ckpt.repository.timeline import Timeline
 
 Row = tuple[Found, ObjectId, Commit]
 """A checkpoint, and the commit that counts."""

@@ -7,6 +7,7 @@ they stood then; and what a task's subgraph made is of use only as long as the c
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, decode_events, encode_events, newest
@@ -16,7 +17,8 @@ from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.lineage import above, is_of_a_task
 from ckpt.repository.progress import lasts_a_step, rebuilt_channels
-from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.stretches import Found
+from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Range, Reading
 
 Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Collection[str]]
@@ -27,7 +29,10 @@ _AHEAD_MAX = 8192
 
 
 class Plan:
-    """What goes and what stays of one thread; see `Pruner.prune`. With `hide` nothing is dropped."""
+    """What goes and what stays of one thread; see `Pruner.prune`. With `hide` nothing is dropped.
+
+    For `undone` see `Timeline`: what may be brought back counts as shown.
+    """
 
     def __init__(
         self,
@@ -40,8 +45,10 @@ class Plan:
         namespace: str | None,
         exactly: bool,
         reading: Reading | None = None,
+        undone: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
         self._core = core
+        self._undone = undone
         self._thread = thread
         self._keep = keep
         self._protected = protected
@@ -49,7 +56,7 @@ class Plan:
         self._exactly = exactly
         source = reading or core.storage
         self._reading = Ahead.of(source, self._ranges(source, namespace))
-        self._timeline = Timeline(core, thread, self._reading)
+        self._timeline = Timeline(core, thread, self._reading, undone)
         self.kept: list[tuple[str, str]] = []
         self.removed: list[tuple[str, str]] = []
         self.droppable: list[tuple[str, str]] = []
@@ -212,9 +219,14 @@ class Plan:
         A greater one may still be on its way: writes may come before their checkpoint.
         """
         number, known = self._thread.number, {found.checkpoint_id for found in rows}
-        for key, _ in () if self._hide_all else self._reading.scan(*keys.checkpoints_range(number, namespace)):
+        for key, raw in () if self._hide_all else self._reading.scan(*keys.checkpoints_range(number, namespace)):
             checkpoint_id = keys.checkpoint_id_of(key, number)
-            if checkpoint_id not in known and (line is None or checkpoint_id <= self._greatest(line)):
+            if checkpoint_id not in known and (
+                line is None
+                or checkpoint_id <= self._greatest(line)
+                # What it hid in a base is gone.
+                or all(isinstance(event, Hidden) for event in decode_events(key, raw))
+            ):
                 self.droppable.append((namespace, checkpoint_id))
 
     def _in_bases(self, namespace: str, checkpoint_ids: list[str]) -> set[str]:
@@ -225,8 +237,8 @@ class Plan:
         return {each for (each, _), raw in zip(wanted, values, strict=True) if raw is not None}
 
     def drop_only(self, slots: Collection[tuple[str, str]]) -> None:
-        """Have nothing change but that these go, some of those that can be dropped."""
-        self.droppable = [slot for slot in self.droppable if slot in slots]
+        """Have nothing change but that the rows of these go, which were pruned before."""
+        self.droppable = sorted(slots)
         self._hide = []
         self._heads = {namespace: self._heads[namespace] for namespace, _ in self.droppable}
 
@@ -290,7 +302,7 @@ class Plan:
             return True
         told = [each for each, head in present.items() if head is not None and head == self._timeline.told_head(each)]
         thread = ThreadRecord.decode(self._thread.number, raw)
-        timeline = Timeline(self._core, thread, self._reading.after(records))
+        timeline = Timeline(self._core, thread, self._reading.after(records), self._undone)
         return (
             all(timeline.head(each) == head for each, head in present.items())
             and all(timeline.told_head(each) == present[each] for each in told)

@@ -8,8 +8,9 @@ and for threads with forks in `ckpt.repository.remove_shared`, for the collector
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, decode_events, encode_events, newest
@@ -19,9 +20,10 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
 from ckpt.repository.plan import Keep, Plan
+from ckpt.repository.stretches import Found
 from ckpt.repository.tags import Guard
 from ckpt.repository.threads import Log, ThreadAdmin, silent
-from ckpt.repository.timeline import Found, Timeline
+from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Batch, Reading
 
 
@@ -76,6 +78,7 @@ class Pruner:
         keep: Keep,
         *,
         guard: Callable[[ThreadRecord], Guard] = lambda thread: Guard(),
+        undone: Callable[[], Mapping[int, int]] = dict,
         log: Log = silent,
         dry_run: bool = False,
         undoable: bool = False,
@@ -89,7 +92,8 @@ class Pruner:
         ran, wholly; this is done along with the root's namespace. With `exactly` neither is so, and what is named
         decides alone.
 
-        With `undoable` they are all hidden, to be removed by the collector. `log` is given the thread's number
+        What `undone` says may be brought back, asked after the thread was read, counts as shown (see `Timeline`). With
+        `undoable` they are all hidden, to be removed by the collector. `log` is given the thread's number
         and the sequence number by which `unhide` brings them back.
 
         A namespace whose head goes continues from the head's nearest ancestor that stays, else from the greatest
@@ -104,16 +108,18 @@ class Pruner:
                 return Batch(), PruneReport(name, (), ())
             thread, raw = found
             kept, guarding = guard(thread)
-            slots = set(kept)
             hide = undoable or thread.forks > 0
-            plan = Plan(self._core, thread, keep, slots, hide=hide, namespace=namespace, exactly=exactly)
+            planned = partial(
+                Plan, self._core, thread, keep, set(kept), namespace=namespace, exactly=exactly, undone=undone()
+            )
+            plan = planned(hide=hide)
             report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
             expected, records = plan.records(raw)
             if plan.droppable and not plan.stands_as_before(records):
                 # Where ids do not come in their order, the rows that stay may tell of other heads than all did.
-                plan = Plan(self._core, thread, keep, slots, hide=True, namespace=namespace, exactly=exactly)
+                plan = planned(hide=True)
                 if not plan.removed:
                     return Batch(), report
                 expected, records = plan.records(raw)

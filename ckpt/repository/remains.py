@@ -15,13 +15,12 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Event, Put, as_left, decode_events, is_hidden, shown_put
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
-from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, Row, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.plan import Plan
 from ckpt.repository.prune import keep_visible
-from ckpt.repository.remove_shared import Shared
+from ckpt.repository.remove_shared import removals
 from ckpt.repository.scopes import root_of
 from ckpt.storage.base import Reading, Storage, index_entries
 
@@ -32,12 +31,18 @@ class Left:
     """What a collection would leave of the threads of one graph, if it left `staying` to be restored."""
 
     def __init__(
-        self, core: Core, threads: dict[int, ThreadRecord], gone: Iterable[int], staying: Iterable[int]
+        self,
+        core: Core,
+        threads: dict[int, ThreadRecord],
+        gone: Iterable[int],
+        staying: Mapping[int, int],
+        now: int,
     ) -> None:
         self._core = core
         self._threads = threads
-        self._staying = set(staying)
-        self.going = set(gone) - self._staying
+        self._staying = staying
+        self._now = now
+        self.going = set(gone) - staying.keys()
         left = _with_bases(threads, threads.keys() - self.going)
         self.moments: dict[int, int] = {}
         """The last moments at which threads that are left, were left by others that are."""
@@ -45,7 +50,6 @@ class Left:
             if (base := threads[number].base) is not None:
                 self.moments[base.thread] = max(self.moments.get(base.thread, 0), base.moment)
         self._droppable: dict[int, set[bytes]] = {}
-        self._shared = Shared(core, threads, self.going, self._staying)
 
     @property
     def removed(self) -> int:
@@ -58,37 +62,29 @@ class Left:
         if number in self.going and moment is None:
             return None
         pruned = row.part == "c" and (number in self.going or is_hidden(decode_events(row.key, row.value)))
-        if pruned and number not in self._staying and row.key in self._dropped(number):
+        if pruned and row.key in self._dropped(number):
             return None
         return row.as_of(moment) if number in self.going and moment is not None else row
-
-    def stands_for(self, number: int) -> tuple[int | None, Set[int], Set[int]]:
-        """Return all that decides what is left of a thread: of it and its forks, who is left and who stays."""
-        family = {number, *self._shared.family(number)}
-        return self.moments.get(number), self.going.intersection(family), self._staying.intersection(family)
 
     def _dropped(self, number: int) -> Set[bytes]:
         """Return the rows of a thread's checkpoints that go because nothing that is left shows or needs them."""
         thread = self._threads.get(number)
-        if thread is None:
-            return frozenset()
         if number in self.moments:
-            return self._unseen.get(number, frozenset())
+            return self._unseen
+        if thread is None or thread.deleted:
+            return frozenset()
         if number not in self._droppable:
-            plan = Plan(self._core, thread, keep_visible, (), hide=False, namespace=None, exactly=True)
+            plan = Plan(
+                self._core, thread, keep_visible, (), hide=False, namespace=None, exactly=True, undone=self._staying
+            )
             self._droppable[number] = {keys.checkpoint_key(number, *slot) for slot in plan.droppable}
         return self._droppable[number]
 
     @cached_property
-    def _unseen(self) -> dict[int, set[bytes]]:
-        """What goes of threads with forks."""
-        found: dict[int, set[bytes]] = {}
-        for numbers, reading in self._shared.groups():
-            for number in numbers:
-                change = self._shared.without_unseen(number, reading)
-                found[number] = {key for key, left in change.records.items() if left is None}
-                reading = reading.after(change.records) if isinstance(reading, Ahead) else reading
-        return found
+    def _unseen(self) -> Set[bytes]:
+        """What goes of threads that have forks."""
+        found = removals(self._core, self._threads, lambda numbers: self._staying, now=self._now)
+        return {key for change, _ in found for key, left in change.records.items() if left is None}
 
 
 class Remains:
@@ -101,25 +97,24 @@ class Remains:
         threads = {number: ThreadRecord.decode(number, raw) for number, raw in thread_records(core.storage)}
         over = {number for number, thread in threads.items() if thread.lapsed(now)}
         gone = {number for number, thread in threads.items() if thread.deleted} | over
-        restorable = {
-            int(str(operation.facts[0]))
-            for operation in OperationLog(core, "").newest_first()
-            if operation.kind in ("delete", "prune")
-            and not operation.undone
-            and operation.facts
-            and operation.time > until
-        } - over
+        restorable: dict[int, int] = {}
+        for operation in OperationLog(core, "").newest_first():
+            if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
+                number, since = int(str(operation.facts[0])), int(str([*operation.facts, 0][1]))
+                if operation.time > until and number not in over:
+                    restorable[number] = min(restorable.get(number, since), since)
         self.threads = [thread for number, thread in threads.items() if number not in gone]
         """Those that are there."""
         self.core = core
         self.restorable = restorable
         """The numbers of the threads of which it can bring something back."""
-        self.next = Left(core, threads, gone, restorable)
+        self.next = Left(core, threads, gone, restorable, now)
         """What the next collection leaves."""
-        self.last = Left(core, threads, gone, ())
+        self.last = Left(core, threads, gone, {}, now) if restorable else self.next
         """What one leaves once nothing of what was deleted and pruned can be brought back."""
-        self.differing = [each for each in threads if self.next.stands_for(each) != self.last.stands_for(each)]
-        """The threads of which the last one leaves less."""
+        families = {_first(threads, number) for number in restorable if number in threads}
+        self.differing = [number for number in threads if _first(threads, number) in families]
+        """The threads of which the last one may leave less."""
         self._gone = gone
         self._over = self._rows_over_bases(threads)
         self._views: dict[int, set[_View]] = {}
@@ -225,6 +220,13 @@ def dead_bytes(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) ->
         there[place.frame] += 1
         needed[place.frame] += key in live
     return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
+
+
+def _first(threads: Mapping[int, ThreadRecord], number: int) -> int:
+    """Return the thread that began what a thread was forked from."""
+    while (base := threads[number].base) is not None and base.thread in threads:
+        number = base.thread
+    return number
 
 
 def _with_bases(threads: dict[int, ThreadRecord], numbers: Iterable[int]) -> set[int]:

@@ -17,20 +17,19 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Hidden, as_of, current_put, decode_events, encode_events, shown_put
 from ckpt.history.items import ItemRecord
 from ckpt.history.records import ThreadRecord, decode_line
-from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, with_ghosts
 from ckpt.repository.mark import collected, rows, thread_records
 from ckpt.repository.memory_writer import count_items
 from ckpt.repository.operations import Operation, OperationLog
 from ckpt.repository.prune import Pruner, count_checkpoints, keep_visible
-from ckpt.repository.remove_shared import Shared
+from ckpt.repository.remove_shared import removals
 from ckpt.repository.remove_short import ShortThreads, without
 from ckpt.repository.tags import Tag, Tags
 from ckpt.repository.threads import ThreadAdmin, silent
 from ckpt.repository.timeline import Timeline
 from ckpt.repository.versions import until
-from ckpt.storage.base import Batch, Reading, RecordChangedError
+from ckpt.storage.base import Batch, RecordChangedError
 from ckpt.storage.turns import Turns
 
 _ON_NUMBERS = frozenset({"fork", "delete", "prune", "expire"})
@@ -51,8 +50,9 @@ class Remover:
         self._operations = OperationLog(core, "")
         self._tags = Tags(core)
         self._turns = Turns()
-        # The threads that an operation numbered up to the end of the log can restore, wholly or in part.
-        self._kept: set[int] = set()
+        # Of the threads that an operation numbered up to the end of the log can restore: from which of its sequence
+        # numbers on what was pruned can be brought back, 0 for all of a thread.
+        self._kept: dict[int, int] = {}
         self._log_end = 0
 
     @property
@@ -106,13 +106,14 @@ class Remover:
 
     def _keep(self, operation: Operation) -> None:
         if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
-            self._kept.add(int(str(operation.facts[0])))
+            number, since = int(str(operation.facts[0])), int(str([*operation.facts, 0][1]))
+            self._kept[number] = min(self._kept.get(number, since), since)
 
     def _restorable(self, number: int) -> bool:
         return number in self._restorable_of([number])
 
-    def _restorable_of(self, numbers: Collection[int]) -> set[int]:
-        """Return which threads an operation can restore, wholly or in part, as the log is now.
+    def _restorable_of(self, numbers: Collection[int]) -> dict[int, int]:
+        """Return which threads an operation can restore, wholly or in part, as the log is now, and from where on.
 
         To be asked after the threads' records were read, by a change that compares them.
         """
@@ -120,7 +121,7 @@ class Remover:
         for operation in takewhile(lambda each: each.number > end, self._operations.newest_first()):
             self._log_end = max(self._log_end, operation.number)
             self._keep(operation)
-        return self._kept.intersection(numbers)
+        return {number: self._kept[number] for number in numbers if number in self._kept}
 
     def _remove_threads(self, doomed: list[ThreadRecord]) -> int:
         """Remove deleted threads without forks, and return how many; of the others keep what a fork still sees."""
@@ -304,7 +305,9 @@ class Remover:
                     continue
                 events = decode_events(row.key, row.value)
                 kept = [event for event in events if event.sequence <= moment or isinstance(event, Hidden)]
-                kept = kept if current_put(kept) is not None or as_of(events, moment) else []
+                # A row of nothing else may hide what is further down from forks that left since.
+                needed = current_put(kept) is not None or as_of(events, moment) or thread.base is not None
+                kept = kept if needed else []
                 if len(kept) != len(events):
                     expected[row.key] = row.value
                     records[row.key] = encode_events(row.key, kept) if kept else None
@@ -327,45 +330,33 @@ class Remover:
                 if row.part == "c" and any(isinstance(each, Hidden) for each in decode_events(row.key, row.value)):
                     hiding.add(row.thread)
         if hiding:
-            self._remove_shared(hiding)
+            self._remove_shared()
         for thread in self._threads() if hiding else ():
-            if thread.number not in hiding or thread.deleted or thread.forks or self._restorable(thread.number):
+            if thread.number not in hiding or thread.deleted or thread.forks:
                 continue
-            with suppress(_RestorableError, IntegrityError):
-                self._pruner.prune(thread.name, keep_visible, log=self._refuse_restorable, exactly=True)
+            restorable = partial(self._restorable_of, [thread.number])
+            with suppress(IntegrityError):
+                self._pruner.prune(thread.name, keep_visible, undone=restorable, exactly=True)
 
-    def _remove_shared(self, hiding: set[int]) -> None:
-        """Remove what neither a thread nor its forks show; where these are written to all the time, another time."""
-        shared = self._shared()
-        for numbers, reading in shared.groups(hiding):
-            for number in numbers:
-                for _ in range(_ATTEMPTS):
-                    try:
-                        with suppress(IntegrityError):
-                            reading = self._without_unseen(number, shared, reading)
-                        break
-                    except RecordChangedError:
-                        shared, reading = self._shared(), self._core.storage
-
-    def _shared(self) -> Shared:
-        threads = {thread.number: thread for thread in self._threads()}
-        restorable = self._restorable_of(threads.keys())
-        gone = {number for number, thread in threads.items() if thread.deleted} - restorable
-        return Shared(self._core, threads, gone, restorable)
-
-    def _without_unseen(self, number: int, shared: Shared, reading: Reading) -> Reading:
-        """Remove what nobody shows of one thread, and return what to read of others then."""
-        thread = shared.threads.get(number)
-        if thread is None:
-            return reading
-        expected, records = self._core.consistently(partial(shared.without_unseen, number, reading))
-        start, end = keys.checkpoints_range(number, None)
-        if ids := [keys.checkpoint_id_of(key, number) for key in records if start <= key < end]:
-            ghosts = self._with_ghosts(thread, map(ghost_hash, ids)) if thread.deleted else silent([])
-            with self._turns.step():
-                batch = Batch({**expected, **ghosts.expected}, {**records, **ghosts.records})
-                self._core.storage.publish(batch)
-        return reading.after(records) if isinstance(reading, Ahead) else reading
+    def _remove_shared(self) -> None:
+        """Remove what neither threads nor their forks show; where these are written to all the time, another time."""
+        for _ in range(_ATTEMPTS):
+            threads = {thread.number: thread for thread in self._threads()}
+            met = False
+            for change, gone in removals(self._core, threads, self._restorable_of):
+                expected, records = change
+                for thread in gone:
+                    start, end = keys.checkpoints_range(thread.number, None)
+                    ids = [keys.checkpoint_id_of(key, thread.number) for key in records if start <= key < end]
+                    ghosts = self._with_ghosts(thread, map(ghost_hash, ids)) if ids else silent([])
+                    expected, records = {**expected, **ghosts.expected}, {**records, **ghosts.records}
+                try:
+                    with self._turns.step():
+                        self._core.storage.publish(Batch(expected, records))
+                except RecordChangedError:
+                    met = True
+            if not met:
+                return
 
     def _with_ghosts(self, thread: ThreadRecord, hashes: Iterable[bytes]) -> Change:
         """Return what remembers checkpoints of a deleted thread whose rows go: so far these told whose they were."""
@@ -373,16 +364,6 @@ class Remover:
         if named is None or thread.lapsed(clock.now_ms()):
             return silent([])
         return self._directory.renamed(thread.name, named_raw, with_ghosts(named, hashes))
-
-    def _refuse_restorable(self, facts: list[object]) -> Change:
-        """Stop a prune of rows that an operation since has made restorable; writes nothing down."""
-        if self._restorable(int(str(facts[0]))):
-            raise _RestorableError
-        return silent(facts)
-
-
-class _RestorableError(Exception):
-    """An operation can restore what was about to be removed."""
 
 
 def _doomed(number: int, raw: bytes | None) -> bool:

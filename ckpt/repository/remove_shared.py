@@ -1,17 +1,18 @@
 """Removing what threads share and none of them shows: pruned from a thread and from all that were forked from it.
 
-As long as one of them shows a checkpoint, its row stays for all, hidden in the others. Which rows nobody needs is told
-from what each thread sees, as `ckpt.repository.plan` does of a thread without forks.
+As long as one of them shows a checkpoint, its row stays for all, hidden in the others. A thread and its forks, theirs
+included, are looked at together, as they were at one moment.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
 
+from ckpt.errors import IntegrityError
 from ckpt.history import keys
-from ckpt.history.checkpoints import Event, Hidden, as_left, decode_events, is_hidden
-from ckpt.history.records import ThreadRecord
+from ckpt.history.checkpoints import Event, Hidden, Put, as_left, decode_events, is_hidden
+from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change
@@ -19,238 +20,233 @@ from ckpt.repository.gathered import ranges_of
 from ckpt.repository.lineage import is_of_a_task
 from ckpt.repository.plan import Plan
 from ckpt.repository.prune import count_checkpoints, keep_visible
-from ckpt.repository.timeline import Segment, Timeline
-from ckpt.storage.base import Reading
+from ckpt.repository.stretches import Segment
+from ckpt.repository.timeline import Timeline
 
-_Rows = Mapping[bytes, bytes]
+_TOGETHER = 8192
+"""Rows of several trees that are read at once, about."""
 
-_ROWS_MAX = 8192
-"""Rows that are read at once, about."""
+ROWS_MAX = 100_000
+"""Rows of a tree that is looked at: all are in memory then, of one moment."""
+
+Since = Callable[[Collection[int]], Mapping[int, int]]
+"""Given the numbers of threads, from which of its sequence numbers on what was pruned of one may be brought back."""
 
 
-class Shared:
-    """Looks for what is shown no more, among threads as they were read.
+def removals(
+    core: Core, threads: Mapping[int, ThreadRecord], since: Since, *, now: int | None = None
+) -> Iterator[tuple[Change, list[ThreadRecord]]]:
+    """Yield for each thread with forks, with all of these, what removes the rows that nobody needs, if any.
 
-    `gone` are the numbers of those that show nothing, and `staying` of those of which an operation can bring back what
-    was pruned: all that these see stays.
+    Needed is what a thread shows, or will once something is brought back, as `since` tells after the records were read;
+    given `now`, those that have expired by then show nothing. What each shows stays as it is. The change compares the
+    records of all. With it come the threads that are gone themselves, of which it removes rows.
+
+    Where a subgraph remembers from run to run nothing goes, as rows tell where it stood at earlier moments; nor where
+    something cannot be read, nor of threads that have more than `ROWS_MAX` rows together. Costs a round trip for some
+    thousand rows, and a look at all that each thread sees; only where some of it is shown by none, a prune of each.
     """
+    for group in _groups(threads):
+        numbers = [number for tree in group for number in tree]
+        reading = Ahead.of(core.storage, ranges_of(numbers))
+        restorable = since(numbers)
+        for tree in group:
+            try:
+                found = _Tree(core, reading, tree, restorable, now)
+                change = found.change()
+            except IntegrityError:
+                continue
+            if change.records:
+                yield change, [found.threads[number] for number in found.gone if number in found.forked]
+
+
+def _groups(threads: Mapping[int, ThreadRecord]) -> Iterator[list[list[int]]]:
+    """Yield the numbers of threads that have forks and of these, tree by tree, several small trees together."""
+    forks: dict[int, list[int]] = {}
+    for thread in threads.values():
+        if thread.base is not None:
+            forks.setdefault(thread.base.thread, []).append(thread.number)
+    group: list[list[int]] = []
+    rows = 0
+    for number in forks:
+        first = threads.get(number)
+        if first is None or first.base is not None:
+            continue
+        tree = [number]
+        for each in tree:  # which grows meanwhile
+            tree += forks.get(each, ())
+        size = sum(threads[each].sequence for each in tree)
+        if size > ROWS_MAX:
+            continue
+        if group and rows + size > _TOGETHER:
+            yield group
+            group, rows = [], 0
+        group.append(sorted(tree))
+        rows += size
+    if group:
+        yield group
+
+
+class _Tree:
+    """A thread and all that were forked from it, directly or not, as of one moment."""
 
     def __init__(
-        self, core: Core, threads: Mapping[int, ThreadRecord], gone: Collection[int], staying: Collection[int]
+        self, core: Core, reading: Ahead, numbers: list[int], restorable: Mapping[int, int], now: int | None
     ) -> None:
         self._core = core
-        self.threads = threads
-        self._gone = gone
-        self._staying = staying
-        self._forks: dict[int, list[int]] = {}
-        for thread in threads.values():
-            if thread.base is not None:
-                self._forks.setdefault(thread.base.thread, []).append(thread.number)
-
-    def groups(self, hiding: Collection[int] | None = None) -> Iterator[tuple[list[int], Reading]]:
-        """Yield the numbers of threads that have forks, and what to read them from; what was forked before its forks.
-
-        Given the threads that have pruned rows (`hiding`), those are left out of which neither they nor a fork is among
-        them. Costs a round trip for some thousand rows, but for threads with more, each of which is read on its own.
-        """
-        for group in self._trees():
-            forked = [each for each in group if each in self._forks]
-            if hiding is not None:
-                forked = [each for each in forked if not {each, *self.family(each)}.isdisjoint(hiding)]
-            if forked:
-                small = sum(self.threads[each].sequence for each in group) <= _ROWS_MAX
-                storage = self._core.storage
-                yield forked, Ahead.of(storage, ranges_of(group)) if small else storage
-
-    def _trees(self) -> Iterator[list[int]]:
-        """Yield the numbers of threads, in order, those with forks together with all of these; several small trees."""
-        group: list[int] = []
-        rows = 0
-        for thread in self.threads.values():
-            if thread.number in self._forks and (thread.base is None or thread.base.thread not in self.threads):
-                tree = [thread.number, *self.family(thread.number)]
-                size = sum(self.threads[each].sequence for each in tree)
-                if group and rows + size > _ROWS_MAX:
-                    yield sorted(group)
-                    group, rows = [], 0
-                group += tree
-                rows += size
-        if group:
-            yield sorted(group)
-
-    def without_unseen(self, number: int, reading: Reading) -> Change:
-        """Return the change that removes the rows of a thread that neither it nor any of its forks needs, if any.
-
-        Each of these threads shows what it showed then, tags included, and stands where it stood; the change compares
-        the records of all. Costs a look at the rows of the thread, and at those of its forks under the same ids as long
-        as there are some that none has shown; only then what a prune of each costs, twice. Raises DamagedRecordError,
-        DamagedObjectError or ObjectMissingError where what stays cannot be read.
-        """
-        nothing, thread, there = Change({}, {}), self.threads[number], number not in self._gone
-        forks = [self.threads[each] for each in self.family(number)]
-        if number in self._staying or not forks:
-            return nothing
-        rows: _Rows = dict(reading.scan(*keys.checkpoints_range(number, None)))
-        if there:
-            rows = {key: raw for key, raw in rows.items() if is_hidden(decode_events(key, raw))}
-        viewers = [_Viewer(self._core, fork, number, reading) for fork in forks if fork.number not in self._gone]
-        for viewer in viewers:
-            rows = viewer.not_shown(rows, pruned=viewer.thread.number not in self._staying) if rows else rows
-        own = _Viewer(self._core, thread, number, reading)
-        viewers += [own] if there else []
-        for viewer in viewers:
-            rows = viewer.not_needed(rows) if rows else rows
-        if not there:
-            rows = own.not_in_bases(rows) if rows else rows
-        if not rows:
-            return nothing
-        change = own.without(rows) if there else _trimmed(reading, thread, rows)
-        told_by: dict[bytes, bytes | None] = {keys.thread_key(each.thread.number): each.raw for each in viewers}
-        if all(viewer.stays({**told_by, **change.records}) for viewer in viewers):
-            return Change({**told_by, **change.expected}, change.records)
-        return nothing
-
-    def family(self, number: int) -> list[int]:
-        """Return the numbers of all threads that were forked from one, directly or not."""
-        found = [*self._forks.get(number, ())]
-        for fork in found:  # which grows meanwhile
-            found += self._forks.get(fork, ())
-        return found
-
-
-def _trimmed(reading: Reading, thread: ThreadRecord, rows: _Rows) -> Change:
-    """Return the change that removes rows of a thread that is gone itself."""
-    key = keys.thread_key(thread.number)
-    expected: dict[bytes, bytes | None] = {key: thread.encode(), **rows}
-    records: dict[bytes, bytes | None] = dict.fromkeys(rows)
-    records[key] = count_checkpoints(reading, thread, expected, records).encode()
-    return Change(expected, records)
-
-
-class _Viewer:
-    """A thread that sees rows of a thread of this number: its own, or what it was forked from."""
-
-    def __init__(self, core: Core, thread: ThreadRecord, number: int, reading: Reading) -> None:
-        self._core = core
         self._reading = reading
-        self.thread = thread
-        self.raw = thread.encode()
-        self._number = number
-
-    @cached_property
-    def _stretches(self) -> tuple[list[Segment], Segment]:
-        """The stretches of its timeline above the one whose rows may go, newest first, and that one."""
-        segments = Timeline(self._core, self.thread, self._reading).segments
-        depth = next(depth for depth, each in enumerate(segments) if each.thread.number == self._number)
-        return segments[:depth], segments[depth]
-
-    def not_shown(self, rows: _Rows, *, pruned: bool) -> _Rows:
-        """Return those rows that this thread does not see, and those that it hides if `pruned` ones may go."""
-        above, below = self._stretches
-        # Where a fork left before the head, when that checkpoint was put tells what came later.
-        left_at = {keys.checkpoint_key(self._number, "", each) for each in below.bare}
-        rows = {key: raw for key, raw in rows.items() if key not in left_at}
-        seen = {key: events for key, raw in rows.items() if (events := _seen(below, key, raw))}
-        if not pruned:
-            return {key: raw for key, raw in rows.items() if key not in seen}
-        prefix = len(keys.thread_key(self._number))
-        wanted = [
-            (key, segment, keys.thread_key(segment.thread.number) + key[prefix:])
-            for segment in reversed(above)
-            for key in seen
-        ]
-        found = self._reading.read([each for _, _, each in wanted]) if wanted else []
-        for (key, segment, each), raw in zip(wanted, found, strict=True):
-            if raw is not None:
-                seen[key] = [*seen[key], *_seen(segment, each, raw, with_hidden=True)]
-        return {key: raw for key, raw in rows.items() if key not in seen or is_hidden(seen[key])}
-
-    def not_needed(self, rows: _Rows) -> _Rows:
-        """Return those rows that nothing this thread shows is rebuilt by."""
-        plan = self._plan()
-        if self.thread.number == self._number:
-            free = {keys.checkpoint_key(self._number, *slot) for slot in plan.droppable}
-            return {key: raw for key, raw in rows.items() if key in free}
-        idle = {keys.checkpoint_key(self._number, *slot) for slot in plan.idle}
-        _, below = self._stretches
-        return {key: raw for key, raw in rows.items() if key in idle or not _seen(below, key, raw)}
-
-    def not_in_bases(self, rows: _Rows) -> _Rows:
-        """Return those rows under whose ids there is none in what this thread was forked from: they may hide that."""
-        prefix = len(keys.thread_key(self._number))
-        bases = Timeline(self._core, self.thread, self._reading).segments[1:]
-        wanted = [(key, keys.thread_key(base.thread.number) + key[prefix:]) for key in rows for base in bases]
-        found = self._reading.read([each for _, each in wanted]) if wanted else []
-        there = {key for (key, _), raw in zip(wanted, found, strict=True) if raw is not None}
-        return {key: raw for key, raw in rows.items() if key not in there}
-
-    def without(self, rows: _Rows) -> Change:
-        """Return the change that removes rows of its own."""
-        plan = self._plan()
-        plan.drop_only({slot for slot in plan.droppable if keys.checkpoint_key(self._number, *slot) in rows})
-        return Change(*plan.records(self.raw))
-
-    def stays(self, records: Mapping[bytes, bytes | None]) -> bool:
-        """Whether this thread shows what it showed, and stands where it stood, once `records` are written."""
-        reading = self._ahead()
-        raw = records[keys.thread_key(self.thread.number)]
-        assert raw is not None
-        before = _Standing(Timeline(self._core, self.thread, reading))
-        after = _Standing(Timeline(self._core, ThreadRecord.decode(self.thread.number, raw), reading.after(records)))
-        return before.shown == after.shown and before.is_kept_by(after)
-
-    def _plan(self) -> Plan:
-        thread, reading = self.thread, self._ahead()
-        return Plan(self._core, thread, keep_visible, (), hide=False, namespace=None, exactly=True, reading=reading)
-
-    def _ahead(self) -> Ahead:
-        """Read all of the thread and of what it was forked from, as of one moment."""
-        numbers = [segment.thread.number for segment in Timeline(self._core, self.thread, self._reading).segments]
-        return Ahead.of(self._reading, ranges_of(numbers))
-
-
-class _Standing:
-    """What a thread shows, and where its namespaces stand."""
-
-    def __init__(self, timeline: Timeline) -> None:
-        self._timeline = timeline
-        self._names = timeline.namespaces()
-        self.shown = {
-            (namespace, found.checkpoint_id): found.put
-            for namespace in self._names
-            for found in timeline.newest_first(namespace)
+        self._restorable = restorable
+        raws = zip(numbers, reading.read([keys.thread_key(number) for number in numbers]), strict=True)
+        self.threads = {number: ThreadRecord.decode(number, raw) for number, raw in raws if raw is not None}
+        self.forked = {thread.base.thread for thread in self.threads.values() if thread.base is not None}
+        self.gone = {
+            number
+            for number, thread in self.threads.items()
+            if (thread.deleted or (now is not None and thread.lapsed(now))) and number not in restorable
         }
+        self._viewers = [thread for number, thread in self.threads.items() if number not in self.gone]
+        self._rows: dict[int, dict[bytes, bytes]] = {}
+        """Those that may go, by the number of their thread."""
+        self._again: set[int] = set()
+        """The threads that see a checkpoint that was put more than once."""
+        self._plans: dict[int, Plan] = {}
 
-    def is_kept_by(self, after: _Standing) -> bool:
-        """Whether they stand there too in another view, now and as time travel to a root checkpoint finds them.
+    def change(self) -> Change:
+        """Return the change that removes what nobody needs."""
+        nothing = Change({}, {})
+        if self._remembers():
+            return nothing
+        self._rows = {number: self._candidates(number) for number in sorted(self.forked & self.threads.keys())}
+        self._hiding_nothing()
+        for look in (self._not_shown, self._not_needed):
+            for thread in self._viewers:
+                if any(self._rows.values()):
+                    look(thread)
+        self._hiding_nothing()
+        if not any(self._rows.values()):
+            return nothing
+        expected: dict[bytes, bytes | None] = {keys.thread_key(n): each.encode() for n, each in self.threads.items()}
+        records: dict[bytes, bytes | None] = {}
+        for number, own in self._rows.items():
+            change = self._trimmed(number, own) if number in self.gone else self._pruned(number, own)
+            expected |= change.expected
+            records |= change.records
+        return Change(expected, records) if self._shows_the_same(records) else nothing
 
-        Those that stand at what is not shown may be without a head. As in a prune, those of tasks do not count.
-        """
-        now, then = self._timeline, after._timeline
-        moments = [at for namespace, each in self.shown if not namespace and (at := now.moment(each)) is not None]
-        for namespace in self._names:
-            head, left = now.head(namespace), then.head(namespace)
-            shown = (namespace, head) in self.shown
-            if left != head and (shown or left is not None):
-                return False
-            if not namespace or is_of_a_task(namespace):
+    def _remembers(self) -> bool:
+        """Whether any thread has a namespace of a subgraph that remembers from run to run."""
+        lines = (row for number in self.threads for row in self._reading.scan(*keys.lines_range(number)))
+        return any(not is_of_a_task(decode_line(*row).namespace) for row in lines)
+
+    def _candidates(self, number: int) -> dict[bytes, bytes]:
+        """Return the rows of a thread that it does not show itself."""
+        since = self._restorable.get(number, sys.maxsize)
+        rows = dict(self._reading.scan(*keys.checkpoints_range(number, None)))
+        if number in self.gone:
+            return rows
+        firm = {
+            key: [each for each in decode_events(key, raw) if not _is_hiding(each, since)] for key, raw in rows.items()
+        }
+        return {key: raw for key, raw in rows.items() if is_hidden(firm[key])}
+
+    def _timeline(self, thread: ThreadRecord, reading: Ahead | None = None) -> Timeline:
+        return Timeline(self._core, thread, reading or self._reading, self._restorable)
+
+    def _not_shown(self, thread: ThreadRecord) -> None:
+        """Leave out what a thread shows, and at which root checkpoints it was forked: they tell what came later."""
+        timeline = self._timeline(thread)
+        for segment in timeline.segments:
+            for bare in segment.bare:
+                self._stay(timeline, "", bare)
+        for namespace in timeline.namespaces():
+            for found in timeline.newest_first(namespace, hidden=True):
+                if sum(isinstance(event, Put) for event in found.events) > 1:
+                    self._again.add(thread.number)
+                if not found.hidden:
+                    self._stay(timeline, namespace, found.checkpoint_id)
+
+    def _stay(self, timeline: Timeline, namespace: str, checkpoint_id: str) -> None:
+        for segment in timeline.segments:
+            if rows := self._rows.get(segment.thread.number):
+                rows.pop(keys.checkpoint_key(segment.thread.number, namespace, checkpoint_id), None)
+
+    def _not_needed(self, thread: ThreadRecord) -> None:
+        """Leave out what is not shown, and what a thread shows is rebuilt by, or may be in a fork to come."""
+        plan = self._plans[thread.number] = Plan(
+            self._core, thread, keep_visible, (), hide=False, namespace=None, exactly=True,
+            reading=self._reading, undone=self._restorable,
+        )  # fmt: skip
+        for segment in self._timeline(thread).segments:
+            if not (rows := self._rows.get(segment.thread.number)):
                 continue
-            # What later moments are told from.
-            if shown and now.told_head(namespace) == head != then.told_head(namespace):
+            # Of an id that was put again a fork at an earlier moment sees what it was before.
+            free = set() if thread.number in self._again else plan.idle
+            idle = {keys.checkpoint_key(segment.thread.number, *slot) for slot in free}
+            for key in [key for key, raw in rows.items() if key not in idle and _is_seen(segment, key, raw)]:
+                del rows[key]
+
+    def _hiding_nothing(self) -> None:
+        """Leave out the rows that may say that what stays further down was pruned."""
+        for number, rows in self._rows.items():
+            prefix, below = len(keys.thread_key(number)), self.threads[number].base
+            while rows and below is not None and below.thread in self.threads:
+                base, going = keys.thread_key(below.thread), self._rows.get(below.thread, {})
+                same = {key: base + key[prefix:] for key in rows}
+                there = self._reading.read([*same.values()])
+                for key, raw in zip(same, there, strict=True):
+                    if raw is not None and same[key] not in going:
+                        del rows[key]
+                below = self.threads[below.thread].base
+
+    def _pruned(self, number: int, own: Mapping[bytes, bytes]) -> Change:
+        """Return the change that removes rows of a thread that is there."""
+        plan = self._plans[number]
+        slots = {slot for slot in plan.idle.union(plan.droppable) if keys.checkpoint_key(number, *slot) in own}
+        plan.drop_only(slots)
+        return Change(*plan.records(self.threads[number].encode())) if slots else Change({}, {})
+
+    def _trimmed(self, number: int, own: Mapping[bytes, bytes]) -> Change:
+        """Return the change that removes rows of a thread that is gone itself."""
+        if not own:
+            return Change({}, {})
+        thread, expected = self.threads[number], dict[bytes, bytes | None](own)
+        records: dict[bytes, bytes | None] = dict.fromkeys(own)
+        records[keys.thread_key(number)] = count_checkpoints(self._reading, thread, expected, records).encode()
+        return Change(expected, records)
+
+    def _shows_the_same(self, records: Mapping[bytes, bytes | None]) -> bool:
+        """Whether all show what they showed and stand where they stood, which rows that nobody shows may tell too."""
+        after = self._reading.after(records)
+        for thread in self._viewers:
+            raw = after.read([keys.thread_key(thread.number)])[0]
+            assert raw is not None
+            then = self._timeline(ThreadRecord.decode(thread.number, raw), after)
+            if not _shows_the_same(self._timeline(thread), then):
                 return False
-            for moment in moments:
-                stood, stands = (
-                    now.head_at(moment[0], namespace, moment[1]),
-                    then.head_at(moment[0], namespace, moment[1]),
-                )
-                if stands != stood and (stood is None or (namespace, stood) in self.shown):
-                    return False
         return True
 
 
-def _seen(segment: Segment, key: bytes, raw: bytes, *, with_hidden: bool = False) -> list[Event]:
-    """Return the events of a row that a stretch has; none if it has no others than that it was pruned."""
+def _is_hiding(event: Event, since: int) -> bool:
+    return isinstance(event, Hidden) and event.sequence >= since
+
+
+def _shows_the_same(before: Timeline, after: Timeline) -> bool:
+    """Whether a thread shows the same in two views; a namespace that stood at nothing shown may have no head then."""
+    for namespace in before.namespaces():
+        shown, then = _shown(before, namespace), _shown(after, namespace)
+        head, left = before.head(namespace), after.head(namespace)
+        if shown != then or (head != left and (left is not None or any(each == head for each, _ in shown))):
+            return False
+    return True
+
+
+def _shown(timeline: Timeline, namespace: str) -> list[tuple[str, Put | None]]:
+    return [(found.checkpoint_id, found.put) for found in timeline.newest_first(namespace)]
+
+
+def _is_seen(segment: Segment, key: bytes, raw: bytes) -> bool:
+    """Whether a stretch has anything of a row but that it was pruned."""
     events = decode_events(key, raw)
     if segment.moment is not None:
         events = as_left(events, segment.moment, segment.made)
-    return events if with_hidden or not all(isinstance(event, Hidden) for event in events) else []
+    return not all(isinstance(event, Hidden) for event in events)

@@ -13,7 +13,7 @@ from ckpt.history.commits import Commit
 from ckpt.repository.lifetimes import duration
 from ckpt.repository.plan import Keep
 from ckpt.repository.prune import keep_last
-from ckpt.repository.timeline import Found
+from ckpt.repository.stretches import Found
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,16 @@ thread are answered through this view, so that no reader can see what is not in 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from heapq import merge
 from itertools import chain, groupby, islice
 from operator import itemgetter
-from typing import NamedTuple
+from types import MappingProxyType
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import (
     Event,
+    Hidden,
     PendingWrite,
     Put,
     Spill,
@@ -22,9 +23,7 @@ from ckpt.history.checkpoints import (
     as_of,
     current_put,
     decode_events,
-    is_hidden,
     pending_writes,
-    shown_put,
 )
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
@@ -37,6 +36,7 @@ from ckpt.repository.lineage import resets_of
 from ckpt.repository.proofs import Proofs
 from ckpt.repository.replays import behind, is_ahead, is_before, is_overtaken
 from ckpt.repository.spill import open_spills
+from ckpt.repository.stretches import Found, Segment
 from ckpt.repository.tales import Entry, Tale
 from ckpt.storage.base import Reading
 
@@ -44,50 +44,22 @@ _PAGE = 256
 _PAGE_FIRST = 32  # who looks from the newest on often needs a few
 
 
-class Segment(NamedTuple):
-    """A stretch of a timeline: the rows of one thread up to a moment (None: all).
-
-    What was pruned up to `made` is hidden here too. `bare` are the root checkpoints at which forks left before
-    the head: without their pending writes. `left` is the one at which this stretch was left, if before the head.
-    """
-
-    thread: ThreadRecord
-    moment: int | None
-    bare: frozenset[str]
-    made: int = 0
-    left: str | None = None
-
-
-class Found(NamedTuple):
-    """A checkpoint as a timeline sees it."""
-
-    namespace: str
-    checkpoint_id: str
-    events: tuple[Event, ...]
-    record: bytes | None = None
-    """The record that the thread itself has under this id, if it was read by itself."""
-
-    @property
-    def put(self) -> Put | None:
-        """The put that counts; None while only pending writes have arrived."""
-        return current_put(self.events)
-
-    @property
-    def hidden(self) -> bool:
-        """Whether it was pruned: it is kept for others, and not shown."""
-        return is_hidden(self.events)
-
-    @property
-    def shown(self) -> Put | None:
-        """The put that counts, unless it was pruned."""
-        return shown_put(self.events)
-
-
 class Timeline:
     """The view of one thread as it was when this object was made; rows added since may or may not appear."""
 
-    def __init__(self, core: Core, thread: ThreadRecord, reading: Reading | None = None) -> None:
+    def __init__(
+        self,
+        core: Core,
+        thread: ThreadRecord,
+        reading: Reading | None = None,
+        undone: Mapping[int, int] = MappingProxyType({}),
+    ) -> None:
+        """See a thread; with `undone` as if what was pruned of the threads of these numbers were back.
+
+        That is, what was pruned at these sequence numbers of theirs or later.
+        """
         self._core = core
+        self._undone = undone
         self.reading = reading or core.storage
         """What its rows are read from."""
         self.thread = thread
@@ -329,6 +301,8 @@ class Timeline:
             # What came of the run of the checkpoint that was left has a greater id.
             if events and segment.left is not None and keys.checkpoint_id_of(key, segment.thread.number) > segment.left:
                 events = self._begun.before(segment.thread, namespace, events, moment)
+        if (undone := self._undone.get(segment.thread.number)) is not None:
+            events = [event for event in events if not isinstance(event, Hidden) or event.sequence < undone]
         if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):
             events = [event for event in events if isinstance(event, Put)]
         return events

@@ -18,7 +18,7 @@ from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.mark import Marker, Packs
 from ckpt.repository.prune import keep_last
 from ckpt.repository.repository import Repository
-from ckpt.repository.timeline import Found
+from ckpt.repository.stretches import Found
 from ckpt.storage.base import Batch, Frame
 from ckpt.storage.memory import _Tables
 

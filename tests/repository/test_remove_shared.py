@@ -17,7 +17,7 @@ from ckpt.errors import CkptError
 from ckpt.history import keys
 from ckpt.history.checkpoints import current_put, decode_events
 from ckpt.history.records import ThreadRecord
-from ckpt.repository import Repository
+from ckpt.repository import Repository, remove_shared
 from ckpt.repository.incoming import Channel, NewCheckpoint
 from ckpt.repository.mark import rows, thread_records
 from ckpt.repository.prune import keep_last
@@ -177,7 +177,7 @@ def test_what_a_delta_channel_of_a_fork_is_rebuilt_from_stays(opened: Opener) ->
     collect_rows(repository, {1: 1, 2: 1})
 
 
-def test_what_tells_where_a_namespace_stands_stays(opened: Opener) -> None:
+def test_where_a_subgraph_remembers_from_run_to_run_all_stays(opened: Opener) -> None:
     repository = opened()
     put(repository, "a", "1", None)
     # The head is the second of these: the third neither continues it, nor has the greatest id.
@@ -188,6 +188,7 @@ def test_what_tells_where_a_namespace_stands_stays(opened: Opener) -> None:
     for thread in "ab":
         repository.prune_thread(thread, lambda namespace, visible, head: ["3", "4"] if namespace else ["2"])
     repository.gc(grace=NOW)
+    assert checkpoints(repository)[1] == 5
     for thread in "ab":
         put(repository, thread, "91", "3", namespace="sub")
         put(repository, thread, "5", "2")
@@ -196,6 +197,105 @@ def test_what_tells_where_a_namespace_stands_stays(opened: Opener) -> None:
         assert stored is not None
         assert stored.checkpoint_id == "3"
     assert repository.fsck().problems == []
+
+
+def test_what_the_subgraphs_of_tasks_made_goes_too(opened: Opener) -> None:
+    repository = opened()
+    for number in range(1, 5):
+        put(repository, "a", f"{number}0", f"{number - 1}0" if number > 1 else None)
+        put(repository, "a", f"{number}1", None, namespace=f"node:{number}")
+    repository.copy_thread("a", "b")
+    for thread in "ab":
+        repository.prune_thread(thread, lambda namespace, visible, head: ["40"] if not namespace else [])
+    repository.gc(grace=NOW)
+    assert checkpoints(repository) == {1: 1}
+    assert repository.fsck().problems == []
+    assert [found.checkpoint_id for found in repository.read_all("b", None)] == ["40"]
+
+
+def test_writers_meanwhile_are_no_damage(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    repository = opened()
+    run(repository, "a", 6)
+    repository.fork("a", "b")
+    prune(repository, "a", "b")
+    groups = remove_shared._groups
+
+    def written_to(threads: Any) -> Any:
+        run(repository, "b", 1)
+        yield from groups(threads)
+
+    monkeypatch.setattr(remove_shared, "_groups", written_to)
+    repository.gc(grace=NOW)
+    assert repository.stats().checkpoints == 3
+    assert checkpoints(repository)[1] == 2
+
+
+def test_a_fork_of_a_fork_that_is_gone_keeps_what_that_had_hidden(opened: Opener) -> None:
+    repository = opened()
+    put(repository, "a", "01", None)
+    put(repository, "a", "02", "01")
+    repository.copy_thread("a", "b")
+    put(repository, "b", "03", "02")
+    put(repository, "b", "04", "03")
+    # Later than that was put at which the third leaves.
+    repository.prune_thread("b", lambda namespace, visible, head: ["03", "04"])
+    repository.fork('ckpt:"03"', "c", thread="b")
+    repository.delete_thread("b")
+    repository.gc(grace=NOW)
+    assert [found.checkpoint_id for found in repository.read_all("c", "")] == ["03"]
+
+
+def test_a_fork_made_meanwhile_through_a_thread_that_is_gone_loses_nothing(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = opened()
+    run(repository, "a", 6)
+    repository.fork("a", "f")
+    run(repository, "f", 3)
+    repository.fork("f", "g")
+    run(repository, "g", 2)
+    repository.tag("keep", "@~2", thread="g")
+    for thread in "ag":
+        repository.prune_thread(thread, keep_last(1)) if thread == "a" else prune(repository, thread, keep=1)
+    repository.delete("f")
+    storage, publish = repository.storage, repository.storage.publish
+    seen: list[int] = []
+
+    def interrupted(batch: Batch) -> list[int]:
+        if not seen and sum(value is None for value in batch.records.values()) >= 4:
+            monkeypatch.setattr(storage, "publish", publish)
+            repository.fork("tag:keep", "x")
+            seen.append(len(repository.log("x")))
+            repository.tag("old", f'ckpt:"{repository.log("x")[-1].checkpoint_id}"', thread="x")
+        return publish(batch)
+
+    monkeypatch.setattr(storage, "publish", interrupted)
+    repository.gc(grace=NOW)
+    assert seen == [len(repository.log("x"))]
+    assert sorted(repository.tags()) == ["keep", "old"]
+
+
+def test_many_forks_and_chains_of_forks_are_looked_at_once_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count what is looked at: a chain of forks of forks once had the whole of it looked at for each of them."""
+    repository, made = Repository(MemoryStorage()), 0
+    for number in range(12):
+        if number:
+            repository.copy_thread(f"t{number - 1}", f"t{number}")
+        run(repository, f"t{number}", 2)
+    for number in range(12):
+        repository.prune_thread(f"t{number}", keep_last(1))
+    plan = remove_shared.Plan
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal made
+        made += 1
+        return plan(*arguments, **named)
+
+    monkeypatch.setattr(remove_shared, "Plan", counted)
+    repository.gc(grace=NOW)
+    assert made == 12
+    repository.gc(grace=NOW)
+    assert made == 12
 
 
 def put(
@@ -264,7 +364,7 @@ def test_a_collector_that_somebody_is_faster_than_leaves_what_became_of_it(
 
     def interrupted(batch: Batch) -> list[int]:
         # As long as nobody compares it, a fork may be made that sees what is about to go.
-        if sum(value is None for value in batch.records.values()) == 8 and (name := next(names, None)):
+        if sum(value is None for value in batch.records.values()) >= 8 and (name := next(names, None)):
             monkeypatch.setattr(storage, "publish", publish)
             run(repository, "b", 1)
             repository.fork("b", name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time as clock_module
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -578,3 +579,32 @@ def test_pruning_a_long_thread_takes_steps_in_proportion(opened: Opener) -> None
 def run_quietly(repository: Repository, count: int) -> None:
     for number in range(1, count + 1):
         put(repository, "t", named(number), named(number - 1) if number > 1 else None)
+
+
+@pytest.mark.parametrize("forked", [False, True])
+def test_who_prunes_each_week_has_what_was_pruned_longer_ago_freed(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, forked: bool
+) -> None:
+    """The last prunes can be undone; what earlier ones hid goes all the same, forks or not."""
+    repository, now, real = opened(), [0.0], clock_module.time
+    monkeypatch.setattr(clock_module, "time", lambda: real() + now[0])
+    found = []
+    for week in range(6):
+        for number in range(10):
+            repository.commit("t", {"n": number, "week": week})
+        if forked and not week:
+            repository.fork("t", "fork")
+        repository.prune(["t", "fork"] if forked else ["t"], keep_last=3)
+        now[0] += 60
+        repository.gc()
+        found.append((rows(repository), repository.stats().checkpoints))
+        now[0] += 7 * 24 * 3600
+    # Three to see, ten each of the prunes of this week and the last; the fork shows three of the first week, which the
+    # second week's prune hid.
+    shown = 3 + 3 * forked
+    assert [count for count, _ in found[2:]] == [23, *[shown + 20] * 3]
+    assert {count for _, count in found[2:]} == {shown}
+    repository.undo()
+    repository.undo()
+    assert len(repository.log(thread="t")) == 3 + 20
+    assert repository.fsck().problems == []
