@@ -119,8 +119,8 @@ class Reader(Engine):
     ) -> list[CheckpointInfo]:
         """Return checkpoints, greatest id first.
 
-        With a revision its ancestors and itself, or with `all_heads` all of its thread; without one all of
-        `thread`, or of every thread. `subgraphs` adds the other namespaces.
+        With a revision its ancestors and itself, or with `all_heads` all of its thread in its namespace; without one
+        all of `thread`, or of every thread. `subgraphs` adds the other namespaces.
         """
         limit = checked_limit(limit)
         check_place(thread, namespace)
@@ -129,7 +129,7 @@ class Reader(Engine):
             if not all_heads:
                 browser = self._resolver.require_browser(start.thread)
                 return list(islice(browser.ancestors(start.namespace, start.checkpoint_id), limit))
-            thread = start.thread
+            thread, namespace = start.thread, start.namespace
 
         if thread is None:
             return self.log_of_each(namespace=namespace, limit=limit, subgraphs=subgraphs)[:limit]

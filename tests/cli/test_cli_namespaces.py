@@ -59,3 +59,17 @@ def test_a_namespace_that_is_not_there_is_not_listed(namespace: str) -> None:
     result = run("log", SUPPORT, "--ns", "nowhere")
     assert result.exit_code == 3
     assert f"namespace 'nowhere' of thread '{SUPPORT}' has no checkpoints" in result.stderr
+
+
+def test_the_head_of_a_subgraph_is_a_revision_in_its_own_namespace(graph_store: Path) -> None:
+    [found] = {each["ns"] for each in document("log", SUPPORT, "--subgraphs")["items"]} - {""}
+    inside = document("log", SUPPORT, "--ns", found)["items"]
+    head = inside[0]
+    succeed("tag", "sub", head["spec"])
+    for revision in (head["spec"], f"id:{head['id']}", "tag:sub"):
+        for more in ([], ["--heads"]):
+            listed = document("log", revision, *more)["items"]
+            assert [each["id"] for each in listed] == [each["id"] for each in inside]
+    root = document("show", SUPPORT)["checkpoint"]["spec"]
+    for more in ([], ["--ns", found]):
+        assert {each["ns"] for each in document("log", root, *more)["items"]} == {""}

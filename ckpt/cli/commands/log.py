@@ -112,7 +112,9 @@ def _thread_named(invocation: Invocation, repository: Repository, revision: str)
         found = repository.resolve(revision, thread=invocation.thread)
         if not repository.log(thread=found.thread, namespace=namespace, limit=1):
             raise
-    return found.thread if found.is_current else None
+        return found.thread if found.is_current else None
+    # A tag or an id names its own namespace; of another one than is listed its head stands for no thread.
+    return found.thread if found.is_current and found.namespace == namespace else None
 
 
 def _newest_message(out: Output, repository: Repository, info: CheckpointInfo) -> tuple[str, ...]:
