@@ -258,10 +258,10 @@ class Repository(Reader):
     ) -> list[PruneReport]:
         """Keep the newest checkpoints of every namespace of some threads, heads, and what carries a tag.
 
-        What either option says to keep stays; without both InvalidInputError is raised. Each thread is pruned in a
-        transaction of its own, and none when one is not there (ThreadNotFoundError). One that is damaged stays as it
-        is: PartlyDoneError, whose `done` are the reports, is raised when the others are pruned, and IntegrityError
-        where there are none.
+        What either option says to keep stays; without both InvalidInputError is raised. Returns one report for each
+        thread, also where it is named twice. Each thread is pruned in a transaction of its own, and none when one is
+        not there (ThreadNotFoundError). One that is damaged stays as it is: PartlyDoneError, whose `done` are the
+        reports, is raised when the others are pruned, and IntegrityError where there are none.
         """
         policy = Retention.keeping(keep_last, keep_within)
         keep = policy.keep(clock.now_ms())
@@ -269,7 +269,7 @@ class Repository(Reader):
             raise InvalidInputError("nothing says what to keep", hints=["give keep_last=, keep_within= or both"])
         names = several(threads, "threads")
         check_text("the name of a thread", *names)
-        return self._acts.prune(names, keep, str(policy), dry_run=dry_run)
+        return self._acts.prune([*dict.fromkeys(names)], keep, str(policy), dry_run=dry_run)
 
     def operations(self, limit: int | None = None) -> list[Operation]:
         """Return what people did to threads, the last first."""

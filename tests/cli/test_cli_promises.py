@@ -193,6 +193,17 @@ def test_a_prune_that_names_a_thread_twice_over_is_refused_unless_it_is_the_same
         assert [len(repository.log(thread=name)) for name in ("t", "other")] == [2, 4]
 
 
+def test_a_thread_that_is_named_twice_to_prune_counts_once(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        for n in range(4):
+            repository.commit("other", {"n": n})
+    done = run("prune", "t", "other", "t", "--keep-last", "2", "-n", "--json")
+    told = json.loads(done.stdout)
+    assert (told["removed"], told["kept"], [each["thread"] for each in told["threads"]]) == (3, 4, ["t", "other"])
+    done = run("prune", "other", "other", "--keep-last", "1", "-y")
+    assert "Removed 3 checkpoints, kept 1." in done.stdout
+
+
 def test_threads_named_to_prune_win_over_the_environment(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ckpt.open(store) as repository:
         for n in range(4):

@@ -49,8 +49,9 @@ def command(
     have their own).
 
     With both --keep-last and --keep-within, what either keeps stays; one of them at least is needed. Heads,
-    tagged and interrupted checkpoints and fork points always stay, and so does what they need to load. ckpt gc
-    frees the space of what was pruned longer ago than its grace (14 days).
+    tagged and interrupted checkpoints always stay, and so does what they need to load. A fork goes on showing what
+    its source has pruned. ckpt gc frees the space of what was pruned longer ago than its grace (14 days), once no
+    thread shows it.
     """
     invocation.require_whole_threads()
     option = invocation.thread_option
