@@ -169,6 +169,7 @@ def operation(done: Operation) -> Record:
         "text": done.text,
         "user": done.actor,
         "undone": done.undone,
+        "undoable": done.undoable,
     }
 
 

@@ -78,6 +78,7 @@ OPERATION: Final = fields(
         "text": TEXT,
         "user": TEXT,
         "undone": FLAG,
+        "undoable": {**FLAG, "description": "false: an undo, undone already, or final since a gc"},
     }
 )
 CHANGE: Final = fields(

@@ -67,6 +67,14 @@ class Operation:
         """The name by which `undo` takes it."""
         return f"{self.number:03x}"
 
+    @property
+    def undoable(self) -> bool:
+        """Whether `undo` may take it; it refuses where something was built on it since, and always where this is False.
+
+        False for an undo, for what is undone already, and for what gc has made final.
+        """
+        return self.kind != "undo" and not self.undone and bool(self.facts)
+
     def encode(self) -> bytes:
         """Return the record's bytes."""
         fields = [self.time, self.kind, self.text, self.actor, self.undone, list(self.facts)]

@@ -19,7 +19,9 @@ from ckpt.storage.base import Batch
 
 _CANDIDATES_MAX = 10
 
-_NOT_UNDONE = {"undo": "it is an undo itself: do again what it took back"}
+_CHANGED = "ckpt op log shows what people did after it, ckpt log what runs did"
+_UNDONE = "ckpt op log shows by which operation"
+_FINAL = "nothing takes it back any more"
 
 
 class Undoer:
@@ -35,7 +37,7 @@ class Undoer:
         Raises NotFoundError, AmbiguousRevisionError, or ConflictError when something was built on it or the collector
         has passed.
         """
-        target = self._undoable(wanted)
+        target = self._target(wanted)
         change: Callable[[], tuple[Change, str]] = {
             "fork": lambda: self._fork(target),
             "checkout": lambda: self._checkout(target),
@@ -45,15 +47,16 @@ class Undoer:
             "delete": lambda: self._delete(target),
             "prune": lambda: self._prune(target),
             "expire": lambda: self._expire(target),
-        }.get(target.kind, lambda: _refuse(target, _NOT_UNDONE.get(target.kind, "this version does not know how")))
+            "undo": lambda: _refuse(target, "it is an undo itself", "do again what it took back"),
+        }.get(target.kind, lambda: _refuse(target, "this version does not know how", "a newer version of ckpt may"))
         done: list[Operation] = []
 
         def act() -> tuple[Batch, None]:
             now = self._parts.operations.get(target.number)
             if now.undone:
-                _refuse(target, "it is undone already")
+                _refuse(target, "it is undone already", _UNDONE)
             if not now.facts:
-                _refuse(target, "gc has run since, and keeps this only for as long as its grace")
+                _refuse(target, "gc has run since, and keeps this only for as long as its grace", _FINAL)
             undone, text = change()
             if dry_run:
                 done[:] = [now]
@@ -65,7 +68,7 @@ class Undoer:
         self._parts.admin.atomically(_names(target), act)
         return done[0]
 
-    def _undoable(self, wanted: str | None) -> Operation:
+    def _target(self, wanted: str | None) -> Operation:
         if wanted is None:
             for operation in self._parts.operations.newest_first():
                 if operation.kind != "undo" and not operation.undone:
@@ -84,17 +87,17 @@ class Undoer:
             )
         (operation,) = exact or found
         if operation.undone:
-            _refuse(operation, "it is undone already")
+            _refuse(operation, "it is undone already", _UNDONE)
         return operation
 
     def _still_there(self, target: Operation, number: object) -> tuple[ThreadRecord, bytes]:
         """Return the thread that an operation needs. What has expired does not come back."""
         raw = self._parts.core.storage.read([keys.thread_key(int(str(number)))])[0]
         if raw is None:
-            _refuse(target, "gc has removed what it needs")
+            _refuse(target, "gc has removed what it needs", _FINAL)
         thread = ThreadRecord.decode(int(str(number)), raw)
         if thread.lapsed(clock.now_ms()):
-            _refuse(target, f"thread {thread.name!r} has expired since")
+            _refuse(target, f"thread {thread.name!r} has expired since", _FINAL)
         return thread, raw
 
     # -- each kind ------------------------------------------------------------------------------------
@@ -105,22 +108,22 @@ class Undoer:
         # With one row too few it was made, and then the store went away before its values were there.
         built_on = thread.sequence > int(str(count)) or (thread.forks > 0 and self._is_seen(thread.number, 0))
         if thread.deleted or built_on:
-            _refuse(target, f"thread {thread.name!r} has changed since")
+            _refuse(target, f"thread {thread.name!r} has changed since", _CHANGED)
         return self._parts.admin.released(thread, raw), f"Undid op {target.id}: thread {name} is gone"
 
     def _checkout(self, target: Operation) -> tuple[Change, str]:
         name, made, head = target.facts[:3]
         found = self._parts.directory.find(str(name))
         if found is None:
-            _refuse(target, f"thread {name!r} is gone")
+            _refuse(target, f"thread {name!r} is gone", _CHANGED)
         thread, raw = found
         key, head_key = (keys.checkpoint_key(thread.number, "", str(each)) for each in (made, head))
         record, of_head = self._parts.core.storage.read([key, head_key])
         put = current_put(decode_events(key, record)) if record is not None else None
         if put is None or thread.root.head != made or not self._is_untouched(thread, put.sequence):
-            _refuse(target, f"thread {name!r} has changed since")
+            _refuse(target, f"thread {name!r} has changed since", _CHANGED)
         if ("", made) in self._parts.tags.protected(thread):
-            _refuse(target, "the checkpoint that it made carries a tag")
+            _refuse(target, "the checkpoint that it made carries a tag", _CHANGED)
         short = self._short(target, thread, str(head))
         root = thread.counted(thread.root, key, record, None)._replace(
             head=str(head) if head is not None else None, moved=thread.sequence, newest=newest(head_key, of_head)
@@ -162,14 +165,14 @@ class Undoer:
         """Return the short id of what was the head before, which must be there."""
         found = Timeline(self._parts.core, thread).find("", checkpoint_id)
         if found is None or found.shown is None:
-            _refuse(target, "what was the head before was pruned")
+            _refuse(target, "what was the head before was pruned", _CHANGED)
         return found.shown.commit.hex()[:8]
 
     def _tag(self, target: Operation) -> tuple[Change, str]:
         name, before, after = target.facts
         raw = self._parts.tags.get(str(name))[1]
         if raw != after:
-            _refuse(target, f"tag {name!r} has changed since")
+            _refuse(target, f"tag {name!r} has changed since", _CHANGED)
         if isinstance(before, bytes):
             self._require_tagged(target, str(name), before)
         state = "gone" if before is None else "back"
@@ -180,10 +183,10 @@ class Undoer:
         tag = decode_tag(keys.tag_key(name), record)
         thread, _ = self._still_there(target, tag.thread)
         if thread.deleted:
-            _refuse(target, f"thread {thread.name!r} is deleted")
+            _refuse(target, f"thread {thread.name!r} is deleted", _CHANGED)
         found = Timeline(self._parts.core, thread).find(tag.namespace, tag.checkpoint_id)
         if found is None or found.shown is None or found.shown.commit != tag.commit:
-            _refuse(target, "the checkpoint that carried the tag is gone")
+            _refuse(target, "the checkpoint that carried the tag is gone", _CHANGED)
 
     def _delete(self, target: Operation) -> tuple[Change, str]:
         self._still_there(target, target.facts[0])
@@ -202,7 +205,7 @@ class Undoer:
         thread, _ = self._still_there(target, number)
         change = self._parts.admin.lifetime_restored(thread.number, before, after)  # type: ignore[arg-type]
         if change is None or thread.deleted:
-            _refuse(target, f"thread {thread.name!r} has changed since")
+            _refuse(target, f"thread {thread.name!r} has changed since", _CHANGED)
         return change, f"Undid op {target.id}: {thread.name} lives as long as before, from now on"
 
 
@@ -210,8 +213,5 @@ def _names(target: Operation) -> Collection[str]:
     return tuple(fact for fact in target.facts if isinstance(fact, str))
 
 
-def _refuse(operation: Operation, why: str) -> NoReturn:
-    raise ConflictError(
-        f"op {operation.id} ({operation.text}) cannot be undone: {why}",
-        hints=["ckpt op log shows what came after, and older operations, which can be undone by their number"],
-    )
+def _refuse(operation: Operation, why: str, *hints: str) -> NoReturn:
+    raise ConflictError(f"op {operation.id} ({operation.text}) cannot be undone: {why}", hints=hints)

@@ -67,7 +67,16 @@ GRAPH: dict[str, list[str]] = {
         "threads --status pending",
     ],
     "undo": ["undo -n", "rewind support-42", "undo -n", "undo", "undo", "op log"],
-    "op": ["op log", "delete -y support-43", "tag v1 support-42", "undo op:002", "op log -n 2"],
+    "op": [
+        "op log",
+        "delete -y support-43",
+        "tag v1 support-42",
+        "undo op:002",
+        "op log -n 2",
+        "gc --grace 0s",
+        "op log",
+        "undo op:001",
+    ],
     "tag": [
         "tag",
         "tag good support-42~1 -n",

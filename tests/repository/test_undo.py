@@ -32,11 +32,12 @@ def told(repository: Repository) -> Any:
     return threads, {name: info.id for name, info in repository.tags().items()}
 
 
-def refused(repository: Repository, operation: Operation | str | None, why: str) -> None:
+def refused(repository: Repository, operation: Operation | str | None, why: str, hint: str = "") -> None:
     before = told(repository)
     for dry_run in (True, False):
-        with pytest.raises(ConflictError, match=why):
+        with pytest.raises(ConflictError, match=why) as refusal:
             repository.undo(operation, dry_run=dry_run)
+        assert hint in "".join(refusal.value.hints)
     assert told(repository) == before
 
 
@@ -165,3 +166,19 @@ def test_a_rewind_of_a_fork_is_undone_after_a_prune_of_what_its_base_has() -> No
     repository.undo()
     repository.undo(rewind)
     assert repository.state("@", thread="f") == {"x": 3}
+
+
+def test_a_refusal_hints_at_what_can_be_done_about_it(repository: Repository) -> None:
+    repository.tag("a", "@", thread="t")
+    repository.tag("b", "@", thread="t")
+    repository.untag("a")
+    untag, b, a = repository.operations()
+    refused(repository, a, "tag 'a' has changed since", "ckpt op log shows")
+    done = repository.undo(untag)
+    refused(repository, done, "it is an undo itself", "do again what it took back")
+    refused(repository, untag, "it is undone already", "ckpt op log shows by which operation")
+    assert [each.undoable for each in repository.operations()] == [False, False, True, True]
+    repository.gc(grace=timedelta(0))
+    refused(repository, b, "gc has run since", "nothing takes it back any more")
+    assert [each.undoable for each in repository.operations()] == [False] * 4
+    assert [each.undone for each in repository.operations()] == [False, True, False, False]

@@ -32,7 +32,11 @@ command.params.append(short_help_option())
 @click.option("-n", "limit", type=click.IntRange(min=1), default=20, metavar="N", help="At most N changes. [20]")
 @pass_invocation
 def log(invocation: Invocation, limit: int) -> None:
-    """List the administrative changes, newest first. ckpt undo OP takes one back."""
+    """List the administrative changes, newest first. ckpt undo OP takes one back.
+
+    Not one that is undone already, nor one that is final: ckpt gc keeps the way back for as long as its grace. With -v
+    the times are exact.
+    """
     from ckpt.cli import records
 
     repository = invocation.repository()
@@ -48,7 +52,7 @@ def log(invocation: Invocation, limit: int) -> None:
             Cell("op", "dim"),
             Cell(short(each.id, 8), "id"),
             Cell(_when(each, out, exactly=invocation.settings.verbose), "dim"),
-            Cell(out.text(each.text) + (" (undone)" if each.undone else "")),
+            Cell(out.text(each.text) + _mark(each), "dim" if _is_final(each) else ""),
             Cell(out.text(each.actor), "dim"),
         ]
         for each in operations
@@ -59,3 +63,12 @@ def log(invocation: Invocation, limit: int) -> None:
 def _when(operation: Operation, out: Output, *, exactly: bool) -> str:
     stamp = stamp_of(operation.time)
     return time_of(stamp, out.zone) if exactly else age(stamp)
+
+
+def _mark(operation: Operation) -> str:
+    return " (undone)" if operation.undone else " (final)" if _is_final(operation) else ""
+
+
+def _is_final(operation: Operation) -> bool:
+    """Whether the way back is gone; of an undo it never was there."""
+    return not operation.undoable and not operation.undone and operation.kind != "undo"
