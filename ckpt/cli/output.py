@@ -123,6 +123,7 @@ class Output:
         self.ascii = settings.ascii or not _encodes(self._out, _UNICODE_NEEDED)
         self.zone: tzinfo | None = UTC if settings.utc else None
         self._pager: Any = None
+        self._remarks: list[str] = []
         if self._out.isatty() and not settings.no_pager and not self.json:
             from ckpt.cli.pager import Pager
 
@@ -192,16 +193,25 @@ class Output:
             self.complain(line)
 
     def complain(self, line: str, style: str = "", prefix: str = "") -> None:
-        """Write a line to stderr, with an optional styled prefix, behind all that was printed before."""
+        """Write a line to stderr, with an optional styled prefix, behind all that was printed before.
+
+        When the pager has some of that, the line follows once the pager is left.
+        """
+        if prefix and style and self._color_err:
+            prefix = click.style(prefix, **STYLES[style])
+        if self._pager is not None and self._pager.is_used:
+            self._remarks.append(f"{prefix}{line}\n")
+        else:
+            self._remark(f"{prefix}{line}\n")
+
+    def _remark(self, text: str) -> None:
         # Where both go to one place, they are read in the order written. What cannot be written yet is tried again at
         # the end, where it is reported.
         with suppress(OSError):
             self._out.flush()
-        if prefix and style and self._color_err:
-            prefix = click.style(prefix, **STYLES[style])
         # Where nobody listens, the exit code still tells.
         with suppress(BrokenOutputError, UnwritableOutputError):
-            self._emit(self._err, f"{prefix}{line}\n")
+            self._emit(self._err, text)
 
     def document(self, schema: str, content: Mapping[str, object]) -> None:
         """Write the one JSON document of a command."""
@@ -216,9 +226,11 @@ class Output:
             self.document(schema, {"store": store, "items": items})
 
     def close(self) -> None:
-        """Finish: let the user leave the pager, then flush."""
+        """Finish: let the user leave the pager, then write the remarks that waited for that, and flush."""
         if self._pager is not None:
             self._pager.close()
+            for remark in self._remarks:
+                self._remark(remark)
         with _telling_why():
             self._out.flush()
 

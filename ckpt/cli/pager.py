@@ -27,6 +27,11 @@ class Pager:
         self._process: subprocess.Popen[bytes] | None = None
         self._decided = False
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it was given any line."""
+        return self._decided or bool(self._waiting)
+
     def write(self, line: str) -> None:
         """Take one line that ends with a newline."""
         if self._decided:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -213,6 +214,32 @@ def test_remarks_stand_where_they_were_made_when_all_goes_to_one_pipe() -> None:
     """
     process = python(script, stderr=subprocess.STDOUT)
     assert output_of(process) == "result\nremark\nmore\n"
+
+
+@pytest.mark.parametrize("lines", [2, 30])
+def test_remarks_on_a_terminal_follow_what_the_pager_shows(tmp_path: Path, lines: int) -> None:
+    script = f"""
+        from ckpt.cli.output import Output, Settings
+
+        out = Output(Settings())
+        out.note("before")
+        for number in range({lines}):
+            out.print(f"line {{number}}")
+        out.note("after")
+        out.close()
+    """
+    terminal, program = pytest.importorskip("pty").openpty()
+    environment = {**os.environ, "CKPT_PAGER": "tac", "LINES": "10"}
+    process = python(script, stdout=program, stderr=program, env=environment)
+    os.close(program)
+    process.communicate(timeout=60)
+    shown = os.read(terminal, 10_000).decode().split()
+    os.close(terminal)
+    numbers = [str(number) for number in range(lines)]
+    assert shown[0] == "before"
+    assert shown[1:-1:2] == ["line"] * lines
+    assert shown[2:-1:2] == (numbers if lines < 10 else numbers[::-1])
+    assert shown[-1] == "after"
 
 
 def test_a_full_disk_does_not_hide_what_is_complained_of() -> None:
