@@ -166,7 +166,8 @@ class _Resolution(Resolver):
             yield from self._everywhere(namespace, anchor.checkpoint_id, None, thread)
         elif isinstance(anchor, OperationPrefix):
             raise InvalidInputError(
-                f"op:{anchor.prefix} names an operation, not a checkpoint", hints=["undo it with: ckpt undo"]
+                f"op:{anchor.prefix} names an operation, not a checkpoint",
+                hints=[f"undo it with: ckpt undo op:{anchor.prefix}"],
             )
 
     def _head(self, name: str, namespace: str, *, required: bool) -> Iterator[CheckpointInfo]:

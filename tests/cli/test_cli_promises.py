@@ -256,3 +256,17 @@ def test_a_thread_without_a_name_is_seen(store: Path) -> None:
     ]:  # fmt: skip
         command, *rest = line.split()
         assert said in run(command, "-t", "", *rest).stdout, line
+
+
+def test_what_a_checkpoint_took_may_be_more_than_it_is(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        info = repository.resolve("t")
+    assert info.bytes_new > info.bytes_logical
+    shown = run("show", "t").stdout
+    assert f"{info.bytes_logical} B, {info.bytes_new} B added to the store\n" in shown
+
+
+def test_an_operation_shown_as_a_checkpoint_is_pointed_at_its_own_undo() -> None:
+    assert run("tag", "a", "t").exit_code == run("tag", "b", "t").exit_code == 0
+    shown = run("show", "op:001")
+    assert (shown.exit_code, shown.stderr.splitlines()[1]) == (2, "hint: undo it with: ckpt undo op:001")

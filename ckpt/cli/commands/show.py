@@ -161,7 +161,7 @@ def _head(out: Output, info: CheckpointInfo) -> None:
     if info.status in ("interrupted", "error"):
         second.append(out.style(info.status, {"interrupted": "waiting", "error": "failed"}[info.status]))
     second += [out.style(f"tag {text(tag)}", "tag") for tag in info.tags]
-    second.append(f"{size(info.bytes_logical)}, {size(info.bytes_new)} of it new")
+    second.append(f"{size(info.bytes_logical)}, {size(info.bytes_new)} added to the store")
     out.print("   ".join(second))
     out.print(f"langgraph id: {text(info.checkpoint_id)}")
     out.print()
