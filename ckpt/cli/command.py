@@ -100,7 +100,7 @@ def global_options() -> list[click.Parameter]:
         flag("--no-pager", field="no_pager", text="Never use a pager. [CKPT_PAGER, PAGER]"),
         flag("--raw", field="raw", text="Do not escape control characters in stored text."),
         flag("-q", "--quiet", field="quiet", text="No remarks on stderr."),
-        flag("-v", "--verbose", field="verbose", text="Say more."),
+        flag("-v", "--verbose", field="verbose", text="Say more, in op log, stats and fsck."),
         flag("--debug", field="debug", text="Show the traceback of an internal error."),
     ]
 

@@ -20,7 +20,7 @@ from ckpt.cli.pager import Pager
 from ckpt.cli.topics import TOPICS
 from ckpt.errors import DamagedObjectError
 from ckpt.history import keys
-from ckpt.repository import Repository
+from ckpt.repository import FsckReport, Problem, Repository
 from ckpt.repository.browse import Browser
 from ckpt.storage.base import Batch
 
@@ -270,3 +270,19 @@ def test_an_operation_shown_as_a_checkpoint_is_pointed_at_its_own_undo() -> None
     assert run("tag", "a", "t").exit_code == run("tag", "b", "t").exit_code == 0
     shown = run("show", "op:001")
     assert (shown.exit_code, shown.stderr.splitlines()[1]) == (2, "hint: undo it with: ckpt undo op:001")
+
+
+def test_stats_lists_all_channels_if_it_is_to_say_more(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        repository.commit("wide", {f"channel {n:02}": "x" * (n + 1) for n in range(12)})
+    brief, whole = run("stats").stdout, run("stats", "-v").stdout
+    assert ("(other 5)" in brief, "(other" in whole) == (True, False)
+    assert [whole.count(f"channel {n:02}") for n in range(12)] == [1] * 12
+
+
+def test_fsck_names_all_that_needs_what_is_damaged_if_it_is_to_say_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = Problem("object", "ab" * 32, "is not there", ("t 1", "t 2", "t 3", "t 4", "t 5"))
+    report = FsckReport(checkpoints=5, items=0, objects=9, references=9, problems=[problem])
+    monkeypatch.setattr(Repository, "fsck", lambda *_, **__: report)
+    assert run("fsck").stdout.splitlines()[1] == "  object abababab is not there; needed by t 1, t 2, t 3, 2 more"
+    assert run("fsck", "-v").stdout.splitlines()[1].endswith("; needed by t 1, t 2, t 3, t 4, t 5")

@@ -26,7 +26,7 @@ def command(invocation: Invocation) -> None:
     each distinct piece of that once; stored: compressed, with pending writes and with the ids and hashes of each
     checkpoint, which may be more than tiny values take; on disk: with all indexes and what was deleted or pruned. Of
     this ckpt gc frees about what awaits it; what is kept for undo it leaves until its grace (14 days) is over. Then
-    the channels that take most.
+    the channels that take most; all of them with -v.
     """
     from ckpt.cli import records
 
@@ -69,6 +69,8 @@ def command(invocation: Invocation) -> None:
         ]
     ]
     shown = [each for each in channels if each.logical][:CHANNELS_SHOWN]
+    if invocation.settings.verbose:
+        shown = channels
     for each in shown:
         rows.append(_row(out.text(each.name), each.logical, each.unique, total))
     rest = [each for each in channels if each not in shown]
