@@ -169,6 +169,18 @@ def other_graphs(invocation: Invocation, repository: Repository) -> None:
         invocation.out.note(invocation.out.text(hint))
 
 
+def thread_and_tag(invocation: Invocation, name: str) -> None:
+    """Say how a name that a thread and a tag share is written from now on."""
+    from shlex import quote
+
+    from ckpt.history.readings import Reading, TagName, ThreadName
+    from ckpt.history.revisions import format_revision
+
+    thread, tag = (quote(format_revision(Reading(anchor))) for anchor in (ThreadName(name), TagName(name)))
+    out = invocation.out
+    out.note(out.text(f"Note: {name} can mean a thread or a tag from now on. Write {thread} or {tag}"))
+
+
 def encryption_key() -> str | None:
     """Return the key that the environment holds or names, or raise InvalidInputError; see `key_from`."""
     from ckpt.keysources import key_from

@@ -286,3 +286,14 @@ def test_fsck_names_all_that_needs_what_is_damaged_if_it_is_to_say_more(monkeypa
     monkeypatch.setattr(Repository, "fsck", lambda *_, **__: report)
     assert run("fsck").stdout.splitlines()[1] == "  object abababab is not there; needed by t 1, t 2, t 3, 2 more"
     assert run("fsck", "-v").stdout.splitlines()[1].endswith("; needed by t 1, t 2, t 3, t 4, t 5")
+
+
+def test_a_name_that_a_thread_and_a_tag_share_is_remarked() -> None:
+    remark = "Note: {0} can mean a thread or a tag from now on. Write 'thread:\"{0}\"' or tag:{0}\n"
+    assert run("tag", "v1", "t~1").stderr == run("fork", "t", "other").stderr == run("fork", "t", "o k").stderr == ""
+    assert run("tag", "t", "t~1").stderr == remark.format("t")
+    assert run("fork", "other", "v1", "-n").stderr == ""
+    assert run("fork", "other", "v1").stderr == remark.format("v1")
+    for name in ("t", "v1"):
+        assert run("show", name).exit_code == 3
+        assert run("show", f'thread:"{name}"').exit_code == run("show", f"tag:{name}").exit_code == 0

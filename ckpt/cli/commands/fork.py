@@ -10,7 +10,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument, thread_argument
 from ckpt.cli.command import Command, dry_run_option
-from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.context import Invocation, pass_invocation, thread_and_tag, usage
 from ckpt.cli.format import counted, short
 from ckpt.cli.moves import require_root
 
@@ -63,6 +63,7 @@ def command(
         else:
             out.print(f"Would fork {out.name(new_thread)} from {from_text}. Nothing was changed.")
         return
+    tagged = _is_tag(repository, new_thread)
     head = repository.fork(source.spec, new_thread, values=values)
     if invocation.json:
         out.document(
@@ -77,6 +78,18 @@ def command(
     out.print(f"Forked {out.name(new_thread)} from {from_text}: nothing copied{changed}, head {short(head.id)}")
     resume = json.dumps({"configurable": {"thread_id": new_thread}})
     out.print(f"Resume with   {out.text(resume)}")
+    if tagged:
+        thread_and_tag(invocation, new_thread)
+
+
+def _is_tag(repository: Repository, name: str) -> bool:
+    from ckpt.errors import NotFoundError
+    from ckpt.history.revisions import is_tag_name
+
+    try:
+        return is_tag_name(name) and bool(repository.resolve(f"tag:{name}"))
+    except NotFoundError:
+        return False
 
 
 def _values(

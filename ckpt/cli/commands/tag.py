@@ -6,7 +6,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import Command, completing, dry_run_option
-from ckpt.cli.context import Invocation, pass_invocation, usage
+from ckpt.cli.context import Invocation, pass_invocation, thread_and_tag, usage
 from ckpt.cli.format import short, time_of
 from ckpt.cli.output import Cell
 
@@ -80,6 +80,8 @@ def _set(invocation: Invocation, name: str, revision: str | None, *, dry_run: bo
         out.print(f"Would tag {place} as {out.text(name)}. Nothing was changed.")
     else:
         out.print(f"Tagged {place} as {out.text(name)}")
+        if repository.timeline(name) is not None:
+            thread_and_tag(invocation, name)
 
 
 def _remove(invocation: Invocation, name: str, *, dry_run: bool) -> None:
