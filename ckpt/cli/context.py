@@ -74,6 +74,12 @@ class Invocation:
         if self.namespace:
             usage("--ns names a subgraph, and this changes whole threads", "leave --ns out; the subgraphs come along")
 
+    def require_all_threads(self, hint: str) -> None:
+        """Refuse -t and --ns for a command that is about all threads; a thread from the environment is not meant."""
+        if self.thread_option is not None or self.namespace:
+            option = "-t" if self.thread_option is not None else "--ns"
+            usage(f"{option} names a part, and this is about all threads", f"leave {option} out; {hint}")
+
     def repository(self, *, write: bool = False) -> Repository:
         """Open the store, for reading only unless `write`; it is closed when the command ends."""
         if self._repository is None:
@@ -207,6 +213,14 @@ def actor() -> str:
     except (KeyError, OSError):  # a user id without a name, as in containers
         user = f"uid {os.getuid()}" if hasattr(os, "getuid") else "?"
     return f"{user}@{gethostname()}"
+
+
+def only_one(**given: bool) -> str | None:
+    """Return the name of the one option that is given, None for none; refuse several."""
+    names = [name for name, is_given in given.items() if is_given]
+    if len(names) > 1:
+        usage(f"--{names[0]} and --{names[1]} exclude each other", "give one of them")
+    return names[0] if names else None
 
 
 def usage(message: str, hint: str) -> NoReturn:

@@ -194,6 +194,15 @@ def test_help_knows_the_commands_inside_of_a_command() -> None:
         "--ns sub delete a -y",
         "--ns sub prune a --keep-last 1 -y",
         "--ns sub expire a 1h",
+        "log --all -t a",
+        "log --all a",
+        "show a --writes b",
+        "show a --meta -- b",
+        "show a --meta --state",
+        "diff a --stat --keys",
+        "diff a --keys --full",
+        *(f"{line} -t a" for line in ("stats", "threads", "fsck", "op log", "undo")),
+        *(f"{line} --ns s" for line in ("stats", "threads", "fsck", "op log", "undo")),
     ],
 )
 def test_wrong_usage_exits_with_2_and_says_what_to_do(line: str) -> None:

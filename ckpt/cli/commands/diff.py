@@ -8,7 +8,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import PATHS, PathCommand
-from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.context import Invocation, only_one, pass_invocation
 from ckpt.cli.format import short
 from ckpt.cli.paths import Path, parse_path
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 )
 @revision_argument("revision", required=False, metavar="[REV]")
 @revision_argument("other", required=False, metavar="[REV2]")
-@click.option("--stat", "form", flag_value="stat", help="Counts and sizes by key.")
-@click.option("--keys", "form", flag_value="keys", help="Only the names of the changed keys.")
-@click.option("--full", "form", flag_value="full", help="Whole values instead of one line each.")
+@click.option("--stat", is_flag=True, help="Counts and sizes by key.")
+@click.option("--keys", is_flag=True, help="Only the names of the changed keys.")
+@click.option("--full", is_flag=True, help="Whole values instead of one line each.")
 @click.option("--words", is_flag=True, help="Mark the words that changed in a text.")
 @click.option(
     "--context",
@@ -47,7 +47,9 @@ def command(
     invocation: Invocation,
     revision: str | None,
     other: str | None,
-    form: str | None,
+    stat: bool,
+    keys: bool,
+    full: bool,
     words: bool,
     context: int,
     internal: bool,
@@ -58,6 +60,7 @@ def command(
     Messages are compared by their id, mappings by key, texts by word or line. Signs: + added, - removed,
     ~ changed, > moved.
     """
+    form = only_one(stat=stat, keys=keys, full=full)
     at = invocation.revision(revision)
     repository = invocation.repository()
     wanted = [parse_path(path) for path in ctx.meta[PATHS]]

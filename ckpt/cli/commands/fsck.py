@@ -34,6 +34,7 @@ def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None
     """
     from ckpt.cli import records
 
+    invocation.require_all_threads("values are shared, so that all are checked")
     repository = invocation.repository()
     report = repository.fsck(read_data=read_data)
     out = invocation.out

@@ -51,9 +51,9 @@ def command(
     from ckpt.cli.graph import children_first
     from ckpt.cli.logview import Entry, draw, merged
 
+    if everything and (revisions or invocation.thread_option is not None):
+        usage("--all shows every thread, and one is named as well", "leave one of the two away")
     repository = invocation.repository()
-    if everything and revisions:
-        usage("--all shows every thread", "leave out the revision, or --all")
     namespace, newest = invocation.namespace, limit + 1
     if everything:
         # Of each thread so many: what forks share must not use up the limit.

@@ -39,6 +39,7 @@ def log(invocation: Invocation, limit: int) -> None:
     """
     from ckpt.cli import records
 
+    invocation.require_all_threads("each change says which thread it was made to")
     repository = invocation.repository()
     operations = repository.operations(limit=limit)
     out = invocation.out

@@ -8,7 +8,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import PATHS, PathCommand
-from ckpt.cli.context import Invocation, pass_invocation
+from ckpt.cli.context import Invocation, only_one, pass_invocation, usage
 from ckpt.cli.format import counted, full_time, short, size
 from ckpt.cli.output import Cell, Output
 from ckpt.cli.paths import Path, format_path, parse_path
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 )
 @revision_argument("revision", required=False, metavar="[REV]")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
-@click.option("--state", "part", flag_value="state", help="Only the state.")
-@click.option("--meta", "part", flag_value="meta", help="Only the metadata.")
-@click.option("--writes", "part", flag_value="writes", help="Only the pending writes.")
+@click.option("--state", is_flag=True, help="Only the state.")
+@click.option("--meta", is_flag=True, help="Only the metadata.")
+@click.option("--writes", is_flag=True, help="Only the pending writes.")
 @click.option("--internal", is_flag=True, help="Include LangGraph's internal channels.")
 @pass_invocation
 @click.pass_context
@@ -36,7 +36,9 @@ def command(
     invocation: Invocation,
     revision: str | None,
     paths: tuple[str, ...],
-    part: str | None,
+    state: bool,
+    meta: bool,
+    writes: bool,
     internal: bool,
 ) -> None:
     """Show the checkpoint at REV, or only the parts of its state at each PATH, in full.
@@ -44,7 +46,10 @@ def command(
     Values are shown as inert data: no class of yours is imported. A PATH is written messages[3].content, or
     as a JSON Pointer; what follows -- is always a path.
     """
+    part = only_one(state=state, meta=meta, writes=writes)
     wanted = [parse_path(path) for path in (*paths, *ctx.meta[PATHS])]
+    if wanted and part in ("meta", "writes"):
+        usage(f"a path names a part of the state, and --{part} shows something else", "give one of them")
     at = invocation.revision(revision)
     repository = invocation.repository()
     info = repository.resolve(at, thread=invocation.thread, namespace=invocation.namespace)

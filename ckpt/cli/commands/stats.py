@@ -30,6 +30,7 @@ def command(invocation: Invocation) -> None:
     """
     from ckpt.cli import records
 
+    invocation.require_all_threads("ckpt threads tells the size of each")
     repository = invocation.repository()
     found = repository.stats()
     out = invocation.out

@@ -52,6 +52,7 @@ def command(invocation: Invocation, pattern: str | None, status: str | None, sor
     """
     from ckpt.cli import records
 
+    invocation.require_all_threads("ckpt threads NAME lists one, ckpt log --subgraphs what is in it")
     repository = invocation.repository()
     threads = [each for each in repository.threads(pattern) if status in (None, each.status)]
     if sort == "size":

@@ -26,6 +26,7 @@ def command(invocation: Invocation, operation: str | None, dry_run: bool) -> Non
     """
     from ckpt.cli import records
 
+    invocation.require_all_threads("name the change, by what ckpt op log lists: ckpt undo OP")
     repository = invocation.repository(write=not dry_run)
     wanted = operation.removeprefix("op:").lower() if operation else None
     out = invocation.out
