@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from shlex import quote
 from typing import Any
 
 from ckpt.errors import (
@@ -78,7 +78,7 @@ class Acts:
         `rows` says how many more rows belong to the fork, so that it can be undone together with them.
         """
         _require_root(source)
-        text = f"fork {source.thread} at {source.id[:8]} as {target}"
+        text = f"fork {quote(source.thread)} at {source.id[:8]} as {quote(target)}"
         return self._parts.admin.fork(
             source.thread,
             target,
@@ -110,7 +110,7 @@ class Acts:
         metadata |= {"source": "fork", "step": step + 1 if isinstance(step, int) else 0}
         head = expected.checkpoint_id
         made = next_checkpoint_id(timeline.thread.greatest)
-        text = f"{kind} {target.thread} -> {target.id[:8]}"
+        text = f"{kind} {quote(target.thread)} -> {target.id[:8]}"
         channels: dict[str, StoredValue | Channel] = dict(commit.channels)
         channels |= {name: _channel(typed) for name, typed in (values or {}).items()}
         new = NewCheckpoint(
@@ -141,7 +141,7 @@ class Acts:
         now = found.put.commit.hex()[:8] if found is not None and found.put is not None else "without a head"
         return HeadMovedError(
             f"thread {thread!r} moved while you were {_DOING[kind]} (now {now}, was {expected.id[:8]})",
-            hints=[f"a run is probably active. Look with ckpt log -n 3 -t {shlex.quote(thread)}, then try again"],
+            hints=[f"a run is probably active. Look with ckpt log -n 3 -t {quote(thread)}, then try again"],
         )
 
     def _entry(self, kind: str, text: str, facts: list[object]) -> Change:
@@ -245,12 +245,12 @@ class Acts:
         """Delete a thread so that it can be brought back until the collector passes."""
         self._parts.admin.require(name)
         self._parts.admin.delete(
-            name, log=lambda facts: self._parts.operations.entry("delete", f"delete {name}", facts)
+            name, log=lambda facts: self._parts.operations.entry("delete", f"delete {quote(name)}", facts)
         )
 
     def expire(self, name: str, ttl: int, text: str) -> ThreadRecord:
         """Give a thread a lifetime of its own, in milliseconds (0: for ever); `text` says it in the log."""
-        entry = partial(self._parts.operations.entry, "expire", f"expire {name} {text}")
+        entry = partial(self._parts.operations.entry, "expire", f"expire {quote(name)} {text}")
         return self._parts.admin.set_lifetime(name, ttl, log=entry)
 
     def prune(self, names: Sequence[str], keep: Keep, text: str, *, dry_run: bool) -> list[PruneReport]:
@@ -269,7 +269,7 @@ class Acts:
                     name,
                     keep_heads_and(keep),
                     guard=self._parts.tags.guard,
-                    log=partial(self._parts.operations.entry, "prune", f"prune {name} {text}"),
+                    log=partial(self._parts.operations.entry, "prune", f"prune {quote(name)} {text}"),
                     dry_run=dry_run,
                     undoable=True,
                 )

@@ -11,6 +11,7 @@ from ckpt.errors import InvalidInputError
 from ckpt.history.records import Lifetime, ThreadRecord
 from ckpt.repository.arguments import check_names
 
+_ZERO = timedelta(0)
 _MS = timedelta(milliseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -20,12 +21,17 @@ def duration(value: object, what: str) -> timedelta:
 
     Raises InvalidInputError, also for one that is not above 0 or is longer than a hundred years.
     """
+    return _checked(value, what, value)
+
+
+def _checked(value: object, what: str, given: object) -> timedelta:
     if isinstance(value, str):
         value = parse_duration(value)
     if not isinstance(value, timedelta):
         raise InvalidInputError(f"{what}={value!r} is not a duration", hints=[DURATION_FORMS])
     if value < _MS:
-        raise InvalidInputError(f"{what} is {value}, which is not a duration above 0", hints=[DURATION_FORMS])
+        told = f"{'-' if value < _ZERO else ''}{duration_text(abs(value))}" if given is value else given
+        raise InvalidInputError(f"{what} is {told}, which is not a duration above 0", hints=[DURATION_FORMS])
     if value > DURATION_MAX:
         raise InvalidInputError(
             f"{what} is {duration_text(value)}, more than a hundred years",
@@ -96,9 +102,10 @@ def minutes(value: object, what: str) -> timedelta | None:
     """
     if value is None:
         return None
+    given = value
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             value = timedelta(minutes=value)
         except (OverflowError, ValueError) as error:
             raise InvalidInputError(f"{what}={value!r} is no number of minutes") from error
-    return duration(value, what)
+    return _checked(value, what, given)

@@ -353,6 +353,8 @@ class _Resolution(Resolver):
         )
 
     def _nothing(self, revision: str) -> RevisionNotFoundError:
+        if revision.startswith("tag:"):
+            return RevisionNotFoundError(f"no tag matches {revision!r}", hints=["ckpt tag lists all tags"])
         names = [record.name for record in self._directory.threads()]
         longer = [name for name in names if name.startswith(revision)]
         close = longer or difflib.get_close_matches(revision, names, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from shlex import quote
 from typing import NoReturn
 
 from ckpt.errors import AmbiguousRevisionError, ConflictError, NotFoundError
@@ -109,7 +110,7 @@ class Undoer:
         built_on = thread.sequence > int(str(count)) or (thread.forks > 0 and self._is_seen(thread.number, 0))
         if thread.deleted or built_on:
             _refuse(target, f"thread {thread.name!r} has changed since", _CHANGED)
-        return self._parts.admin.released(thread, raw), f"Undid op {target.id}: thread {name} is gone"
+        return self._parts.admin.released(thread, raw), f"Undid op {target.id}: thread {quote(str(name))} is gone"
 
     def _checkout(self, target: Operation) -> tuple[Change, str]:
         name, made, head = target.facts[:3]
@@ -134,7 +135,7 @@ class Undoer:
             {keys.thread_key(thread.number): raw, key: record},
             {keys.thread_key(thread.number): before.encode(), key: None},
         )
-        return change, f"Undid op {target.id}: {name} is back at {short}"
+        return change, f"Undid op {target.id}: {quote(str(name))} is back at {short}"
 
     def _is_untouched(self, thread: ThreadRecord, since: int) -> bool:
         """Whether nothing was built on the checkpoint that a thread's event of this number put.
@@ -191,7 +192,7 @@ class Undoer:
     def _delete(self, target: Operation) -> tuple[Change, str]:
         self._still_there(target, target.facts[0])
         change, thread = self._parts.admin.restored(int(str(target.facts[0])))
-        return change, f"Undid op {target.id}: thread {thread.name} is back"
+        return change, f"Undid op {target.id}: thread {quote(thread.name)} is back"
 
     def _prune(self, target: Operation) -> tuple[Change, str]:
         number, sequence = (int(str(fact)) for fact in target.facts)
@@ -206,7 +207,7 @@ class Undoer:
         change = self._parts.admin.lifetime_restored(thread.number, before, after)  # type: ignore[arg-type]
         if change is None or thread.deleted:
             _refuse(target, f"thread {thread.name!r} has changed since", _CHANGED)
-        return change, f"Undid op {target.id}: {thread.name} lives as long as before, from now on"
+        return change, f"Undid op {target.id}: {quote(thread.name)} lives as long as before, from now on"
 
 
 def _names(target: Operation) -> Collection[str]:

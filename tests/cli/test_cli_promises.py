@@ -297,3 +297,40 @@ def test_a_name_that_a_thread_and_a_tag_share_is_remarked() -> None:
     for name in ("t", "v1"):
         assert run("show", name).exit_code == 3
         assert run("show", f'thread:"{name}"').exit_code == run("show", f"tag:{name}").exit_code == 0
+
+
+def test_an_operation_quotes_a_name_that_would_not_be_seen_as_one(store: Path) -> None:
+    with ckpt.open(store) as repository:
+        for n in range(3):
+            repository.commit("", {"n": n})
+            repository.commit("odd id", {"n": n})
+        repository.prune([""], keep_last=2)
+        repository.expire("odd id", "1d")
+        repository.undo()
+        repository.fork("@~1", "t-2", thread="odd id")
+        repository.rewind("")
+        repository.undo()
+        repository.delete("odd id")
+        repository.undo()
+        texts = [each.text for each in reversed(repository.operations())]
+        head = repository.log(thread="")[0].id[:8]
+    assert texts[:3] == [
+        "prune '' --keep-last 2",
+        "expire 'odd id' 1d",
+        "Undid op 002: 'odd id' lives as long as before, from now on",
+    ]
+    assert (texts[3].startswith("fork 'odd id' at "), texts[3].endswith(" as t-2")) == (True, True)
+    assert texts[4].startswith("rewind '' -> ")
+    assert texts[5:] == [
+        f"Undid op 005: '' is back at {head}",
+        "delete 'odd id'",
+        "Undid op 007: thread 'odd id' is back",
+    ]
+
+
+def test_a_tag_that_is_not_there_is_looked_for_among_the_tags() -> None:
+    result = run("show", "tag:nope")
+    assert (result.exit_code, result.stderr) == (
+        3,
+        "error: no tag matches 'tag:nope'\nhint: ckpt tag lists all tags\n",
+    )
