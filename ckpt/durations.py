@@ -37,8 +37,11 @@ def parse_duration(text: str) -> timedelta:
 
     Each number is whole and has a unit. Raises InvalidInputError for anything else.
     """
+    if not isinstance(text, str):
+        raise InvalidInputError(f"{text!r} is not the text of a duration", hints=[DURATION_FORMS])
     if text.isascii() and text.isdigit():
-        raise InvalidInputError(f"{text!r} is a duration without a unit", hints=[f'write "{text}m" for minutes'])
+        hints = [f'write "{text}s" for seconds, "{text}m" for minutes']
+        raise InvalidInputError(f"{text!r} is a duration without a unit", hints=hints)
     match = _DURATION.fullmatch(text)
     if match is None or not text:
         raise InvalidInputError(f"{text!r} is not a duration", hints=[DURATION_FORMS])

@@ -269,7 +269,7 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self._wrong(key, value, "a duration", DURATION_FORMS)
         if _NUMBER.fullmatch(value) if isinstance(value, str) else not minutes:
-            hint = f'write "{shown}m" for minutes' if whole else DURATION_FORMS
+            hint = f'write "{shown}s" for seconds, "{shown}m" for minutes' if whole else DURATION_FORMS
             raise self._error(key, "is a number without a unit", hint)
         try:
             duration = parse_duration(value) if isinstance(value, str) else timedelta(minutes=value)

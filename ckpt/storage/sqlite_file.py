@@ -324,6 +324,13 @@ def translate(path: Path, error: Exception) -> CkptError:
         )
     if "readonly" in text:
         return StoreUnavailableError(f"{path} cannot be written to", hints=["check its owner and mode"])
+    if "unable to open" in text and path.exists() and not os.access(path.parent, os.W_OK):
+        return StoreUnavailableError(
+            f"{path} cannot be opened: SQLite needs to write beside it, and {path.parent} does not let it",
+            hints=[
+                "copy the file, with the -wal file beside it if there is one, to where you may write, and open that"
+            ],
+        )
     return StoreUnavailableError(f"{path} cannot be used: {text}")
 
 

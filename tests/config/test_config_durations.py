@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from config_kit import refused
@@ -36,7 +37,7 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 def test_a_number_without_a_unit_says_how_to_write_it() -> None:
     with pytest.raises(InvalidInputError, match="'60' is a duration without a unit") as caught:
         parse_duration("60")
-    assert caught.value.hints == ('write "60m" for minutes',)
+    assert caught.value.hints == ('write "60s" for seconds, "60m" for minutes',)
 
 
 def test_a_duration_beyond_counting_is_refused() -> None:
@@ -46,15 +47,23 @@ def test_a_duration_beyond_counting_is_refused() -> None:
         parse_duration("9" * 5000 + "d")
 
 
+@pytest.mark.parametrize("value", [5, None, b"5d", 1.5])
+def test_what_is_no_text_is_no_duration(value: Any) -> None:
+    with pytest.raises(InvalidInputError, match="is not the text of a duration"):
+        parse_duration(value)
+
+
 @pytest.mark.parametrize("value", [60, "60"])
 def test_a_bare_number_is_no_lifetime(value: object) -> None:
-    assert f'ttl is a number without a unit | write "{value}m" for minutes' in refused({"type": "memory", "ttl": value})
+    assert f'ttl is a number without a unit | write "{value}s" for seconds, "{value}m" for minutes' in refused(
+        {"type": "memory", "ttl": value}
+    )
     assert "ttl is a number without a unit" in refused({"ckpt": {"type": "memory", "ttl": value}})
 
 
 def test_a_variable_with_a_bare_number_is_not_shown() -> None:
     words = refused({"type": "memory", "ttl": "${A}"}, {"A": "60"})
-    assert 'ttl is a number without a unit | write "${A}m" for minutes' in words
+    assert 'ttl is a number without a unit | write "${A}s" for seconds, "${A}m" for minutes' in words
 
 
 @pytest.mark.parametrize("value", [60.0, 1.5, "1.5", "${A}"])

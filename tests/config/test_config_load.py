@@ -167,8 +167,8 @@ def test_what_makes_no_sense_is_refused(source: dict[str, object], words: str) -
         ("max_checkpoint_size", 10**18, "max_checkpoint_size has more than 18 digits"),
         ("retention", 5, "retention is a number, not everything"),
         ("retention", {"keep_last": "5"}, "retention.keep_last is text, not a whole number"),
-        ("retention", {"keep_within": 5}, 'retention.keep_within is a number without a unit | write "5m"'),
-        ("busy_timeout", 5, 'busy_timeout is a number without a unit | write "5m"'),
+        ("retention", {"keep_within": 5}, 'retention.keep_within is a number without a unit | write "5s"'),
+        ("busy_timeout", 5, 'busy_timeout is a number without a unit | write "5s"'),
     ],
 )
 def test_each_key_has_its_type(name: str, value: object, words: str) -> None:

@@ -711,3 +711,18 @@ def test_a_folder_of_init_names_the_store_in_it(
         with closing(open_storage(again, create=False)) as storage:
             assert storage.read([b"a"]) == [b"1"]
     assert [each.name for each in tmp_path.iterdir()] == [".ckpt"]
+
+
+def test_where_nothing_can_be_written_the_error_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "store.db"
+    SqliteStorage(path).close()
+    # What SQLite says on a file system that was mounted to be read only, which a test cannot mount.
+    refused = sqlite3.OperationalError("unable to open database file")
+    assert str(sqlite_file.translate(path, refused)).endswith("cannot be used: unable to open database file")
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)
+    error = sqlite_file.translate(path, refused)
+    assert isinstance(error, StoreUnavailableError)
+    assert f"{tmp_path} does not let it" in str(error)
+    assert "-wal" in error.hints[0]

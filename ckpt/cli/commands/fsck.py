@@ -30,7 +30,8 @@ DAMAGED = 5
 def command(ctx: click.Context, invocation: Invocation, read_data: bool) -> None:
     """Check every record and every object, and name checkpoints that need what is damaged: up to 3, with -v up to 20.
 
-    Exit code 5 if there is damage. Nothing is changed.
+    What was deleted or pruned is checked, and counted, as long as ckpt gc has not taken it. Exit code 5 if there is
+    damage. Nothing is changed.
     """
     from ckpt.cli import records
 

@@ -32,6 +32,7 @@ def command(invocation: Invocation, grace: str, dry_run: bool) -> None:
     from ckpt.cli import records
     from ckpt.durations import parse_duration
 
+    invocation.require_all_threads("values are shared, so that all are collected")
     period = parse_duration(grace)
     repository = invocation.repository(write=not dry_run)
     report = repository.gc(grace=period, dry_run=dry_run)
