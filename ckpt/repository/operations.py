@@ -75,6 +75,17 @@ class Operation:
         """
         return self.kind != "undo" and not self.undone and bool(self.facts)
 
+    @property
+    def restores(self) -> tuple[int, int] | None:
+        """The number of the thread of which undoing this brings checkpoints back; None if it does not.
+
+        With it from which of the thread's sequence numbers on: what was pruned at that one, or 0 for all of the thread.
+        """
+        if self.kind not in ("delete", "prune") or not self.undoable:
+            return None
+        number, since = (int(str(fact)) for fact in (*self.facts, 0)[:2])
+        return number, since
+
     def encode(self) -> bytes:
         """Return the record's bytes."""
         fields = [self.time, self.kind, self.text, self.actor, self.undone, list(self.facts)]

@@ -99,9 +99,9 @@ class Remains:
         gone = {number for number, thread in threads.items() if thread.deleted} | over
         restorable: dict[int, int] = {}
         for operation in OperationLog(core, "").newest_first():
-            if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
-                number, since = int(str(operation.facts[0])), int(str([*operation.facts, 0][1]))
-                if operation.time > until and number not in over:
+            if operation.time > until and operation.restores is not None:
+                number, since = operation.restores
+                if number not in over:
                     restorable[number] = min(restorable.get(number, since), since)
         self.threads = [thread for number, thread in threads.items() if number not in gone]
         """Those that are there."""

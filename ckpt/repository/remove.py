@@ -105,8 +105,8 @@ class Remover:
             self._admin.atomically((), partial(self._settle, old[start : start + _ROWS]))
 
     def _keep(self, operation: Operation) -> None:
-        if operation.kind in ("delete", "prune") and not operation.undone and operation.facts:
-            number, since = int(str(operation.facts[0])), int(str([*operation.facts, 0][1]))
+        if operation.restores is not None:
+            number, since = operation.restores
             self._kept[number] = min(self._kept.get(number, since), since)
 
     def _restorable(self, number: int) -> bool:
@@ -323,18 +323,22 @@ class Remover:
 
     def _remove_hidden(self) -> None:
         """Remove pruned rows that no fork, no DeltaChannel and no operation needs any more."""
-        hiding: set[int] = set()
+        hidden: dict[int, int] = {}
+        """Of the threads that have pruned rows, the sequence number of the first prune of any."""
         # Of what cannot be read, here and below, the collector tells next, and who needs it.
         for row in rows(self._core.storage):
             with suppress(IntegrityError):
-                if row.part == "c" and any(isinstance(each, Hidden) for each in decode_events(row.key, row.value)):
-                    hiding.add(row.thread)
-        if hiding:
+                for event in decode_events(row.key, row.value) if row.part == "c" else ():
+                    if isinstance(event, Hidden):
+                        hidden[row.thread] = min(hidden.get(row.thread, event.sequence), event.sequence)
+        if hidden:
             self._remove_shared()
-        for thread in self._threads() if hiding else ():
-            if thread.number not in hiding or thread.deleted or thread.forks:
+        for thread in self._threads() if hidden else ():
+            if thread.number not in hidden or thread.deleted or thread.forks:
                 continue
             restorable = partial(self._restorable_of, [thread.number])
+            if restorable().get(thread.number, thread.sequence + 1) <= hidden[thread.number]:
+                continue  # all can be brought back
             with suppress(IntegrityError):
                 self._pruner.prune(thread.name, keep_visible, undone=restorable, exactly=True)
 

@@ -147,10 +147,17 @@ def state(repository: Repository, revision: str) -> object:
         return "not found"
 
 
+def threads(repository: Repository) -> list[str]:
+    found = repository.threads()
+    if any(info.status == "damaged" for info in found):
+        raise IntegrityError("a thread is listed as damaged")  # which tells it, as an error would
+    return [str(info) for info in found]
+
+
 def questions() -> dict[str, Callable[[Repository], object]]:
     found: dict[str, Callable[[Repository], object]] = {
         "names": lambda r: r.thread_names(),
-        "threads": lambda r: [str(thread) for thread in r.threads()],
+        "threads": threads,
         "tags": lambda r: {name: info.id for name, info in r.tags().items()},
         "items": lambda r: [(item.key, item.value) for item in r.memory().items()],
         "memory namespaces": lambda r: r.memory().namespaces(),

@@ -575,8 +575,8 @@ def test_a_rotation_between_two_steps_of_a_collector_loses_nothing(path: Path, m
     halfway, listed, rotated = Event(), Event(), Event()
     settled = Collector._settled_packs
 
-    def listing(self: Collector, dry_run: bool) -> Packs:
-        packs = settled(self, dry_run)
+    def listing(self: Collector) -> Packs:
+        packs = settled(self)
         listed.set()
         assert rotated.wait(60)
         return packs

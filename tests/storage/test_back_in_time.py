@@ -279,10 +279,10 @@ def test_a_collection_is_given_up_when_the_thread_it_removes_is_alive_again(monk
     with redis_server.running("--save", "3600 1000000") as server, closing(redis.Redis.from_url(server.url)) as client:
         settled = Collector._settled_packs
 
-        def go_back(self: Collector, dry_run: bool) -> Packs:
+        def go_back(self: Collector) -> Packs:
             server.stop()
             assert server.start()
-            return settled(self, dry_run)
+            return settled(self)
 
         with ckpt.open(server.url) as repository:
             before(repository)
