@@ -175,9 +175,19 @@ def shown_put(events: Sequence[Event]) -> Put | None:
     return None if is_hidden(events) else current_put(events)
 
 
-def as_left(events: Iterable[Event], moment: int, made: int) -> list[Event]:
-    """Return the events that a fork sees which left at `moment`, when the thread's number was `made`: see `Base`."""
+def as_left(events: Iterable[Event], moment: int | None, made: int) -> list[Event]:
+    """Return the events that a fork sees which left at `moment`, when the thread's number was `made`: see `Base`.
+
+    Without a moment all, as the thread itself does.
+    """
+    if moment is None:
+        return list(events)
     return [event for event in events if event.sequence <= (made if isinstance(event, Hidden) else moment)]
+
+
+def without_prunes(events: Iterable[Event], since: int) -> list[Event]:
+    """Return the events as if what was pruned at this sequence number or later had been brought back."""
+    return [event for event in events if not isinstance(event, Hidden) or event.sequence < since]
 
 
 def pending_writes(events: Iterable[Event]) -> list[PendingWrite]:

@@ -221,6 +221,11 @@ def checkpoint_id_of(key: bytes, thread: int) -> str:
     return decode_text(key[len(checkpoints_of(key, thread)) :])
 
 
+def within_thread(key: bytes, thread: int) -> bytes:
+    """Return what follows the thread in the key of one of its records: the same for the same in another thread."""
+    return key[len(thread_key(thread)) :]
+
+
 def thread_range(thread: int) -> tuple[bytes, bytes]:
     """Return the range of all records of a thread."""
     start = thread_key(thread)

@@ -25,7 +25,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.gc_damage import refusal
 from ckpt.repository.mark import Marker, Pack, Packs
 from ckpt.repository.memory_vectors import forget_unused
-from ckpt.repository.remains import LeftMarker, Remains, dead_bytes, sizes_of_frames
+from ckpt.repository.remains import LeftMarker, Remains, dead, sizes_of_frames
 from ckpt.repository.remove import Remover
 from ckpt.repository.scopes import at, prefixes, root_of
 from ckpt.storage.base import Batch, Exclusive, Frame, Place, StoredFrame, incarnation_at, index_entries
@@ -118,12 +118,12 @@ class Collector:
         left = {prefix: each.next for prefix, each in remains.items()}
         marker = self._marked(lambda: LeftMarker(self._core, left))
         rewritten = sum(1 for _ in self._to_rewrite(Packs().look(self._store), marker))
-        freed = dead_bytes(self._store, frames, marker.live)
+        objects, freed = dead(self._store, frames, marker.live)
         data = before.frames + before.records
         return GcReport(
             threads_removed=sum(each.next.removed for each in remains.values()),
             threads_restorable=sum(len(each.restorable) for each in remains.values()),
-            objects_removed=sum(key not in marker.live for key, _ in index_entries(self._store)),
+            objects_removed=objects,
             packs_rewritten=rewritten,
             packs_left=0,
             bytes_before=before.disk,

@@ -86,6 +86,12 @@ class Operation:
         number, since = (int(str(fact)) for fact in (*self.facts, 0)[:2])
         return number, since
 
+    def note_restorable(self, found: dict[int, int]) -> None:
+        """Add what this `restores` to that of other operations: of each thread, from where on any brings back."""
+        if self.restores is not None:
+            number, since = self.restores
+            found[number] = min(found.get(number, since), since)
+
     def encode(self) -> bytes:
         """Return the record's bytes."""
         fields = [self.time, self.kind, self.text, self.actor, self.undone, list(self.facts)]

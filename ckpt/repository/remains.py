@@ -7,7 +7,7 @@ those that the next collection takes, because nothing needs them. `ckpt.reposito
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -99,10 +99,9 @@ class Remains:
         gone = {number for number, thread in threads.items() if thread.deleted} | over
         restorable: dict[int, int] = {}
         for operation in OperationLog(core, "").newest_first():
-            if operation.time > until and operation.restores is not None:
-                number, since = operation.restores
-                if number not in over:
-                    restorable[number] = min(restorable.get(number, since), since)
+            if operation.time > until:
+                operation.note_restorable(restorable)
+        restorable = {number: since for number, since in restorable.items() if number not in over}
         self.threads = [thread for number, thread in threads.items() if number not in gone]
         """Those that are there."""
         self.core = core
@@ -141,7 +140,7 @@ class Remains:
     def _as_seen(self, view: _View, row: Row, events: list[Event]) -> Put | None:
         """Return what a fork shows of a checkpoint's row further down."""
         seen = view.stretch.seen(events)
-        suffix = row.key[len(keys.thread_key(row.thread)) :]
+        suffix = keys.within_thread(row.key, row.thread)
         over = [event for each in view.above for event in each.seen(self._over[each.thread].get(suffix, ()))]
         put = shown_put([*seen, *over])
         return put if put in seen else None
@@ -154,7 +153,7 @@ class Remains:
             if row.part != "c" or thread is None or thread.base is None:
                 continue
             if thread.may_be_in_base(keys.checkpoint_id_of(row.key, row.thread)):
-                suffix = row.key[len(keys.thread_key(row.thread)) :]
+                suffix = keys.within_thread(row.key, row.thread)
                 found.setdefault(row.thread, {})[suffix] = decode_events(row.key, row.value)
         return found
 
@@ -166,8 +165,8 @@ class _Stretch(NamedTuple):
     moment: int | None = None
     made: int = 0
 
-    def seen(self, events: Sequence[Event]) -> Sequence[Event]:
-        return events if self.moment is None else as_left(events, self.moment, self.made)
+    def seen(self, events: Iterable[Event]) -> list[Event]:
+        return as_left(events, self.moment, self.made)
 
 
 class _View(NamedTuple):
@@ -212,14 +211,19 @@ def sizes_of_frames(reading: Reading) -> Iterator[tuple[int, int]]:
         after = page[-1][0]
 
 
-def dead_bytes(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> int:
-    """Return about how many bytes of some frames nothing needs; each object of a frame counts alike."""
+def dead(reading: Reading, frames: Mapping[int, int], live: Set[bytes]) -> tuple[int, int]:
+    """Return how many objects nothing needs, and about how many bytes of some frames.
+
+    Each object of a frame counts alike.
+    """
     there: Counter[int] = Counter()
     needed: Counter[int] = Counter()
     for key, place in index_entries(reading):
         there[place.frame] += 1
         needed[place.frame] += key in live
-    return sum(size - size * needed[each] // max(there[each], 1) for each, size in frames.items())
+    return there.total() - needed.total(), sum(
+        size - size * needed[each] // max(there[each], 1) for each, size in frames.items()
+    )
 
 
 def _first(threads: Mapping[int, ThreadRecord], number: int) -> int:

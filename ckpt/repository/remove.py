@@ -21,7 +21,7 @@ from ckpt.repository.core import Core
 from ckpt.repository.directory import GHOSTS_MAX, Change, Directory, ghost_hash, with_ghosts
 from ckpt.repository.mark import collected, rows, thread_records
 from ckpt.repository.memory_writer import count_items
-from ckpt.repository.operations import Operation, OperationLog
+from ckpt.repository.operations import OperationLog
 from ckpt.repository.prune import Pruner, count_checkpoints, keep_visible
 from ckpt.repository.remove_shared import removals
 from ckpt.repository.remove_short import ShortThreads, without
@@ -100,14 +100,9 @@ class Remover:
             if operation.time <= until or (operation.kind in _ON_NUMBERS and number in over):
                 old += [operation.number] if operation.facts else []
             else:
-                self._keep(operation)
+                operation.note_restorable(self._kept)
         for start in range(0, len(old), _ROWS):
             self._admin.atomically((), partial(self._settle, old[start : start + _ROWS]))
-
-    def _keep(self, operation: Operation) -> None:
-        if operation.restores is not None:
-            number, since = operation.restores
-            self._kept[number] = min(self._kept.get(number, since), since)
 
     def _restorable(self, number: int) -> bool:
         return number in self._restorable_of([number])
@@ -120,7 +115,7 @@ class Remover:
         end = self._log_end
         for operation in takewhile(lambda each: each.number > end, self._operations.newest_first()):
             self._log_end = max(self._log_end, operation.number)
-            self._keep(operation)
+            operation.note_restorable(self._kept)
         return {number: self._kept[number] for number in numbers if number in self._kept}
 
     def _remove_threads(self, doomed: list[ThreadRecord]) -> int:
@@ -332,7 +327,7 @@ class Remover:
                     if isinstance(event, Hidden):
                         hidden[row.thread] = min(hidden.get(row.thread, event.sequence), event.sequence)
         if hidden:
-            self._remove_shared()
+            self._remove_shared(hidden)
         for thread in self._threads() if hidden else ():
             if thread.number not in hidden or thread.deleted or thread.forks:
                 continue
@@ -342,12 +337,12 @@ class Remover:
             with suppress(IntegrityError):
                 self._pruner.prune(thread.name, keep_visible, undone=restorable, exactly=True)
 
-    def _remove_shared(self) -> None:
+    def _remove_shared(self, pruned: Collection[int]) -> None:
         """Remove what neither threads nor their forks show; where these are written to all the time, another time."""
         for _ in range(_ATTEMPTS):
             threads = {thread.number: thread for thread in self._threads()}
             met = False
-            for change, gone in removals(self._core, threads, self._restorable_of):
+            for change, gone in removals(self._core, threads, self._restorable_of, pruned=pruned):
                 expected, records = change
                 for thread in gone:
                     start, end = keys.checkpoints_range(thread.number, None)

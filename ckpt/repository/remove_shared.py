@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 
 from ckpt.errors import IntegrityError
 from ckpt.history import keys
-from ckpt.history.checkpoints import Event, Hidden, Put, as_left, decode_events, is_hidden
+from ckpt.history.checkpoints import Hidden, Put, as_left, decode_events, is_hidden, without_prunes
 from ckpt.history.records import ThreadRecord, decode_line
 from ckpt.repository.ahead import Ahead
 from ckpt.repository.core import Core
@@ -34,19 +34,25 @@ Since = Callable[[Collection[int]], Mapping[int, int]]
 
 
 def removals(
-    core: Core, threads: Mapping[int, ThreadRecord], since: Since, *, now: int | None = None
+    core: Core,
+    threads: Mapping[int, ThreadRecord],
+    since: Since,
+    *,
+    pruned: Collection[int] | None = None,
+    now: int | None = None,
 ) -> Iterator[tuple[Change, list[ThreadRecord]]]:
     """Yield for each thread with forks, with all of these, what removes the rows that nobody needs, if any.
 
     Needed is what a thread shows, or will once something is brought back, as `since` tells after the records were read;
     given `now`, those that have expired by then show nothing. What each shows stays as it is. The change compares the
-    records of all. With it come the threads that are gone themselves, of which it removes rows.
+    records of all. With it come the threads that are gone themselves, of which it removes rows. Given the threads that
+    have `pruned` rows, others are not read, unless they share with one of these.
 
     Where a subgraph remembers from run to run nothing goes, as rows tell where it stood at earlier moments; nor where
     something cannot be read, nor of threads that have more than `ROWS_MAX` rows together. Costs a round trip for some
     thousand rows, and a look at all that each thread sees; only where some of it is shown by none, a prune of each.
     """
-    for group in _groups(threads):
+    for group in _groups(threads, pruned):
         numbers = [number for tree in group for number in tree]
         reading = Ahead.of(core.storage, ranges_of(numbers))
         restorable = since(numbers)
@@ -60,7 +66,7 @@ def removals(
                 yield change, [found.threads[number] for number in found.gone if number in found.forked]
 
 
-def _groups(threads: Mapping[int, ThreadRecord]) -> Iterator[list[list[int]]]:
+def _groups(threads: Mapping[int, ThreadRecord], pruned: Collection[int] | None) -> Iterator[list[list[int]]]:
     """Yield the numbers of threads that have forks and of these, tree by tree, several small trees together."""
     forks: dict[int, list[int]] = {}
     for thread in threads.values():
@@ -76,7 +82,7 @@ def _groups(threads: Mapping[int, ThreadRecord]) -> Iterator[list[list[int]]]:
         for each in tree:  # which grows meanwhile
             tree += forks.get(each, ())
         size = sum(threads[each].sequence for each in tree)
-        if size > ROWS_MAX:
+        if size > ROWS_MAX or (pruned is not None and not any(each in pruned for each in tree)):
             continue
         if group and rows + size > _TOGETHER:
             yield group
@@ -131,7 +137,7 @@ class _Tree:
             change = self._trimmed(number, own) if number in self.gone else self._pruned(number, own)
             expected |= change.expected
             records |= change.records
-        return Change(expected, records) if self._shows_the_same(records) else nothing
+        return Change(expected, records) if self._all_show_the_same(records) else nothing
 
     def _remembers(self) -> bool:
         """Whether any thread has a namespace of a subgraph that remembers from run to run."""
@@ -144,10 +150,7 @@ class _Tree:
         rows = dict(self._reading.scan(*keys.checkpoints_range(number, None)))
         if number in self.gone:
             return rows
-        firm = {
-            key: [each for each in decode_events(key, raw) if not _is_hiding(each, since)] for key, raw in rows.items()
-        }
-        return {key: raw for key, raw in rows.items() if is_hidden(firm[key])}
+        return {key: raw for key, raw in rows.items() if is_hidden(without_prunes(decode_events(key, raw), since))}
 
     def _timeline(self, thread: ThreadRecord, reading: Ahead | None = None) -> Timeline:
         return Timeline(self._core, thread, reading or self._reading, self._restorable)
@@ -188,10 +191,10 @@ class _Tree:
     def _hiding_nothing(self) -> None:
         """Leave out the rows that may say that what stays further down was pruned."""
         for number, rows in self._rows.items():
-            prefix, below = len(keys.thread_key(number)), self.threads[number].base
+            below = self.threads[number].base
             while rows and below is not None and below.thread in self.threads:
                 base, going = keys.thread_key(below.thread), self._rows.get(below.thread, {})
-                same = {key: base + key[prefix:] for key in rows}
+                same = {key: base + keys.within_thread(key, number) for key in rows}
                 there = self._reading.read([*same.values()])
                 for key, raw in zip(same, there, strict=True):
                     if raw is not None and same[key] not in going:
@@ -214,7 +217,7 @@ class _Tree:
         records[keys.thread_key(number)] = count_checkpoints(self._reading, thread, expected, records).encode()
         return Change(expected, records)
 
-    def _shows_the_same(self, records: Mapping[bytes, bytes | None]) -> bool:
+    def _all_show_the_same(self, records: Mapping[bytes, bytes | None]) -> bool:
         """Whether all show what they showed and stand where they stood, which rows that nobody shows may tell too."""
         after = self._reading.after(records)
         for thread in self._viewers:
@@ -224,10 +227,6 @@ class _Tree:
             if not _shows_the_same(self._timeline(thread), then):
                 return False
         return True
-
-
-def _is_hiding(event: Event, since: int) -> bool:
-    return isinstance(event, Hidden) and event.sequence >= since
 
 
 def _shows_the_same(before: Timeline, after: Timeline) -> bool:
@@ -246,7 +245,5 @@ def _shown(timeline: Timeline, namespace: str) -> list[tuple[str, Put | None]]:
 
 def _is_seen(segment: Segment, key: bytes, raw: bytes) -> bool:
     """Whether a stretch has anything of a row but that it was pruned."""
-    events = decode_events(key, raw)
-    if segment.moment is not None:
-        events = as_left(events, segment.moment, segment.made)
+    events = as_left(decode_events(key, raw), segment.moment, segment.made)
     return not all(isinstance(event, Hidden) for event in events)

@@ -15,7 +15,7 @@ from ckpt.objects.frames import StoredObject
 from ckpt.objects.ids import ObjectId
 from ckpt.repository.core import Core
 from ckpt.repository.mark import rows
-from ckpt.repository.remains import LeftMarker, Remains, dead_bytes, sizes_of_frames
+from ckpt.repository.remains import LeftMarker, Remains, dead, sizes_of_frames
 from ckpt.repository.scopes import GRAPH, Scope, at, prefixes, registered, root_of
 from ckpt.repository.versions import own, ropes
 from ckpt.values.rope import INLINE, ROPE, decode_items, rope_length
@@ -94,11 +94,12 @@ def collect_stats(core: Core, store_format: int, grace: timedelta) -> Stats:
     usage = root.usage()
     marker = LeftMarker(core, {prefix: remains.last for prefix, remains in found.items()})
     marker.mark_all()
-    freed = kept = dead_bytes(root, frames, marker.live)
+    _, kept = dead(root, frames, marker.live)
+    freed = kept
     if any(remains.differing for remains in found.values()):
         for remains in found.values():
             marker.mark_rows(remains.core.storage, remains.differing, remains.next)
-        freed = dead_bytes(root, frames, marker.live)
+        _, freed = dead(root, frames, marker.live)
     metadata = counter.channels.pop(None, _NO_METADATA)
     return Stats(
         checkpoints=checkpoints,

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from ckpt.history import keys
 from ckpt.history.checkpoints import (
     Event,
-    Hidden,
     PendingWrite,
     Put,
     Spill,
@@ -24,6 +23,7 @@ from ckpt.history.checkpoints import (
     current_put,
     decode_events,
     pending_writes,
+    without_prunes,
 )
 from ckpt.history.commits import Commit
 from ckpt.history.records import Line, Reset, ThreadRecord, decode_line
@@ -302,7 +302,7 @@ class Timeline:
             if events and segment.left is not None and keys.checkpoint_id_of(key, segment.thread.number) > segment.left:
                 events = self._begun.before(segment.thread, namespace, events, moment)
         if (undone := self._undone.get(segment.thread.number)) is not None:
-            events = [event for event in events if not isinstance(event, Hidden) or event.sequence < undone]
+            events = without_prunes(events, undone)
         if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):
             events = [event for event in events if isinstance(event, Put)]
         return events

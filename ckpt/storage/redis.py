@@ -223,9 +223,9 @@ class RedisStorage(LendingReads):
         damage only if it is seen each time.
         """
         try:
-            found = self._walked()
-            for _ in range(_LOOKS - 1):
-                found = self._walked() if found else found
+            for _ in range(_LOOKS):
+                if not (found := self._walked()):
+                    break
         except IntegrityError as error:
             return [error.message]
         policy = self._link.eviction_policy()

@@ -113,35 +113,24 @@ def test_a_fork_that_left_after_the_prune_has_nothing_to_hide(opened: Opener) ->
     assert checkpoints(repository) == {1: 2}
 
 
-def test_a_prune_that_can_be_undone_keeps_what_it_hid(opened: Opener) -> None:
+@pytest.mark.parametrize(("settled", "undoable"), [("a", "b"), ("b", "a")])
+def test_a_prune_that_can_be_undone_keeps_what_it_hid(opened: Opener, settled: str, undoable: str) -> None:
     repository = opened()
     run(repository, "a", 10)
     repository.fork("a", "b")
     before = shown(repository)
-    prune(repository, "a")
+    prune(repository, settled)
     repository.gc(grace=NOW)
-    prune(repository, "b")
+    prune(repository, undoable)
     repository.gc()
     assert checkpoints(repository)[1] == 10
     repository.undo()
-    assert shown(repository)["b"] == before["b"]
+    left = shown(repository)
+    assert left[undoable] == before[undoable]
     repository.delete("b")
     repository.gc()
     repository.undo()
-    assert shown(repository)["b"] == before["b"]
-
-
-def test_a_prune_that_can_be_undone_keeps_what_forks_have_hidden(opened: Opener) -> None:
-    repository = opened()
-    run(repository, "a", 10)
-    repository.fork("a", "b")
-    before = shown(repository)
-    prune(repository, "b")
-    repository.gc(grace=NOW)
-    prune(repository, "a")
-    repository.gc()
-    repository.undo()
-    assert shown(repository)["a"] == before["a"]
+    assert shown(repository)["b"] == left["b"]
 
 
 def test_what_a_thread_that_is_gone_has_hidden_stays_hidden_in_its_forks(opened: Opener) -> None:
@@ -220,9 +209,9 @@ def test_writers_meanwhile_are_no_damage(opened: Opener, monkeypatch: pytest.Mon
     prune(repository, "a", "b")
     groups = remove_shared._groups
 
-    def written_to(threads: Any) -> Any:
+    def written_to(*arguments: Any) -> Any:
         run(repository, "b", 1)
-        yield from groups(threads)
+        yield from groups(*arguments)
 
     monkeypatch.setattr(remove_shared, "_groups", written_to)
     repository.gc(grace=NOW)
