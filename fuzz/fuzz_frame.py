@@ -6,7 +6,7 @@ from fuzzkit import Recipe, instrumented, run
 
 with instrumented():
     from ckpt.errors import DamagedObjectError
-    from ckpt.objects.frames import Frame, StoredObject, encode_frame
+    from ckpt.objects.frames import StoredObject, cut, encode_frame
     from ckpt.objects.ids import Kind
     from ckpt.objects.packs import PackReader, PackStream, pack_frame
 
@@ -27,19 +27,19 @@ def one(data: bytes) -> None:
     if data[:1] == b"\x00":
         _decode(data[1:])
     elif data[:1] == b"\x01":
-        cut = data[1] if len(data) > 1 else 0
+        first = data[1] if len(data) > 1 else 0
         # Two bytes of zstd can stand for 128 KB, so the input is kept small enough to unfold.
-        _decompress([data[2 : 2 + cut], data[2 + cut : 600]])
+        _decompress([data[2 : 2 + first], data[2 + first : 600]])
     else:
         _lay_down(Recipe(data[1:]))
 
 
 def _decode(raw: bytes) -> None:
     try:
-        objects = Frame(raw).objects()
+        objects = cut(raw, 1)[0].objects()
     except DamagedObjectError:
         return
-    assert Frame(encode_frame(objects)).objects() == objects
+    assert cut(encode_frame(objects), 1)[0].objects() == objects
     assert all(kind in _KINDS for kind, _ in objects)
 
 

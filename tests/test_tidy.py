@@ -23,8 +23,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ckpt"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 BELOW_CLI = [path for path in SOURCES if PACKAGE / "cli" not in path.parents]
-# A configuration is made to name variables, so the module that loads one may look them up, and do nothing else.
-LOADING = PACKAGE / "config" / "loading.py"
+# A configuration is made to name variables, so the module that loads one may look them up. libpq reads variables of its
+# own, so the module that calls it may look whether there are any. Neither does anything else of the kind.
+LOOKING_UP = [
+    (PACKAGE / "config" / "loading.py", "os.environ"),
+    (PACKAGE / "storage" / "postgres_connect.py", "os.environ"),
+]
 
 LINES_MAX = 450
 UNFINISHED = re.compile("|".join(["TO" + "DO", "FIX" + "ME", "X" * 3]))
@@ -106,7 +110,7 @@ def test_only_the_command_line_prints_exits_or_reads_the_environment() -> None:
         f"{where(path, line)} {name}"
         for path in BELOW_CLI
         for line, name in forbidden_names(parse(path))
-        if (path, name) != (LOADING, "os.environ")
+        if (path, name) not in LOOKING_UP
     ]
     assert found == []
 

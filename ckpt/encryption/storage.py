@@ -322,7 +322,8 @@ class EncryptedStorage(_SealedReading):
         wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
 
         def read() -> Fetched:
-            places, frames, listed = self._storage.fetch(wanted, known)
+            places, frames, found = self._storage.fetch(wanted, known)
+            listed = dict(found)
             named = [key for keys in listed.values() for key in keys if key is not None]
             original = dict(zip(named, self._disguise.original_index_keys(named), strict=True))
             return Fetched(

@@ -25,6 +25,7 @@ class StoredObject(NamedTuple):
 
 _KINDS = bytes(Kind)
 _LENGTH_SIZE = 4
+_FEW = 16
 
 
 class _Lengths(dict[int, struct.Struct]):
@@ -34,7 +35,7 @@ class _Lengths(dict[int, struct.Struct]):
         return struct.Struct(f"<{count}I")
 
 
-_LENGTHS = _Lengths((count, struct.Struct(f"<{count}I")) for count in range(16))
+_LENGTHS = _Lengths((count, struct.Struct(f"<{count}I")) for count in range(_FEW))
 
 
 def encode_frame(objects: Iterable[StoredObject]) -> bytes:
@@ -47,51 +48,46 @@ def encode_frame(objects: Iterable[StoredObject]) -> bytes:
 
 
 class Frame:
-    """A raw frame, whose objects are taken out one by one.
+    """A raw frame, whose objects are taken out one by one. It is looked into when the first of them is asked for.
 
-    It may lie anywhere in `raw`, which it keeps alive: frames of one pack share the bytes they came from.
+    It lies anywhere in `raw`, which it keeps alive: frames of one pack share the bytes they came from.
     """
 
-    __slots__ = ("_kinds", "_lengths", "_raw", "_start", "_starts", "end", "size")
+    __slots__ = ("_kinds", "_raw", "_starts", "end", "start")
 
-    def __init__(self, raw: bytes, offset: int = 0) -> None:
-        """Read the table of contents at an offset, or raise DamagedObjectError when it reaches beyond the end."""
-        count, kinds = decode_varint(raw, offset)
-        lengths = kinds + count
-        start = self._start = lengths + count * _LENGTH_SIZE
-        if start > len(raw):
-            raise _damaged()
-        self._raw = raw
-        self._kinds = raw[kinds:lengths]
-        self._lengths: tuple[int, ...] = _LENGTHS[count].unpack_from(raw, lengths)
+    def __init__(self, raw: bytes, start: int, end: int) -> None:
+        """Take a frame that `cut` has found between these two."""
+        self._raw, self.start, self.end = raw, start, end
         self._starts: list[int] | None = None
-        size = sum(self._lengths)
-        self.end: int = start + size
-        if self.end > len(raw) or self._kinds.translate(None, _KINDS):
-            raise _damaged()
-        self.size: int = size + 8 * count
+
+    @property
+    def size(self) -> int:
         """About how many bytes it takes."""
+        return self.end - self.start
+
+    def _look(self) -> list[int]:
+        """Return where each object begins, and where the last one ends."""
+        raw = self._raw
+        count, kinds = decode_varint(raw, self.start)
+        lengths = kinds + count
+        self._kinds = raw[kinds:lengths]
+        found = _LENGTHS[count].unpack_from(raw, lengths)
+        starts = self._starts = list(accumulate(found, initial=lengths + count * _LENGTH_SIZE))
+        return starts
 
     def __len__(self) -> int:
-        return len(self._kinds)
+        return len(self._starts or self._look()) - 1
 
     def __getitem__(self, position: int) -> StoredObject:
-        return StoredObject(self._kinds[position], self._data(position))
-
-    def _data(self, position: int) -> bytes:
-        if not position:
-            return self._raw[self._start : self._start + self._lengths[0]]
-        starts = self._starts
-        if starts is None:
-            starts = self._starts = list(accumulate(self._lengths, initial=self._start))
-        return self._raw[starts[position] : starts[position + 1]]
+        starts = self._starts or self._look()
+        return StoredObject(self._kinds[position], self._raw[starts[position] : starts[position + 1]])
 
     def verified(self, position: int, oid: ObjectId) -> bytes | None:
         """Return the bytes of an object, or None unless there is one and this is its id."""
-        if position >= len(self._kinds):
+        if position >= len(self):
             return None
-        data = self._data(position)
-        return data if object_id(self._kinds[position], data) == oid else None
+        kind, data = self[position]
+        return data if object_id(kind, data) == oid else None
 
     def objects(self) -> list[StoredObject]:
         """Return all objects, in order."""
@@ -99,12 +95,35 @@ class Frame:
 
     def hashed(self) -> Iterator[tuple[ObjectId, bytes]]:
         """Yield the id and the bytes of each object, in order."""
-        raw = self._raw
-        for kind, (start, end) in zip(
-            self._kinds, pairwise(accumulate(self._lengths, initial=self._start)), strict=True
-        ):
-            data = raw[start:end]
+        for position in range(len(self)):
+            kind, data = self[position]
             yield object_id(kind, data), data
+
+
+def cut(raw: bytes, count: int) -> list[Frame]:
+    """Return so many frames that lie one after another, given all their bytes.
+
+    Raises DamagedObjectError when that is not what the bytes are.
+    """
+    # Written out, as whoever reads the head of a thread comes by all frames before it.
+    ends, found = [0], []
+    offset, size = 0, len(raw)
+    try:
+        for _ in range(count):
+            objects, kinds = raw[offset], offset + 1
+            if objects >= _FEW:
+                objects, kinds = decode_varint(raw, offset)
+                if objects > size:
+                    raise _damaged()
+            lengths = kinds + objects
+            found.append(raw[kinds:lengths])
+            offset = lengths + objects * _LENGTH_SIZE + sum(_LENGTHS[objects].unpack_from(raw, lengths))
+            ends.append(offset)
+    except (IndexError, struct.error):
+        raise _damaged() from None
+    if offset != size or b"".join(found).translate(None, _KINDS):
+        raise _damaged()
+    return [Frame(raw, start, end) for start, end in pairwise(ends)]
 
 
 def _damaged() -> DamagedObjectError:

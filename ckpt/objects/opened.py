@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from ckpt.errors import DamagedObjectError
@@ -24,14 +24,14 @@ class Opened:
         self._places = places
         self._left = size_max
 
-    def add(self, frames: dict[int, Frame]) -> None:
-        """Take in frames by their numbers."""
-        size = sum([frame.size for frame in frames.values()])
+    def add(self, numbers: Sequence[int], frames: Sequence[Frame]) -> None:
+        """Take in frames that lie one after another, under these numbers."""
+        size = frames[-1].end - frames[0].start if frames else 0
         if size <= self._left:
             self._left -= size
-            self.frames |= frames
+            self.frames.update(zip(numbers, frames, strict=True))
             return
-        for number, frame in frames.items():
+        for number, frame in zip(numbers, frames, strict=True):
             for position in self._positions.get(number, ()):
                 if position < len(frame):
                     self.objects[number, position] = frame[position]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 import zstandard
 
 from ckpt.errors import DamagedObjectError, InvalidInputError
-from ckpt.objects.frames import Frame, StoredObject, encode_frame
+from ckpt.objects.frames import Frame, StoredObject, cut, encode_frame
 from ckpt.storage.base import StoredFrame
 
 COMPRESSION_LEVEL = 3
@@ -139,21 +139,14 @@ class PackReader:
                 parts, first, size = [], end, 0
 
     def _cut(self, raw: bytes, count: int) -> Iterator[list[Frame]]:
-        frames: list[Frame] = []
-        offset = 0
-        for _ in range(count):
-            frame = Frame(raw, offset)
-            frames.append(frame)
-            offset = frame.end
-        if offset != len(raw):
-            raise DamagedObjectError("a pack is damaged: there is something between its frames")
-        self.raw_size += offset
+        frames = cut(raw, count)
+        self.raw_size += len(raw)
         if len(raw) <= _TOGETHER or count == 1:
             yield frames
             return
         # Each has its own bytes, or a small one that is kept would keep those of a large one.
-        for start, end in pairwise([0, *(frame.end for frame in frames)]):
-            yield [Frame(raw[start:end])]
+        for frame in frames:
+            yield [Frame(raw[frame.start : frame.end], 0, frame.size)]
 
     def _unfold(self, data: bytes, size_max: int) -> bytes:
         """Return what the next bytes of the stream unfold to, in slices that cannot go far beyond `size_max`."""
@@ -178,10 +171,11 @@ def chain_to(number: int, stored: Mapping[int, StoredFrame], known: Collection[i
     """
     chain: list[int] = []
     while number and number not in known:
-        if number not in stored or len(chain) > len(stored):
+        frame = stored.get(number)
+        if frame is None or len(chain) > len(stored):
             raise DamagedObjectError("a pack is damaged: one of its frames is missing")
         chain.append(number)
-        number = stored[number].previous
+        number = frame.previous
     chain.reverse()
     return chain
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from itertools import islice
 from threading import Lock
 from typing import Protocol
 
@@ -297,9 +296,10 @@ class ObjectStore:
     def _continue(self, before: int, chain: list[int], stored: Mapping[int, StoredFrame], opened: Opened) -> None:
         """Read the frames of a chain, which follow `before` (0: begin a pack)."""
         reader = self._readers.pop(before, None) or self._at_a_beginning()
-        numbers = iter(chain)
+        at = 0
         for frames in reader.read_on([stored[n].data for n in chain]):
-            opened.add(dict(zip(islice(numbers, len(frames)), frames, strict=True)))
+            opened.add(chain[at : at + len(frames)], frames)
+            at += len(frames)
         if (before or len(chain) > 1) and reader.raw_size < CONTENT_SIZE:
             self._readers[chain[-1]] = reader
         else:

@@ -5,6 +5,7 @@ Who uses which connection when is the matter of `ckpt.storage.postgres_pool`.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -47,6 +48,8 @@ _OPTION_DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "30000",
 }
+_ENVIRONMENT = ("PGSERVICE", "PGCONNECT_TIMEOUT", "PGAPPNAME")
+"""What of the environment may set one of these, as libpq says."""
 _ENCODING = "client_encoding"
 _ALL_TAKEN = ("too many clients", "too many connections", "connection slots")
 """What a server says where it has as many connections as it may have, without a state."""
@@ -127,17 +130,25 @@ def read_conninfo(text: str) -> dict[str, Any]:
         # libpq repeats what it could not read, and that may be a piece of the password.
         hints = [*_meant(text), f"write {_FORM}"]
         raise InvalidInputError("this cannot be read as a PostgreSQL URL", hints=hints) from None
-    from_environment = {
-        option.keyword.decode()
-        for option in Conninfo.get_defaults()
-        if option.envvar and option.val is not None and option.val != option.compiled
-    }
+    from_environment = _from_environment()
     for name, value in _OPTION_DEFAULTS.items():
         if name not in from_environment:
             parameters.setdefault(name, value)
     # Whatever the database has and the environment says: under SQL_ASCII psycopg gives texts as bytes.
     parameters[_ENCODING] = "utf8"
     return parameters
+
+
+def _from_environment() -> set[str]:
+    """Return the names of libpq's parameters that the environment sets, or a service that it names."""
+    # To have libpq list all of its options takes as long as a statement.
+    if not any(name in os.environ for name in _ENVIRONMENT):
+        return set()
+    return {
+        option.keyword.decode()
+        for option in Conninfo.get_defaults()
+        if option.envvar and option.val is not None and option.val != option.compiled
+    }
 
 
 def _meant(url: str) -> list[str]:

@@ -7,7 +7,7 @@ may run on another connection.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -45,6 +45,8 @@ EMBEDDING = "ckpt_embedding"
 _COMPARED, _WRITTEN = 1, 2
 _INT8 = struct.Struct(">q")
 _NO_FRAME = Frame(0, b"", ())
+_LOOKED_FOR_MAX = 4
+"""Keys that are looked for in the bytes of a list; of more, the list is read sooner than looked through."""
 
 WAIT_SECONDS = 1.0
 """How long whoever wants the store to itself waits at a time; all who come later to publish wait behind."""
@@ -138,18 +140,17 @@ class Session:
         if len(keys) > SEARCHED_AT_ONCE:
             return self._fetch_many(keys, known)
         rows = self.run(
-            "SELECT number, previous, data, keys FROM {s}.frame WHERE number = ANY (("
+            "SELECT number, previous, data, pg_catalog.array_send(keys) FROM {s}.frame WHERE number = ANY (("
             "SELECT {s}.ckpt_reach($1, $2))::bigint[])",
             (bytea_array(keys), bigint_array(known)),
         )
-        listed = {number: _own(own) for number, _, _, own in rows}
+        listed = _Listed({number: own for number, _, _, own in rows})
         wanted = set(keys)
         # The greatest number counts, so it comes last.
         places = {
             key: Place(number, position)
-            for number, own in sorted(listed.items())
-            if not wanted.isdisjoint(own)
-            for position, key in enumerate(own)
+            for number in sorted(listed.near(wanted))
+            for position, key in enumerate(listed[number])
             if key in wanted
         }
         return Fetched(places, {number: StoredFrame(previous, data) for number, previous, data, _ in rows}, listed)
@@ -157,8 +158,9 @@ class Session:
     def _fetch_many(self, keys: Collection[bytes], known: Collection[int]) -> Fetched:
         rows = self.run(
             "WITH found AS MATERIALIZED (SELECT key, place FROM {s}.ckpt_locate($1::bytea[]))"
-            " SELECT key, place, NULL::bigint, NULL::bytea, NULL::bytea[] FROM found"
-            " UNION ALL SELECT NULL, number, previous, data, keys FROM {s}.frame WHERE number = ANY (("
+            " SELECT key, place, NULL::bigint, NULL::bytea, NULL::bytea FROM found"
+            " UNION ALL SELECT NULL, number, previous, data, pg_catalog.array_send(keys)"
+            " FROM {s}.frame WHERE number = ANY (("
             f"SELECT {{s}}.ckpt_chain(ARRAY(SELECT place >> {PLACE_BITS} FROM found), $2::bigint[]))::bigint[])",
             (bytea_array(keys), bigint_array(known)),
         )
@@ -167,7 +169,7 @@ class Session:
         return Fetched(
             places,
             {number: StoredFrame(previous, data) for number, previous, data, _ in frames},
-            {number: _own(own) for number, _, _, own in frames},
+            _Listed({number: own for number, _, _, own in frames}),
         )
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
@@ -336,11 +338,30 @@ def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
 
 
-def _own(listed: list[bytes | None]) -> list[bytes | None]:
-    """Return the keys of a frame's objects without the first bytes that are listed behind them."""
-    while listed and (last := listed[-1]) is not None and len(last) == 1:
-        listed.pop()
-    return listed
+class _Listed(Mapping[int, Sequence[bytes | None]]):
+    """The keys that frames list, each list read when it is asked for: a new process asks for one of hundreds."""
+
+    def __init__(self, sent: dict[int, bytes]) -> None:
+        self._sent = sent
+
+    def __getitem__(self, number: int) -> Sequence[bytes | None]:
+        listed = read_bytea_array(self._sent[number])
+        # Behind the keys of objects stand the first bytes that occur among them.
+        while listed and (last := listed[-1]) is not None and len(last) == 1:
+            listed.pop()
+        return listed
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._sent)
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def near(self, keys: Collection[bytes]) -> Collection[int]:
+        """Return the numbers of the frames that may list one of these keys."""
+        if len(keys) > _LOOKED_FOR_MAX:
+            return self._sent
+        return {number for key in keys for number, sent in self._sent.items() if key in sent}
 
 
 def _is_step(batch: Batch) -> bool:

@@ -18,7 +18,7 @@ from ckpt.history.commits import decode_commit, encode_commit
 from ckpt.history.items import ItemRecord, item_entry
 from ckpt.history.records import NameRecord, Tally, ThreadRecord, decode_line, encode_line
 from ckpt.history.seal import entry, summed, unseal
-from ckpt.objects.frames import Frame, StoredObject
+from ckpt.objects.frames import StoredObject, cut
 from ckpt.objects.ids import object_id
 from ckpt.objects.packs import PackReader
 from ckpt.objects.varint import decode_varint
@@ -36,9 +36,7 @@ def raw(text: str) -> bytes:
 
 def decode_frame(data: bytes) -> list[StoredObject]:
     """Return the objects of a frame that ends where the bytes end, or raise DamagedObjectError."""
-    frame = Frame(data)
-    if frame.end != len(data):
-        raise DamagedObjectError("something follows the frame")
+    (frame,) = cut(data, 1)
     return frame.objects()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ckpt.objects.beside import Beside
-from ckpt.objects.frames import Frame, StoredObject, encode_frame
+from ckpt.objects.frames import Frame, StoredObject, cut, encode_frame
 from ckpt.objects.ids import Kind, ObjectId, index_key, object_id
 
 OBJECTS = [StoredObject(Kind.BLOB, f"object {number}".encode()) for number in range(5)]
@@ -13,7 +13,8 @@ ABSENT = ObjectId(bytes(32))
 
 
 def frames() -> dict[int, Frame]:
-    return {7: Frame(encode_frame(OBJECTS[:3])), 9: Frame(encode_frame(OBJECTS[3:]))}
+    first, second = (encode_frame(part) for part in (OBJECTS[:3], OBJECTS[3:]))
+    return dict(zip((7, 9), cut(first + second, 2), strict=True))
 
 
 def data(*positions: int) -> dict[ObjectId, bytes]:

@@ -13,7 +13,7 @@ import pytest
 
 import ckpt
 from ckpt.errors import DamagedObjectError, InvalidInputError
-from ckpt.objects.frames import StoredObject, encode_frame
+from ckpt.objects.frames import StoredObject, cut, encode_frame
 from ckpt.objects.ids import Kind, index_key, object_id
 from ckpt.objects.packs import RAW_FRAME_MAX, PackReader, PackStream, pack_frame, unpack
 from ckpt.objects.store import ObjectStore
@@ -47,6 +47,29 @@ def test_a_small_pack_cannot_fill_the_memory() -> None:
     assert done.stdout.splitlines() == 2 * [f"a pack is damaged: it unfolds to more than {RAW_FRAME_MAX:,} bytes"]
 
 
+def test_frames_of_few_objects_and_many_are_found_one_after_another() -> None:
+    parts = [
+        [StoredObject(Kind.BLOB if each % 3 else Kind.COMMIT, b"%d of %d" % (each, count)) for each in range(count)]
+        for count in (2, 0, 1, 15, 16, 17, 127, 128, 300, 0)
+    ]
+    raw = b"".join(map(encode_frame, parts))
+    frames = cut(raw, len(parts))
+    assert [frame.objects() for frame in frames] == parts
+    assert [list(frame.hashed()) for frame in frames] == [
+        [(object_id(*each), each.data) for each in part] for part in parts
+    ]
+    assert sum(frame.size for frame in frames) == len(raw)
+    for wrong, count in (
+        (raw, 9),
+        (raw, 11),
+        (raw[:-1], 10),
+        (raw + b"\0", 10),
+        (raw.replace(b"cbbcbb", b"cbbcbx"), 10),
+    ):
+        with pytest.raises(DamagedObjectError):
+            cut(wrong, count)
+
+
 def test_the_largest_frame_is_read_and_a_larger_one_is_not_written() -> None:
     largest = encode_frame([StoredObject(Kind.BLOB, bytes(RAW_FRAME_MAX - 6))])
     assert len(largest) == RAW_FRAME_MAX
@@ -63,12 +86,12 @@ def test_the_largest_frame_is_read_and_a_larger_one_is_not_written() -> None:
         PackReader().read([end])
 
 
-@pytest.mark.parametrize("cut", [1, 5, 8, 9])
-def test_a_pack_read_in_slices_is_the_pack_read_at_once(cut: int) -> None:
+@pytest.mark.parametrize("first", [1, 5, 8, 9])
+def test_a_pack_read_in_slices_is_the_pack_read_at_once(first: int) -> None:
     stream = PackStream()
     objects = [[StoredObject(Kind.BLOB, random.Random(i).randbytes(7000)) for i in range(3 * n)] for n in range(9)]
     blocks = [stream.append(encode_frame(each)) for each in objects]
-    for reader, parts in ((PackReader(), [blocks]), (PackReader(), [blocks[:cut], blocks[cut:]])):
+    for reader, parts in ((PackReader(), [blocks]), (PackReader(), [blocks[:first], blocks[first:]])):
         frames = [frame for part in parts for frame in reader.read(part)]
         assert [frame.objects() for frame in frames] == objects
 

@@ -11,12 +11,22 @@ import psycopg_pool
 import pytest
 from postgres_server import schema_of
 from postgres_wire import wire_to
+from psycopg.pq import Conninfo
 from script_kit import output_of, python
 
 from ckpt.errors import CkptError, InvalidInputError, StoreUnavailableError
 from ckpt.storage.base import Batch, without_incarnation
 from ckpt.storage.postgres import PostgresStorage
-from ckpt.storage.postgres_connect import parse_url, read_conninfo, read_options, secrets_of, shown_url, translate
+from ckpt.storage.postgres_connect import (
+    _ENVIRONMENT,
+    _OPTION_DEFAULTS,
+    parse_url,
+    read_conninfo,
+    read_options,
+    secrets_of,
+    shown_url,
+    translate,
+)
 from ckpt.storage.urls import open_storage
 
 
@@ -170,6 +180,22 @@ def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> No
     parameters = read_conninfo("postgresql://h/db")
     assert parameters.keys().isdisjoint({"connect_timeout", "application_name"})
     assert read_conninfo("postgresql://h/db?connect_timeout=7")["connect_timeout"] == "7"
+
+
+def test_what_a_service_of_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "services").write_text("[agents]\napplication_name=agents\n", encoding="utf-8")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    monkeypatch.setenv("PGSERVICE", "agents")
+    parameters = read_conninfo("postgresql://h/db")
+    assert "application_name" not in parameters
+    assert parameters["connect_timeout"] == "10"
+
+
+def test_libpq_knows_no_other_variable_for_what_has_a_default_here() -> None:
+    variables = {each.keyword.decode(): each.envvar for each in Conninfo.get_defaults() if each.envvar}
+    assert {variables[name].decode() for name in _OPTION_DEFAULTS if name in variables} == {*_ENVIRONMENT} - {
+        "PGSERVICE"
+    }
 
 
 def test_a_pooler_that_refuses_options_does_not_keep_readers_out(postgres_dsn: str, postgres_url: str) -> None:

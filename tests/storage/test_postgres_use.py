@@ -378,9 +378,9 @@ def test_who_stored_an_object_at_the_same_time_changes_nothing_that_is_read(post
         assert [found for found, _ in storage.scan_index(b"", 99)] == same[10:]
 
 
-@pytest.mark.parametrize("count", [1, 500, 501, 1200])
+@pytest.mark.parametrize("count", [1, 3, 4, 500, 501, 1200])
 def test_what_is_fetched_is_what_is_located_and_loaded(postgres_url: str, count: int) -> None:
-    """With one search of the index, and with several; chains meet, and some objects are listed by several frames."""
+    """Of few keys and of many; chains meet, and some objects are listed by several frames."""
     with closing(PostgresStorage(postgres_url)) as storage:
         last = 0
         for start in range(0, 1500, 50):
