@@ -11,7 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 import psycopg
-from psycopg.adapt import AdaptersMap, Dumper
+from psycopg.adapt import AdaptersMap, Dumper, Transformer
 from psycopg.pq import Format
 
 _HEAD = struct.Struct(">iiIii")  # dimensions, whether there are nulls, type of the elements, count, lower bound
@@ -59,18 +59,6 @@ def bigint_array(values: Collection[int]) -> BigintArray:
     return BigintArray(_HEAD.pack(1, 0, BIGINT, len(values), 1) + struct.pack(f">{'iq' * len(values)}", *elements))
 
 
-def read_bytea_array(data: bytes) -> list[bytes | None]:
-    """Return what is in an array of byte strings and nulls."""
-    values: list[bytes | None] = []
-    at = _HEAD.size
-    while at < len(data):
-        (size,) = _SIZE.unpack_from(data, at)
-        at += _SIZE.size
-        values.append(data[at : at + size] if size >= 0 else None)
-        at += max(size, 0)
-    return values
-
-
 class AsReceived(bytes):
     """A parameter as the server receives it; of which type it is the statement says."""
 
@@ -107,3 +95,19 @@ class Cursor(psycopg.RawCursor[Any]):
     @property
     def adapters(self) -> AdaptersMap:
         return ADAPTERS
+
+
+class _WithoutConnection:
+    """What a list is read with; no connection has a say in how byte strings are."""
+
+    adapters: AdaptersMap = ADAPTERS
+    connection = None
+
+
+_BYTEA_ARRAY = Transformer(_WithoutConnection()).get_loader(ByteaArray.oid, Format.BINARY)
+
+
+def read_bytea_array(data: bytes) -> list[bytes | None]:
+    """Return what is in an array of byte strings and nulls, as the server sends it."""
+    found: list[bytes | None] = _BYTEA_ARRAY.load(data)
+    return found

@@ -338,17 +338,25 @@ def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
 
 
+def _own(listed: list[bytes | None]) -> list[bytes | None]:
+    """Return the keys of a frame's objects without the first bytes that are listed behind them."""
+    end = len(listed)
+    while end and (last := listed[end - 1]) is not None and len(last) == 1:
+        end -= 1
+    return listed[:end]
+
+
 class _Listed(Mapping[int, Sequence[bytes | None]]):
     """The keys that frames list, each list read when it is asked for: a new process asks for one of hundreds."""
 
     def __init__(self, sent: dict[int, bytes]) -> None:
         self._sent = sent
+        self._read: dict[int, Sequence[bytes | None]] = {}
 
     def __getitem__(self, number: int) -> Sequence[bytes | None]:
-        listed = read_bytea_array(self._sent[number])
-        # Behind the keys of objects stand the first bytes that occur among them.
-        while listed and (last := listed[-1]) is not None and len(last) == 1:
-            listed.pop()
+        listed = self._read.get(number)
+        if listed is None:
+            listed = self._read[number] = _own(read_bytea_array(self._sent[number]))
         return listed
 
     def __iter__(self) -> Iterator[int]:
