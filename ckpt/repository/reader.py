@@ -120,11 +120,16 @@ class Reader(Engine):
         """Return checkpoints, greatest id first.
 
         With a revision its ancestors and itself, or with `all_heads` all of its thread in its namespace; without one
-        all of `thread`, or of every thread. `subgraphs` adds the other namespaces.
+        all of `thread`, or of every thread. `subgraphs` adds the other namespaces of threads; ancestors are in one.
         """
         limit = checked_limit(limit)
         check_place(thread, namespace)
         if revision is not None:
+            if subgraphs and not all_heads:
+                raise InvalidInputError(
+                    "subgraphs=True lists whole threads, and a revision has its ancestors in one namespace",
+                    hints=["name the thread alone, or all_heads=True for all of the revision's thread"],
+                )
             start = self.resolve(revision, thread=thread, namespace=namespace)
             if not all_heads:
                 browser = self._resolver.require_browser(start.thread)

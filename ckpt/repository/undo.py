@@ -56,7 +56,7 @@ class Undoer:
             now = self._parts.operations.get(target.number)
             if now.undone:
                 _refuse(target, "it is undone already", _UNDONE)
-            if not now.facts:
+            if not now.facts and target.kind != "undo":
                 _refuse(target, "gc has run since, and keeps this only for as long as its grace", _FINAL)
             undone, text = change()
             if dry_run:

@@ -201,6 +201,8 @@ def test_help_knows_the_commands_inside_of_a_command() -> None:
         "show a --meta --state",
         "diff a --stat --keys",
         "diff a --keys --full",
+        "diff a --words --stat",
+        "diff a --words --keys",
         *(f"{line} -t a" for line in ("stats", "threads", "fsck", "op log", "undo")),
         *(f"{line} --ns s" for line in ("stats", "threads", "fsck", "op log", "undo")),
     ],

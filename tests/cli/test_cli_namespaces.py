@@ -70,6 +70,12 @@ def test_the_head_of_a_subgraph_is_a_revision_in_its_own_namespace(graph_store: 
         for more in ([], ["--heads"]):
             listed = document("log", revision, *more)["items"]
             assert [each["id"] for each in listed] == [each["id"] for each in inside]
+        refused = run("log", f"{revision}~1", "--subgraphs")
+        assert refused.exit_code == 2
+        assert "--subgraphs lists whole threads" in refused.stderr
     root = document("show", SUPPORT)["checkpoint"]["spec"]
+    every = document("log", SUPPORT, "--subgraphs")["items"]
+    assert document("log", f"{SUPPORT}~1", "--subgraphs", "--heads")["items"] == every
+    assert {each["ns"] for each in every} == {"", found}
     for more in ([], ["--ns", found]):
         assert {each["ns"] for each in document("log", root, *more)["items"]} == {""}

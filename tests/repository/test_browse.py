@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ckpt.errors import InvalidInputError
 from ckpt.repository import Repository
 from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.storage.memory import MemoryStorage
@@ -33,6 +34,17 @@ def test_a_log_from_a_revision_tells_of_heads_what_that_of_the_thread_tells(star
         found = repository.log(start, thread="t")
         assert len(found) == 100 - int(start[2:] or 0)
         assert all(info == told[info.id] for info in found)
+
+
+def test_subgraphs_are_listed_with_whole_threads_and_not_silently_left_out() -> None:
+    nothing = Typed("null", b"")
+    with Repository(MemoryStorage()) as repository:
+        for namespace, name, parent in (("", "1", None), ("inner", "2", None), ("", "3", "1")):
+            repository.put(NewCheckpoint("t", namespace, name, parent, None, nothing, nothing, {}))
+        for found in (repository.log(thread="t", subgraphs=True), repository.log("t", all_heads=True, subgraphs=True)):
+            assert [(info.namespace, info.checkpoint_id) for info in found] == [("", "3"), ("inner", "2"), ("", "1")]
+        with pytest.raises(InvalidInputError, match="lists whole threads"):
+            repository.log("t~1", subgraphs=True)
 
 
 def test_a_child_that_comes_before_its_parent_leaves_one_head() -> None:

@@ -180,5 +180,6 @@ def test_a_refusal_hints_at_what_can_be_done_about_it(repository: Repository) ->
     assert [each.undoable for each in repository.operations()] == [False, False, True, True]
     repository.gc(grace=timedelta(0))
     refused(repository, b, "gc has run since", "nothing takes it back any more")
+    refused(repository, done, "it is an undo itself", "do again what it took back")
     assert [each.undoable for each in repository.operations()] == [False] * 4
     assert [each.undone for each in repository.operations()] == [False, True, False, False]

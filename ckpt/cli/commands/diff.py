@@ -8,7 +8,7 @@ import click
 
 from ckpt.cli.arguments import revision_argument
 from ckpt.cli.command import PATHS, PathCommand
-from ckpt.cli.context import Invocation, only_one, pass_invocation
+from ckpt.cli.context import Invocation, only_one, pass_invocation, usage
 from ckpt.cli.format import short
 from ckpt.cli.paths import Path, parse_path
 
@@ -61,6 +61,8 @@ def command(
     ~ changed, > moved.
     """
     form = only_one(stat=stat, keys=keys, full=full)
+    if words and form in ("stat", "keys"):
+        usage(f"--words marks what changed in texts, and --{form} shows none", "leave one of the two away")
     at = invocation.revision(revision)
     repository = invocation.repository()
     wanted = [parse_path(path) for path in ctx.meta[PATHS]]

@@ -62,6 +62,11 @@ def command(
         thread, listed = invocation.thread, []
         for revision in revisions or (None,):
             whole = _thread_named(invocation, repository, revision) if revision is not None else None
+            if subgraphs and not heads and revision is not None and whole is None:
+                usage(
+                    f"--subgraphs lists whole threads, and {revision} is a checkpoint with its ancestors",
+                    "name the thread alone, or add --heads",
+                )
             listed += repository.log(
                 revision if whole is None else None,
                 thread=thread if whole is None else whole,
