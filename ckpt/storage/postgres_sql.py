@@ -190,7 +190,8 @@ class Session:
             "$1::regclass, $2::regclass, $3::regclass, to_regclass($4)])),"
             " (SELECT coalesce(sum(octet_length(data)), 0)::bigint FROM {s}.frame),"
             " (SELECT coalesce(sum(octet_length(key) + octet_length(value)), 0)::bigint FROM {s}.record),"
-            " (SELECT count(*) FROM {s}.frame, unnest(keys) AS own(key) WHERE length(own.key) > 1)",
+            # What was stored as new and was there already is listed twice.
+            " (SELECT count(DISTINCT own.key) FROM {s}.frame, unnest(keys) AS own(key) WHERE length(own.key) > 1)",
             [self.table(name) for name in ("meta", "record", "frame", EMBEDDING)],
         )
         return Usage(disk=disk, frames=frames, records=records, free=0, objects=objects)

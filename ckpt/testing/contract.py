@@ -225,7 +225,7 @@ class StorageContract(SharingContract):
         places = storage.locate([one, two])
         assert {place.frame for place in places.values()} <= set(steps)
         assert [places[key].position for key in (one, two)] == [0, 1]
-        assert dict(storage.scan_index(b"", 9)) == places
+        assert (dict(storage.scan_index(b"", 9)), storage.usage().objects) == (places, 2)
         assert storage.fetch([one], ()).places == {one: places[one]}
         with storage.exclusive() as session:
             session.forget([one])
