@@ -322,8 +322,7 @@ class EncryptedStorage(_SealedReading):
         wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
 
         def read() -> Fetched:
-            places, frames, found = self._storage.fetch(wanted, known)
-            listed = dict(found)
+            places, frames, listed = self._storage.fetch(wanted, known)
             named = [key for keys in listed.values() for key in keys if key is not None]
             original = dict(zip(named, self._disguise.original_index_keys(named), strict=True))
             return Fetched(

@@ -113,6 +113,7 @@ def cut(raw: bytes, count: int) -> list[Frame]:
             objects, kinds = raw[offset], offset + 1
             if objects >= _FEW:
                 objects, kinds = decode_varint(raw, offset)
+                # What a forged number stands for is not made first.
                 if objects > size:
                     raise _damaged()
             lengths = kinds + objects

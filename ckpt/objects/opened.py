@@ -25,8 +25,8 @@ class Opened:
         self._left = size_max
 
     def add(self, numbers: Sequence[int], frames: Sequence[Frame]) -> None:
-        """Take in frames that lie one after another, under these numbers."""
-        size = frames[-1].end - frames[0].start if frames else 0
+        """Take in frames, one at least, that lie one after another, under these numbers."""
+        size = frames[-1].end - frames[0].start
         if size <= self._left:
             self._left -= size
             self.frames.update(zip(numbers, frames, strict=True))

@@ -39,6 +39,8 @@ class Undoer:
         has passed.
         """
         target = self._target(wanted)
+        if target.kind == "undo":
+            _refuse(target, "it is an undo itself", "do again what it took back")
         change: Callable[[], tuple[Change, str]] = {
             "fork": lambda: self._fork(target),
             "checkout": lambda: self._checkout(target),
@@ -48,7 +50,6 @@ class Undoer:
             "delete": lambda: self._delete(target),
             "prune": lambda: self._prune(target),
             "expire": lambda: self._expire(target),
-            "undo": lambda: _refuse(target, "it is an undo itself", "do again what it took back"),
         }.get(target.kind, lambda: _refuse(target, "this version does not know how", "a newer version of ckpt may"))
         done: list[Operation] = []
 
@@ -56,7 +57,7 @@ class Undoer:
             now = self._parts.operations.get(target.number)
             if now.undone:
                 _refuse(target, "it is undone already", _UNDONE)
-            if not now.facts and target.kind != "undo":
+            if not now.facts:
                 _refuse(target, "gc has run since, and keeps this only for as long as its grace", _FINAL)
             undone, text = change()
             if dry_run:

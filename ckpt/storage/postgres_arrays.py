@@ -97,14 +97,16 @@ class Cursor(psycopg.RawCursor[Any]):
         return ADAPTERS
 
 
-class _WithoutConnection:
-    """What a list is read with; no connection has a say in how byte strings are."""
+class Reading:
+    """What answers are read with: nothing that a program taught psycopg since. Byte strings need no connection."""
 
     adapters: AdaptersMap = ADAPTERS
-    connection = None
+
+    def __init__(self, connection: psycopg.Connection[Any] | None = None) -> None:
+        self.connection = connection
 
 
-_BYTEA_ARRAY = Transformer(_WithoutConnection()).get_loader(ByteaArray.oid, Format.BINARY)
+_BYTEA_ARRAY = Transformer(Reading()).get_loader(ByteaArray.oid, Format.BINARY)
 
 
 def read_bytea_array(data: bytes) -> list[bytes | None]:

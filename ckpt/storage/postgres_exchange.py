@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import psycopg
 from blake3 import blake3
-from psycopg.adapt import AdaptersMap, Transformer
+from psycopg.adapt import Transformer
 from psycopg.errors import DuplicatePreparedStatement, InvalidSqlStatementName, error_from_result
 from psycopg.generators import execute, fetch_many
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
-from ckpt.storage.postgres_arrays import ADAPTERS, BIGINT, BYTEA, AsReceived, BigintArray, ByteaArray, Cursor
+from ckpt.storage.postgres_arrays import BIGINT, BYTEA, AsReceived, BigintArray, ByteaArray, Cursor, Reading
 
 Connection = psycopg.Connection[Any]
 
@@ -43,15 +43,6 @@ class Owned(psycopg.Connection[Any]):
     __del__: Any = bool
 
 
-class _Reading:
-    """What the rows of an answer are read with: nothing that a program taught psycopg since."""
-
-    adapters: AdaptersMap = ADAPTERS
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-
-
 def run(connection: Connection, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
     """Run one statement and return its rows as tuples, whatever the connection's own settings are.
 
@@ -61,7 +52,7 @@ def run(connection: Connection, statement: str, parameters: Sequence[object] = (
     result = _exchanged(connection, statement, parameters)
     if result.status != ExecStatus.TUPLES_OK:
         return []
-    reader = Transformer(_Reading(connection))
+    reader = Transformer(Reading(connection))
     reader.set_pgresult(result)
     return reader.load_rows(0, result.ntuples, tuple)
 
