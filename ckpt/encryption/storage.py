@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TypeVar
 
 from ckpt.encryption.cipher import NotAuthenticError
+from ckpt.encryption.disguise import Disguise
 from ckpt.encryption.header import FRAME_OVERHEAD, Ring, UnknownKeyError, read_ring
 from ckpt.encryption.userkeys import UserKey, damaged_header
 from ckpt.errors import DamagedObjectError, DamagedRecordError, IntegrityError, InvalidInputError
@@ -32,6 +33,7 @@ from ckpt.storage.base import (
     StoredFrame,
     Usage,
     View,
+    Whereabouts,
 )
 from ckpt.storage.scoped import HEADER_KEY
 
@@ -263,6 +265,18 @@ def _sealed_record(ring: Ring, key: bytes, value: bytes | None) -> bytes | None:
     return ring.seal_record(key, value) if value is not None else None
 
 
+class _Disguised:
+    """Where objects lie in a store whose index has other keys for them."""
+
+    def __init__(self, where: Whereabouts, disguise: Disguise) -> None:
+        self._where = where
+        self._disguise = disguise
+
+    def find(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        named = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
+        return {named[key]: place for key, place in self._where.find(named).items()}
+
+
 class _SealedSession(_SealedReading):
     """An exclusive session, sealed."""
 
@@ -322,13 +336,11 @@ class EncryptedStorage(_SealedReading):
         wanted = dict(zip(self._disguise.index_keys(keys), keys, strict=True))
 
         def read() -> Fetched:
-            places, frames, listed = self._storage.fetch(wanted, known)
-            named = [key for keys in listed.values() for key in keys if key is not None]
-            original = dict(zip(named, self._disguise.original_index_keys(named), strict=True))
+            places, frames, where = self._storage.fetch(wanted, known)
             return Fetched(
                 {wanted[key]: place for key, place in places.items()},
                 self._frames(frames),
-                {number: [key and original[key] for key in keys] for number, keys in listed.items()},
+                where and _Disguised(where, self._disguise),
             )
 
         return self._opened(read)

@@ -1,18 +1,20 @@
 """Objects that came along: what lies in frames beside what these were loaded for, and is mostly asked for next.
 
-It is hashed before it is handed out, and not before: of many an object nobody ever asks. Where the storage says which
-objects a frame holds, one is found by its key; where it does not, by hashing all.
+It is hashed before it is handed out, and not before: of many an object nobody ever asks. Where the storage says what
+lies in a frame, an object is found by its key; where it does not, by hashing all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 
 from ckpt.objects.frames import Frame
-from ckpt.objects.ids import ObjectId, index_key, object_id
+from ckpt.objects.ids import ObjectId, index_key
+from ckpt.storage.base import Whereabouts
 
-_Added = tuple[Mapping[int, Frame], Mapping[int, Sequence[bytes | None]], Iterable[ObjectId]]
+_SIZE_MAX = 4 << 20
+_TOLD_MAX = 16
 
 
 class Beside:
@@ -20,67 +22,50 @@ class Beside:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._added: list[_Added] = []
-        self._listed: dict[bytes, tuple[Frame, int]] = {}
-        self._unlisted: list[Frame] = []
+        self._told: list[tuple[Mapping[int, Frame], Whereabouts]] = []
+        self._untold: list[Frame] = []
         self._size = 0
 
     @property
-    def size(self) -> int:
-        """About how many bytes the frames take that were added since all was taken out."""
-        return self._size
+    def full(self) -> bool:
+        """Whether it is time to take all out: the frames take much memory, or there are many places to look at."""
+        return self._size > _SIZE_MAX or len(self._told) > _TOLD_MAX
 
-    def add(
-        self, frames: Mapping[int, Frame], keys: Mapping[int, Sequence[bytes | None]], without: Iterable[ObjectId]
-    ) -> None:
-        """Take in what is in some frames, by number, but for objects taken out already; `keys` is as in `Fetched`."""
+    def add(self, frames: Mapping[int, Frame], size: int, where: Whereabouts | None) -> None:
+        """Take in what is in some frames, by number, of so many bytes; `where` is as in `Fetched`."""
         with self._lock:
-            # Sorted when somebody asks: who reads nothing but a commit never does.
-            self._added.append((frames, keys, without))
-            self._size += sum([frame.size for frame in frames.values()])
-
-    def _sort(self) -> None:
-        listed = self._listed
-        for frames, keys, without in self._added:
-            for number, frame in frames.items():
-                names = keys.get(number)
-                if names is None:
-                    self._unlisted.append(frame)
-                else:
-                    for position, key in enumerate(names):
-                        if key is not None:
-                            listed[key] = frame, position
-            for oid in without:
-                listed.pop(index_key(oid), None)
-        self._added = []
+            if where is not None:
+                self._told.append((frames, where))
+            else:
+                self._untold += frames.values()
+            self._size += size
 
     def take(self, ids: Collection[ObjectId]) -> dict[ObjectId, bytes]:
-        """Take out those of these objects that are here, verified, and whatever else had to be hashed to find them."""
-        with self._lock:
-            self._sort()
-            listed = self._listed
-            places = [(oid, listed.pop(key)) for oid in ids if (key := index_key(oid)) in listed]
-            unlisted: list[Frame] = []
-            if self._unlisted and len(places) < len(ids):
-                unlisted, self._unlisted = self._unlisted, []
+        """Return those of these objects that are here, verified, and whatever else had to be hashed to find them."""
+        left: dict[bytes, ObjectId] = {index_key(oid): oid for oid in ids}
         found: dict[ObjectId, bytes] = {}
-        for oid, (frame, position) in places:
-            data = frame.verified(position, oid)
-            if data is not None:
-                found[oid] = data
-        for frame in unlisted:
-            found.update(frame.hashed())
-        return found
+        with self._lock:
+            told = self._told[::-1]
+        for frames, where in told:
+            for key, (number, position) in where.find(left).items():
+                frame = frames.get(number)
+                data = frame.verified(position, left[key]) if frame is not None else None
+                if data is not None:
+                    found[left.pop(key)] = data
+            if not left:
+                return found
+        with self._lock:
+            untold, self._untold = self._untold, []
+        return found | _hashed(untold)
 
     def take_all(self) -> dict[ObjectId, bytes]:
-        """Take out all that is left, by its ids."""
+        """Take out all that is here, by its ids."""
         with self._lock:
-            self._sort()
-            listed, self._listed = self._listed, {}
-            unlisted, self._unlisted = self._unlisted, []
+            told, self._told = self._told, []
+            untold, self._untold = self._untold, []
             self._size = 0
-        there = [frame[position] for frame, position in listed.values() if position < len(frame)]
-        found = {object_id(*obj): obj.data for obj in there}
-        for frame in unlisted:
-            found.update(frame.hashed())
-        return found
+        return _hashed([*(frame for frames, _ in told for frame in frames.values()), *untold])
+
+
+def _hashed(frames: Iterable[Frame]) -> dict[ObjectId, bytes]:
+    return dict(named for frame in frames for named in frame.hashed())

@@ -22,7 +22,12 @@ class Opened:
         self.amiss: dict[int, DamagedObjectError] = {}
         """Why frames were not opened that were tried each by itself."""
         self._places = places
-        self._left = size_max
+        self._left = self._size_max = size_max
+
+    @property
+    def size(self) -> int:
+        """How many bytes the frames have that are kept as a whole."""
+        return self._size_max - self._left
 
     def add(self, numbers: Sequence[int], frames: Sequence[Frame]) -> None:
         """Take in frames, one at least, that lie one after another, under these numbers."""
@@ -33,8 +38,8 @@ class Opened:
             return
         for number, frame in zip(numbers, frames, strict=True):
             for position in self._positions.get(number, ()):
-                if position < len(frame):
-                    self.objects[number, position] = frame[position]
+                if (obj := frame.get(position)) is not None:
+                    self.objects[number, position] = obj
 
     @cached_property
     def _positions(self) -> dict[int, list[int]]:
@@ -48,4 +53,4 @@ class Opened:
         frame = self.frames.get(number)
         if frame is None:
             return self.objects.get((number, position))
-        return frame[position] if position < len(frame) else None
+        return frame.get(position)

@@ -170,12 +170,14 @@ def chain_to(number: int, stored: Mapping[int, StoredFrame], known: Collection[i
     Raises DamagedObjectError when one of them is not among those given.
     """
     chain: list[int] = []
-    while number and number not in known:
-        frame = stored.get(number)
-        if frame is None or len(chain) > len(stored):
-            raise DamagedObjectError("a pack is damaged: one of its frames is missing")
+    # No longer than there are frames, or it leads in a circle.
+    for _ in range(len(stored)):
+        if not number or number in known or number not in stored:
+            break
         chain.append(number)
-        number = frame.previous
+        number = stored[number][0]
+    if number and number not in known:
+        raise DamagedObjectError("a pack is damaged: one of its frames is missing")
     chain.reverse()
     return chain
 

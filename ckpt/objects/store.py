@@ -34,9 +34,6 @@ _READERS_MAX = 16
 """Packs that can be read on where they were left; each takes about as much memory as a pack is long."""
 
 _KNOWN_MAX = 1 << 16
-_BESIDE_MAX = 4 << 20
-"""Bytes of frames whose objects are not hashed yet, about."""
-
 _TOGETHER_MAX = 4 << 10
 """Bytes of content that share a frame with their commit, where each frame is a row of a server."""
 
@@ -132,12 +129,12 @@ class ObjectStore:
         """
         found, wanted = self._objects.get_many(ids)
         if wanted and (taken := self._keep(self._beside.take(wanted))):
-            found.update((oid, taken[oid]) for oid in wanted if oid in taken)
+            found |= {oid: taken[oid] for oid in wanted if oid in taken}
             wanted = [oid for oid in wanted if oid not in taken]
         if wanted:
             fetched = self._fetch_ahead(wanted) if self._storage.remote else self.fetch(wanted)
-            self._objects.put_many((oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items())
-            found.update((oid, fetched[oid].data) for oid in wanted)
+            self._objects.put_many([(oid, obj.data, len(obj.data) + 100) for oid, obj in fetched.items()])
+            found |= {oid: fetched[oid].data for oid in wanted}
         return found
 
     def fetch(self, ids: Collection[ObjectId], through: FrameReading | None = None) -> dict[ObjectId, StoredObject]:
@@ -189,7 +186,7 @@ class ObjectStore:
         with self._read_lock:
             ends = set(self._readers)
         try:
-            places, stored, keys = self._storage.fetch([index_key(oid) for oid in ids], ends)
+            places, stored, where = self._storage.fetch([index_key(oid) for oid in ids], ends)
         except DamagedObjectError:
             # Where frames are sealed, the storage finds it, and does not know what lies in them.
             return self.fetch(ids)
@@ -201,11 +198,11 @@ class ObjectStore:
             self._unfold(self._storage, stored, ends - {place.frame for place in wanted.values()}, opened)
         found, damaged = self._read(wanted, opened)
         # Into the object as it was before asking: after a `forget` meanwhile, nobody looks there.
-        beside.add(opened.frames, keys, without=list(found))
+        beside.add(opened.frames, opened.size, where)
         # What is not where it should be is looked for once more, and named if it is damaged.
         found |= self.fetch(damaged) if damaged else {}
-        known.put_many((oid, True, 1) for oid in ids)
-        if beside.size > _BESIDE_MAX:
+        known.put_many([(oid, True, 1) for oid in ids])
+        if beside.full:
             self._take_in()
         return found
 
@@ -216,8 +213,8 @@ class ObjectStore:
     def _keep(self, taken: dict[ObjectId, bytes]) -> dict[ObjectId, bytes]:
         """Keep what lay beside what was asked for, and return it."""
         # That the index names it is likely and not certain: a collector may have let it go.
-        self._ahead.put_many((oid, True, 1) for oid in taken)
-        self._objects.put_many((oid, data, len(data) + 100) for oid, data in taken.items())
+        self._ahead.put_many([(oid, True, 1) for oid in taken])
+        self._objects.put_many([(oid, data, len(data) + 100) for oid, data in taken.items()])
         return taken
 
     @staticmethod

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from ckpt.errors import ConflictError
@@ -53,16 +52,23 @@ class StoredFrame(NamedTuple):
     data: bytes
 
 
+class Whereabouts(Protocol):
+    """What a storage can say of where objects lie without being asked again."""
+
+    def find(self, keys: Collection[bytes]) -> dict[bytes, Place]:
+        """Return the places of those of some objects, by the keys of the index, that are known."""
+
+
 class Fetched(NamedTuple):
     """Where objects lie, and the frames that hold them with those before.
 
-    `keys` says of a frame which objects it holds, in their order, by the keys of the index; None for one whose place is
-    another. It may leave frames out: a storage tells what it has at hand.
+    `where` finds all objects that lie in these frames, but for those that have their place in another; None where a
+    storage does not have it at hand.
     """
 
     places: dict[bytes, Place]
     frames: dict[int, StoredFrame]
-    keys: Mapping[int, Sequence[bytes | None]] = MappingProxyType({})
+    where: Whereabouts | None = None
 
 
 Range = tuple[bytes, bytes]

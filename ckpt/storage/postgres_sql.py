@@ -7,7 +7,7 @@ may run on another connection.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
@@ -39,15 +39,13 @@ from ckpt.storage.postgres_arrays import (
 )
 from ckpt.storage.postgres_exchange import Connection, Prepared, run, run_prepared
 from ckpt.storage.postgres_functions import LOCK_CLASS, MARKS, PLACE_BITS, SEARCHED_AT_ONCE, incarnation_of
+from ckpt.storage.postgres_listed import Listed
 
 EMBEDDING = "ckpt_embedding"
 """The table of vectors, where there is one: see `ckpt.storage.postgres_vectors`."""
 _COMPARED, _WRITTEN = 1, 2
 _INT8 = struct.Struct(">q")
 _NO_FRAME = Frame(0, b"", ())
-_LOOKED_FOR_MAX = 4
-"""Keys that are looked for in the bytes of a list; of more, the list is read sooner than looked through."""
-
 WAIT_SECONDS = 1.0
 """How long whoever wants the store to itself waits at a time; all who come later to publish wait behind."""
 
@@ -144,16 +142,8 @@ class Session:
             "SELECT {s}.ckpt_reach($1, $2))::bigint[])",
             (bytea_array(keys), bigint_array(known)),
         )
-        listed = _Listed({number: own for number, _, _, own in rows})
-        wanted = set(keys)
-        # The greatest number counts, so it comes last.
-        places = {
-            key: Place(number, position)
-            for number in sorted(listed.near(wanted))
-            for position, key in enumerate(listed[number])
-            if key in wanted
-        }
-        return Fetched(places, {number: StoredFrame(previous, data) for number, previous, data, _ in rows}, listed)
+        frames, listed = _received(rows)
+        return Fetched(listed.find(keys), frames, listed)
 
     def _fetch_many(self, keys: Collection[bytes], known: Collection[int]) -> Fetched:
         rows = self.run(
@@ -165,12 +155,7 @@ class Session:
             (bytea_array(keys), bigint_array(known)),
         )
         places = {key: _place(place) for key, place, *_ in rows if key is not None}
-        frames = [(number, previous, data, own) for key, number, previous, data, own in rows if key is None]
-        return Fetched(
-            places,
-            {number: StoredFrame(previous, data) for number, previous, data, _ in frames},
-            _Listed({number: own for number, _, _, own in frames}),
-        )
+        return Fetched(places, *_received([row for key, *row in rows if key is None]))
 
     def scan_index(self, after: bytes, limit: int) -> list[tuple[bytes, Place]]:
         self._forget()
@@ -339,38 +324,10 @@ def _place(packed: int) -> Place:
     return Place(packed >> PLACE_BITS, packed & ((1 << PLACE_BITS) - 1))
 
 
-def _own(listed: list[bytes | None]) -> list[bytes | None]:
-    """Return the keys of a frame's objects without the first bytes that are listed behind them."""
-    end = len(listed)
-    while end and (last := listed[end - 1]) is not None and len(last) == 1:
-        end -= 1
-    return listed[:end]
-
-
-class _Listed(Mapping[int, Sequence[bytes | None]]):
-    """The keys that frames list, each list read when it is asked for: a new process asks for one of hundreds."""
-
-    def __init__(self, sent: dict[int, bytes]) -> None:
-        self._sent = sent
-        self._read: dict[int, Sequence[bytes | None]] = {}
-
-    def __getitem__(self, number: int) -> Sequence[bytes | None]:
-        listed = self._read.get(number)
-        if listed is None:
-            listed = self._read[number] = _own(read_bytea_array(self._sent[number]))
-        return listed
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._sent)
-
-    def __len__(self) -> int:
-        return len(self._sent)
-
-    def near(self, keys: Collection[bytes]) -> Collection[int]:
-        """Return the numbers of the frames that may list one of these keys."""
-        if len(keys) > _LOOKED_FOR_MAX:
-            return self._sent
-        return {number for key in keys for number, sent in self._sent.items() if key in sent}
+def _received(rows: Sequence[Sequence[Any]]) -> tuple[dict[int, StoredFrame], Listed]:
+    """Return frames, given for each its number, the number of that before it, its data and its list of keys."""
+    frames = {number: StoredFrame(previous, data) for number, previous, data, _ in rows}
+    return frames, Listed({number: sent for number, _, _, sent in rows})
 
 
 def _is_step(batch: Batch) -> bool:

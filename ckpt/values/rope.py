@@ -92,25 +92,29 @@ def decode_items(rope: bytes) -> list[Item]:
 _item: Callable[[_Decoded], Item] = partial(tuple.__new__, Item)
 
 
+_SHORT = bytes(3)
+
+
 def _decoded(rope: bytes) -> list[_Decoded]:
     items: list[_Decoded] = []
     offset, end = 0, len(rope)
     while offset < end:
-        # As in `encode_items`, the commonest shapes are spelled out.
-        if end - offset > 2 and (low := rope[offset]) > 0x7F > rope[offset + 1] and rope[offset + 2] < 0x80:
-            head, count = low & 0x7F | rope[offset + 1] << 7, rope[offset + 2]
+        # As in `encode_items`, the commonest shape is spelled out.
+        low, high, count = rope[offset : offset + 3] if end - offset > 2 else _SHORT
+        if low > 0x7F > high and count < 0x80:
+            head = low & 0x7F | high << 7
             offset += 3
         else:
             head, offset = decode_varint(rope, offset)
             count, offset = decode_varint(rope, offset)
         kind, length = head & 3, head >> 2
-        size = length if kind == INLINE else ID_SIZE
-        if kind > ROPE or offset + size > end:
-            raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
-        if kind != INLINE and not length:
+        start = offset
+        offset += length if kind == INLINE else ID_SIZE
+        if kind != INLINE and (kind > ROPE or not length):
             raise DamagedObjectError("a rope is damaged: it names an object for no bytes at all")
-        items.append((kind, length, count, rope[offset : offset + size]))
-        offset += size
+        items.append((kind, length, count, rope[start:offset]))
+    if offset != end:
+        raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
     return items
 
 
@@ -204,7 +208,7 @@ def assemble(ropes: Sequence[bytes], load: Load) -> list[bytes]:
         if not new_groups and not new_blobs:
             break
         loaded = load(new_groups | new_blobs)
-        blobs.update((oid, loaded[oid]) for oid in new_blobs)
+        blobs |= {oid: loaded[oid] for oid in new_blobs}
         below = []
         for oid in new_groups:
             items = _decoded(loaded[oid])

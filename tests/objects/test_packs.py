@@ -76,8 +76,8 @@ def test_the_largest_frame_is_read_and_a_larger_one_is_not_written() -> None:
     stream = PackStream()
     blocks = [stream.append(encode_frame([StoredObject(Kind.BLOB, b"before")])), stream.append(largest)]
     reader = PackReader()
-    assert reader.read(blocks[:1])[0][0].data == b"before"
-    assert reader.read(blocks[1:])[0][0].data == bytes(RAW_FRAME_MAX - 6)
+    assert reader.read(blocks[:1])[0].objects()[0].data == b"before"
+    assert reader.read(blocks[1:])[0].objects()[0].data == bytes(RAW_FRAME_MAX - 6)
     with pytest.raises(InvalidInputError, match="67,108,865 bytes") as caught:
         stream.append(largest + b"x")
     assert caught.value.hints
@@ -104,7 +104,7 @@ def test_small_and_large_frames_of_one_pack_come_back_whichever_are_asked_for() 
         found = ObjectStore(storage).fetch(wanted)
         assert found == {oid: StoredObject(Kind.BLOB, data[ids.index(oid)]) for oid in wanted}
     stored = storage.load(numbers[-1:])
-    assert [frame[0].data for frame in unpack(stored, numbers[-1]).values()] == data
+    assert [frame.objects()[0].data for frame in unpack(stored, numbers[-1]).values()] == data
 
 
 @pytest.mark.parametrize("chained", [True, False])

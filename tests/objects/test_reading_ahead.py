@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import pytest
+from told_kit import Told
 
 from ckpt.errors import DamagedObjectError, ObjectMissingError
 from ckpt.objects.frames import StoredObject, encode_frame
@@ -47,7 +48,7 @@ class Remote(MemoryStorage):
     def fetch(self, keys: Collection[bytes], known: Collection[int] = ()) -> Fetched:
         self.calls.append(("fetch", len(keys)))
         found = super().fetch(keys, known)
-        return found._replace(keys={number: self.held[number] for number in found.frames}) if self.telling else found
+        return found._replace(where=Told({n: self.held[n] for n in found.frames})) if self.telling else found
 
 
 @pytest.fixture(params=[False, True], ids=["silent", "telling"])
