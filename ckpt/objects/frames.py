@@ -48,16 +48,18 @@ def encode_frame(objects: Iterable[StoredObject]) -> bytes:
 
 
 class Frame:
-    """A raw frame, whose objects are taken out one by one. It is looked into when the first of them is asked for.
+    """A raw frame, whose objects are taken out one by one.
 
     It lies anywhere in `raw`, which it keeps alive: frames of one pack share the bytes they came from.
     """
 
-    __slots__ = ("_kinds", "_raw", "_starts", "end", "start")
+    __slots__ = ("_kinds", "_raw", "_sizes", "_starts", "end", "start")
 
-    def __init__(self, raw: bytes, start: int, end: int) -> None:
-        """Take a frame that `cut` has found between these two."""
+    def __init__(self, raw: bytes, start: int, end: int, kinds: bytes, sizes: tuple[int, ...]) -> None:
+        """Take a frame that `cut` has found between these two, with objects of these kinds and sizes at its end."""
         self._raw, self.start, self.end = raw, start, end
+        self._kinds, self._sizes = kinds, sizes
+        # Worked out for those that something is taken out of: whoever asks for a thread's head comes by hundreds.
         self._starts: list[int] | None = None
 
     @property
@@ -65,16 +67,14 @@ class Frame:
         """About how many bytes it takes."""
         return self.end - self.start
 
+    def apart(self) -> Frame:
+        """Return the same frame with bytes of its own, so that it keeps no other's alive."""
+        return Frame(self._raw[self.start : self.end], 0, self.size, self._kinds, self._sizes)
+
     def _look(self) -> list[int]:
         """Return where each object begins, and where the last one ends."""
-        raw, start = self._raw, self.start
-        count, kinds = raw[start], start + 1
-        if count >= _FEW:
-            count, kinds = decode_varint(raw, start)
-        lengths = kinds + count
-        self._kinds = raw[kinds:lengths]
-        found = _LENGTHS[count].unpack_from(raw, lengths)
-        starts = self._starts = list(accumulate(found, initial=lengths + count * _LENGTH_SIZE))
+        sizes = self._sizes
+        starts = self._starts = list(accumulate(sizes, initial=self.end - sum(sizes)))
         return starts
 
     def get(self, position: int) -> StoredObject | None:
@@ -111,25 +111,29 @@ def cut(raw: bytes, count: int) -> list[Frame]:
     Raises DamagedObjectError when that is not what the bytes are.
     """
     # Written out, as whoever reads the head of a thread comes by all frames before it.
-    ends, found = [0], []
-    offset, size = 0, len(raw)
+    frames: list[Frame] = []
+    every: list[bytes] = []
+    start, end = 0, len(raw)
     try:
         for _ in range(count):
-            objects, kinds = raw[offset], offset + 1
+            objects, at = raw[start], start + 1
             if objects >= _FEW:
-                objects, kinds = decode_varint(raw, offset)
+                objects, at = decode_varint(raw, start)
                 # What a forged number stands for is not made first.
-                if objects > size:
+                if objects > end:
                     raise _damaged()
-            lengths = kinds + objects
-            found.append(raw[kinds:lengths])
-            offset = lengths + objects * _LENGTH_SIZE + sum(_LENGTHS[objects].unpack_from(raw, lengths))
-            ends.append(offset)
+            lengths = at + objects
+            kinds = raw[at:lengths]
+            sizes = _LENGTHS[objects].unpack_from(raw, lengths)
+            behind = lengths + objects * _LENGTH_SIZE + sum(sizes)
+            frames.append(Frame(raw, start, behind, kinds, sizes))
+            every.append(kinds)
+            start = behind
     except (IndexError, struct.error):
         raise _damaged() from None
-    if offset != size or b"".join(found).translate(None, _KINDS):
+    if start != end or b"".join(every).translate(None, _KINDS):
         raise _damaged()
-    return [Frame(raw, start, end) for start, end in pairwise(ends)]
+    return frames
 
 
 def _damaged() -> DamagedObjectError:

@@ -146,7 +146,7 @@ class PackReader:
             return
         # Each has its own bytes, or a small one that is kept would keep those of a large one.
         for frame in frames:
-            yield [Frame(raw[frame.start : frame.end], 0, frame.size)]
+            yield [frame.apart()]
 
     def _unfold(self, data: bytes, size_max: int) -> bytes:
         """Return what the next bytes of the stream unfold to, in slices that cannot go far beyond `size_max`."""
