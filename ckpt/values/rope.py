@@ -92,26 +92,23 @@ def decode_items(rope: bytes) -> list[Item]:
 _item: Callable[[_Decoded], Item] = partial(tuple.__new__, Item)
 
 
-_SHORT = bytes(3)
-
-
 def _decoded(rope: bytes) -> list[_Decoded]:
     items: list[_Decoded] = []
     offset, end = 0, len(rope)
+    padded = rope + bytes(2)
     while offset < end:
-        # As in `encode_items`, the commonest shape is spelled out.
-        low, high, count = rope[offset : offset + 3] if end - offset > 2 else _SHORT
-        if low > 0x7F > high and count < 0x80:
-            head = low & 0x7F | high << 7
-            offset += 3
-        else:
-            head, offset = decode_varint(rope, offset)
-            count, offset = decode_varint(rope, offset)
+        low, high, count = padded[offset : offset + 3]
+        if low > 0x7F > high > 0 and count < 0x80 and 0 < low & 3 <= ROPE:
+            # The commonest shape spelled out: an object of 32 to 4,095 bytes, and the most of a state that is read.
+            start, offset = offset + 3, offset + 3 + ID_SIZE
+            items.append((low & 3, (low & 0x7F | high << 7) >> 2, count, rope[start:offset]))
+            continue
+        head, offset = decode_varint(rope, offset)
+        count, start = decode_varint(rope, offset)
         kind, length = head & 3, head >> 2
-        start = offset
-        offset += length if kind == INLINE else ID_SIZE
         if kind != INLINE and (kind > ROPE or not length):
             raise DamagedObjectError("a rope is damaged: it names an object for no bytes at all")
+        offset = start + (length if kind == INLINE else ID_SIZE)
         items.append((kind, length, count, rope[start:offset]))
     if offset != end:
         raise DamagedObjectError("a rope is damaged: an item reaches beyond its end")
