@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 
 from ckpt.objects.frames import Frame
-from ckpt.objects.ids import ObjectId, index_key
+from ckpt.objects.ids import ObjectId, index_key, object_id
 from ckpt.storage.base import Whereabouts
 
 _SIZE_MAX = 4 << 20
@@ -22,7 +22,7 @@ class Beside:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._told: list[tuple[Mapping[int, Frame], Whereabouts]] = []
+        self._told: list[tuple[Mapping[int, Frame], Whereabouts, set[tuple[int, int]]]] = []
         self._untold: list[Frame] = []
         self._size = 0
 
@@ -35,7 +35,7 @@ class Beside:
         """Take in what is in some frames, by number, of so many bytes; `where` is as in `Fetched`."""
         with self._lock:
             if where is not None:
-                self._told.append((frames, where))
+                self._told.append((frames, where, set()))
             else:
                 self._untold += frames.values()
             self._size += size
@@ -46,8 +46,10 @@ class Beside:
         found: dict[ObjectId, bytes] = {}
         with self._lock:
             told = self._told[::-1]
-        for frames, where in told:
-            for key, (number, position) in where.find(left).items():
+        for frames, where, taken in told:
+            places = where.find(left)
+            taken.update(places.values())
+            for key, (number, position) in places.items():
                 frame = frames.get(number)
                 data = frame.verified(position, left[key]) if frame is not None else None
                 if data is not None:
@@ -59,12 +61,18 @@ class Beside:
         return found | _hashed(untold)
 
     def take_all(self) -> dict[ObjectId, bytes]:
-        """Take out all that is here, by its ids."""
+        """Take out all that is here and was not asked for yet, by its ids."""
         with self._lock:
             told, self._told = self._told, []
             untold, self._untold = self._untold, []
             self._size = 0
-        return _hashed([*(frame for frames, _ in told for frame in frames.values()), *untold])
+        found = _hashed(untold)
+        for frames, _, taken in told:
+            for number, frame in frames.items():
+                for position, obj in enumerate(frame.objects()):
+                    if (number, position) not in taken:
+                        found[object_id(*obj)] = obj.data
+        return found
 
 
 def _hashed(frames: Iterable[Frame]) -> dict[ObjectId, bytes]:

@@ -46,6 +46,7 @@ EMBEDDING = "ckpt_embedding"
 _COMPARED, _WRITTEN = 1, 2
 _INT8 = struct.Struct(">q")
 _NO_FRAME = Frame(0, b"", ())
+
 WAIT_SECONDS = 1.0
 """How long whoever wants the store to itself waits at a time; all who come later to publish wait behind."""
 

@@ -106,8 +106,8 @@ def _decoded(rope: bytes) -> list[_Decoded]:
         head, offset = decode_varint(rope, offset)
         count, start = decode_varint(rope, offset)
         kind, length = head & 3, head >> 2
-        if kind != INLINE and (kind > ROPE or not length):
-            raise DamagedObjectError("a rope is damaged: it names an object for no bytes at all")
+        if kind > ROPE or (kind != INLINE and not length):
+            raise DamagedObjectError("a rope is damaged: it names an object of no kind, or for no bytes at all")
         offset = start + (length if kind == INLINE else ID_SIZE)
         items.append((kind, length, count, rope[start:offset]))
     if offset != end:
