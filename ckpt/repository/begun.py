@@ -19,7 +19,7 @@ from ckpt.storage.base import Reading
 
 
 class Begun:
-    """Looks up when the runs began that made checkpoints of subgraphs, each once."""
+    """Looks up when the runs began that made checkpoints of subgraphs, each once; not for the root's own."""
 
     def __init__(self, core: Core, reading: Reading, proofs: Proofs) -> None:
         self._core = core
@@ -27,18 +27,16 @@ class Begun:
         self._proofs = proofs
         self._known: dict[tuple[int, ObjectId], int] = {}
 
-    def since(self, thread: ThreadRecord, namespace: str, put: Put, moment: int) -> bool:
-        """Whether a checkpoint of a namespace was made by a run of the root's at this moment, or a later one."""
-        if not namespace:
-            return False
+    def since(self, thread: ThreadRecord, put: Put, moment: int) -> bool:
+        """Whether a subgraph's checkpoint was made by a run of the root's at this moment, or a later one."""
         slot = thread.number, put.commit
         if slot not in self._known:
             self._known[slot] = self._when(thread, put.commit)
         return self._known[slot] >= moment
 
-    def before(self, thread: ThreadRecord, namespace: str, events: Sequence[Event], moment: int) -> list[Event]:
-        """Return the events of a checkpoint without the puts that are since this moment; of no other put, none."""
-        left = [each for each in events if not isinstance(each, Put) or not self.since(thread, namespace, each, moment)]
+    def before(self, thread: ThreadRecord, events: Sequence[Event], moment: int) -> list[Event]:
+        """Return the events of a subgraph's checkpoint but the puts since this moment; of no other put, none."""
+        left = [each for each in events if not isinstance(each, Put) or not self.since(thread, each, moment)]
         return left if len(left) == len(events) or any(isinstance(each, Put) for each in left) else []
 
     def _when(self, thread: ThreadRecord, commit: ObjectId) -> int:

@@ -7,7 +7,7 @@ those that the next collection takes, because nothing needs them. `ckpt.reposito
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from functools import cached_property
 from typing import NamedTuple
 
@@ -15,10 +15,12 @@ from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Event, Put, as_left, decode_events, is_hidden, shown_put
 from ckpt.history.records import ThreadRecord
 from ckpt.objects.ids import ObjectId
+from ckpt.repository.begun import Begun
 from ckpt.repository.core import Core
 from ckpt.repository.mark import Marker, Row, rows, thread_records
 from ckpt.repository.operations import OperationLog
 from ckpt.repository.plan import Plan
+from ckpt.repository.proofs import Proofs
 from ckpt.repository.prune import keep_visible
 from ckpt.repository.remove_shared import removals
 from ckpt.repository.scopes import root_of
@@ -115,6 +117,8 @@ class Remains:
         self.differing = [number for number in threads if _first(threads, number) in families]
         """The threads of which the last one may leave less."""
         self._gone = gone
+        self._threads = threads
+        self._begun = Begun(core, core.storage, Proofs(core, core.storage))
         self._over = self._rows_over_bases(threads)
         self._views: dict[int, set[_View]] = {}
         for thread in self.threads:
@@ -122,7 +126,7 @@ class Remains:
             stretch = _Stretch(thread.number)
             while (base := threads[stretch.thread].base) is not None and base.thread in threads:
                 above += [stretch] if stretch.thread in self._over else []
-                stretch = _Stretch(base.thread, base.moment, base.made)
+                stretch = _Stretch(base.thread, base.moment, base.made, base.bare)
                 self._views.setdefault(base.thread, set()).add(_View(stretch, tuple(reversed(above))))
 
     def shows(self, number: int) -> bool:
@@ -139,11 +143,21 @@ class Remains:
 
     def _as_seen(self, view: _View, row: Row, events: list[Event]) -> Put | None:
         """Return what a fork shows of a checkpoint's row further down."""
-        seen = view.stretch.seen(events)
+        seen = self._seen(view.stretch, row, events)
         suffix = keys.within_thread(row.key, row.thread)
-        over = [event for each in view.above for event in each.seen(self._over[each.thread].get(suffix, ()))]
+        above = [(each, self._over[each.thread].get(suffix, ())) for each in view.above]
+        over = [event for stretch, raw in above for event in self._seen(stretch, row, raw)]
         put = shown_put([*seen, *over])
         return put if put in seen else None
+
+    def _seen(self, stretch: _Stretch, row: Row, events: Sequence[Event]) -> list[Event]:
+        """Return what a timeline has, in one stretch, of a checkpoint with the id and namespace of a row."""
+        seen = as_left(events, stretch.moment, stretch.made)
+        if seen and stretch.moment is not None and stretch.left is not None:
+            id_ = keys.checkpoint_id_of(row.key, row.thread)
+            if id_ > stretch.left and row.key != keys.checkpoint_key(row.thread, "", id_):
+                return self._begun.before(self._threads[stretch.thread], seen, stretch.moment)
+        return seen
 
     def _rows_over_bases(self, threads: Mapping[int, ThreadRecord]) -> dict[int, dict[bytes, list[Event]]]:
         """Return the events of forks under ids that a base may have as well: prunes for the most part."""
@@ -164,9 +178,8 @@ class _Stretch(NamedTuple):
     thread: int
     moment: int | None = None
     made: int = 0
-
-    def seen(self, events: Iterable[Event]) -> list[Event]:
-        return as_left(events, self.moment, self.made)
+    left: str | None = None
+    """The root checkpoint at which the fork left, if before the head."""
 
 
 class _View(NamedTuple):

@@ -157,7 +157,7 @@ class Timeline:
         put = self.put_in(self.segments[depth], namespace, head) if head is not None else None
         if head is not None and put is None:
             self._proofs.around(self.segments[depth].thread, namespace, head)
-        if put is None or not self._begun.since(self.segments[depth].thread, namespace, put, moment):
+        if put is None or not namespace or not self._begun.since(self.segments[depth].thread, put, moment):
             return head
         return self._replay(depth, namespace, moment, bare=True)[0]
 
@@ -209,8 +209,8 @@ class Timeline:
         for key, raw in rows:
             puts = [event for event in as_of(decode_events(key, raw), until) if isinstance(event, Put)]
             checkpoint_id = keys.checkpoint_id_of(key, thread.number)
-            if bare is not None:
-                puts = [put for put in puts if not self._begun.since(thread, namespace, put, bare)]
+            if bare is not None and namespace:
+                puts = [put for put in puts if not self._begun.since(thread, put, bare)]
             told += [Entry(put.sequence, checkpoint_id, put.commit) for put in puts]
         told += [Entry(reset.at, "", reset) for reset in resets_of(thread, namespace)]
         return Tale(told, Line(namespace, head=head, greatest=max(moves, default="")), moves)
@@ -299,8 +299,9 @@ class Timeline:
         if (moment := segment.moment) is not None:
             events = as_left(events, moment, segment.made)
             # What came of the run of the checkpoint that was left has a greater id.
-            if events and segment.left is not None and keys.checkpoint_id_of(key, segment.thread.number) > segment.left:
-                events = self._begun.before(segment.thread, namespace, events, moment)
+            left = segment.left if namespace and events else None
+            if left is not None and keys.checkpoint_id_of(key, segment.thread.number) > left:
+                events = self._begun.before(segment.thread, events, moment)
         if (undone := self._undone.get(segment.thread.number)) is not None:
             events = without_prunes(events, undone)
         if any(key == keys.checkpoint_key(segment.thread.number, "", bare) for bare in segment.bare):

@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from operator import attrgetter
 
+import msgpack
 import pytest
 from clock_kit import Clock
 from lifetime_kit import Opener, put
 
 from ckpt.langgraph import CkptSaver
 from ckpt.repository import Repository
+from ckpt.repository.incoming import NewCheckpoint, Typed
 from ckpt.repository.stats import Stats, collect_stats
 
 SIZE = 50_000
@@ -118,6 +120,24 @@ def test_what_forks_show_counts_whatever_became_of_its_thread(repository: Reposi
     )  # fmt: skip
     assert [info.step for info in repository.log(thread="again")] == [5, 4, 3, 2, 1, 0]
     saver.delete_thread("again")
+    assert counts(repository.stats()) == (0, 0, 0)
+
+
+def test_what_the_run_behind_a_fork_made_is_not_counted_with_the_fork(repository: Repository) -> None:
+    """A subgraph's checkpoint that reached the store before the root's in whose step it was made."""
+    puts = [("", "1", None, {}), ("sub:1", "8", None, {"": "2"}), ("", "2", "1", {}), ("", "3", "2", {})]
+    for namespace, checkpoint_id, parent, parents in puts:
+        metadata = Typed("msgpack", msgpack.packb({"parents": parents}))
+        repository.put(NewCheckpoint("base", namespace, checkpoint_id, parent, None, Typed("null", b""), metadata))
+    repository.fork('ckpt:"2"', "fork", thread="base")
+    repository.fork("fork", "again")
+    assert counts(repository.stats()) == (4, 3, 3)
+    CkptSaver(repository).delete_thread("base")
+    for deleted in ("again", "fork"):
+        shown = [info.checkpoint_id for info in repository.log(thread=deleted, subgraphs=True)]
+        assert shown == ["2", "1"]
+        assert repository.stats().checkpoints == 2
+        CkptSaver(repository).delete_thread(deleted)
     assert counts(repository.stats()) == (0, 0, 0)
 
 
