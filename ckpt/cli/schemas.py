@@ -189,7 +189,7 @@ SCHEMAS: Final[Mapping[str, Callable[[], Schema]]] = {
     }),
     "tag": lambda: document("tag", {"dry_run": FLAG, "tag": TEXT, "checkpoint": nullable(CHECKPOINT)}),
     "tags": lambda: listing("tags", fields({"tag": TEXT, "checkpoint": CHECKPOINT})),
-    "delete": lambda: document("delete", {"dry_run": FLAG, "thread": TEXT, "checkpoints": COUNT}),
+    "delete": lambda: document("delete", {"dry_run": FLAG, "thread": TEXT, "checkpoints": COUNT, "tags": TEXTS}),
     "expire": lambda: document("expire", {"dry_run": FLAG, "thread": TEXT, "expires": TIME}),
     "undo": lambda: document("undo", {"dry_run": FLAG, "operation": OPERATION}),
     "op": lambda: listing("op", OPERATION),

@@ -54,6 +54,7 @@ SESSION: list[tuple[str, str]] = [
     ("threads", "threads"),
     ("delete", "delete support-43 -n"),
     ("delete", "delete support-43 -y"),
+    ("delete", "delete support-42 -n"),
     ("gc", "gc -n --grace 0s"),
     ("gc", "gc --grace 0s"),
     ("stats", "stats"),

@@ -21,7 +21,7 @@ from ckpt.cli.format import counted
 @yes_option
 @pass_invocation
 def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool) -> None:
-    """Delete THREAD, taken verbatim. Threads forked from it keep what they share.
+    """Delete THREAD, taken verbatim, and its tags with it. Threads forked from it keep what they share.
 
     ckpt undo brings it back until ckpt gc has freed the space. CKPT_THREAD alone never deletes: name the
     thread here or with -t.
@@ -35,12 +35,14 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
         from ckpt.errors import ThreadNotFoundError
 
         raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists them all"])
-    what = f"{out.name(name)} ({counted(found.checkpoints, 'checkpoint')})"
+    tags = [tag for tag, info in repository.tags().items() if info.thread == name]
+    parts = [counted(found.checkpoints, "checkpoint"), *([counted(len(tags), "tag")] if tags else [])]
+    what = f"{out.name(name)} ({', '.join(parts)})"
     if not dry_run:
         invocation.confirm(lambda: f"Delete the thread {what}?", yes=yes)
         repository.delete(name)
     if invocation.json:
-        document = {"dry_run": dry_run, "thread": name, "checkpoints": found.checkpoints}
+        document = {"dry_run": dry_run, "thread": name, "checkpoints": found.checkpoints, "tags": tags}
         out.document("ckpt.delete/1", document)
     elif dry_run:
         out.print(f"Would delete {what}. Nothing was changed.")
