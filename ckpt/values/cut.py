@@ -58,7 +58,7 @@ _RUN_MASK = 15
 _SMALL_MASK = 63
 _NESTING_MAX = 64
 
-_BEFORE_ALL = (-1,) * _RUN_WINDOW_VALUES
+_TOO_FEW = (-1,) * (_RUN_WINDOW_VALUES - 1)
 
 MSGPACK_TYPES = frozenset({"msgpack", "ckpt"})
 """The type tags whose bytes are one msgpack document."""
@@ -247,7 +247,7 @@ class Cutter:
         run, run_count, position, least = start, 0, start, start + _RUN_MIN
         # A single small value may be one of very few: the last ones together say where a run ends. They all lie in
         # the run, so that nothing depends on what precedes it.
-        for end, window in zip(ends, chain(_BEFORE_ALL, ends), strict=False):
+        for end, window in zip(ends, chain(_TOO_FEW, (start,), ends), strict=False):
             if end - position >= INLINE_MAX:
                 if run_count:
                     items.append(self._run(data[run:position], run_count))

@@ -197,6 +197,7 @@ CUTS: dict[str, tuple[str, bytes]] = {
     "a leaf": ("msgpack", msgpack.packb(["x" * 300])),
     "messages": ("msgpack", msgpack.packb([{"id": i, "text": f"message {i} " * 20} for i in range(40)])),
     "small elements in runs": ("msgpack", msgpack.packb([f"element {i}" for i in range(500)])),
+    "the first six end a run": ("msgpack", msgpack.packb([f"32 {i} " * 20 for i in range(12)])),
     "a map of texts": ("msgpack", msgpack.packb({"a.py": _lines(200), "b.py": "", "c.py": _lines(10)})),
     "a document in an extension": (
         "ckpt",

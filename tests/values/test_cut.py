@@ -9,7 +9,7 @@ from zlib import crc32
 import msgpack
 import pytest
 from cut_kit import EXAMPLES, Objects, cut_pieces, pack, pieces_of_text
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ckpt.errors import DamagedObjectError
@@ -289,6 +289,7 @@ def runs_of(values: list[bytes]) -> list[bytes]:
 
 
 @EXAMPLES
+@example(45574, 200, 126, 6).via("the first six end a run")
 @given(st.integers(0, 2**32), st.integers(200, 3000), st.sampled_from([1, 5, 12, 60, 126]), st.integers(1, 9))
 def test_small_values_are_joined_as_the_format_says(seed: int, count: int, width: int, kinds: int) -> None:
     chance = random.Random(seed)
