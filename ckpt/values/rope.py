@@ -13,6 +13,7 @@ How bytes are cut is not decided here but in `ckpt.values.cut`.
 
 from __future__ import annotations
 
+import struct
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
@@ -92,16 +93,19 @@ def decode_items(rope: bytes) -> list[Item]:
 _item: Callable[[_Decoded], Item] = partial(tuple.__new__, Item)
 
 
+_COMMONEST = struct.Struct("<HB32s")
+"""An object of 32 to 4,095 bytes, and the most of a state that is read: its length and kind take two bytes."""
+
+
 def _decoded(rope: bytes) -> list[_Decoded]:
     items: list[_Decoded] = []
     offset, end = 0, len(rope)
-    padded = rope + bytes(2)
+    padded = rope + bytes(_COMMONEST.size)
     while offset < end:
-        low, high, count = padded[offset : offset + 3]
-        if low > 0x7F > high > 0 and count < 0x80 and 0 < low & 3 <= ROPE:
-            # The commonest shape spelled out: an object of 32 to 4,095 bytes, and the most of a state that is read.
-            start, offset = offset + 3, offset + 3 + ID_SIZE
-            items.append((low & 3, (low & 0x7F | high << 7) >> 2, count, rope[start:offset]))
+        head, count, payload = _COMMONEST.unpack_from(padded, offset)
+        if head > 0xFF and head & 0x8083 in (0x80 | BLOB, 0x80 | ROPE) and count < 0x80:
+            items.append((head & 3, head >> 2 & 0x1F | head >> 3 & 0xFE0, count, payload))
+            offset += _COMMONEST.size
             continue
         head, offset = decode_varint(rope, offset)
         count, start = decode_varint(rope, offset)
