@@ -227,7 +227,10 @@ def prune(found: Sequence[PruneReport], *, dry_run: bool) -> Record:
     threads = [
         {
             "thread": each.thread,
-            "kept": [{"ns": namespace, "checkpoint_id": name} for namespace, name in each.kept],
+            "kept": [
+                {"ns": namespace, "checkpoint_id": name, "reasons": list(reasons)}
+                for (namespace, name), reasons in zip(each.kept, each.reasons, strict=True)
+            ],
             "removed": [{"ns": namespace, "checkpoint_id": name} for namespace, name in each.removed],
         }
         for each in found

@@ -160,8 +160,9 @@ def _gc() -> Schema:
 
 
 def _prune() -> Schema:
-    names = {"type": "array", "items": fields({"ns": TEXT, "checkpoint_id": TEXT})}
-    thread = fields({"thread": TEXT, "kept": names, "removed": names})
+    named = {"ns": TEXT, "checkpoint_id": TEXT}
+    kept = {"type": "array", "items": fields({**named, "reasons": TEXTS})}
+    thread = fields({"thread": TEXT, "kept": kept, "removed": {"type": "array", "items": fields(named)}})
     return document("prune", {
         "store": STORE, "dry_run": FLAG, "kept": COUNT, "removed": COUNT,
         "threads": {"type": "array", "items": thread},

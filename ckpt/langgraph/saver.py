@@ -327,7 +327,7 @@ class CkptSaver(LifeCycle, BaseCheckpointSaver[str]):
         for name in self.repository.threads_where(made):
             self.repository.prune_thread(
                 name,
-                lambda namespace, rows, head: [found.checkpoint_id for found, commit in rows if not made(commit)],
+                lambda namespace, rows, head: {found.checkpoint_id: () for found, commit in rows if not made(commit)},
                 exactly=True,
             )
 

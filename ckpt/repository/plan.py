@@ -6,8 +6,10 @@ they stood then; and what a task's subgraph made is of use only as long as the c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from types import MappingProxyType
+from typing import Final, Literal, get_args
 
 from ckpt.history import keys
 from ckpt.history.checkpoints import Hidden, decode_events, encode_events, newest
@@ -21,9 +23,13 @@ from ckpt.repository.stretches import Found
 from ckpt.repository.timeline import Timeline
 from ckpt.storage.base import Range, Reading
 
-Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Collection[str]]
-"""Given a namespace, its visible checkpoints newest first and its head, returns the ids to keep."""
+Reason = Literal["last", "within", "tag", "head", "needed"]
+"""Why a checkpoint stays: by what a policy asks for, for its tag, as the end of a line, or for another that stays."""
 
+Keep = Callable[[str, list[tuple[Found, Commit]], str | None], Mapping[str, Collection[Reason]]]
+"""Given a namespace, its visible checkpoints newest first and its head, returns the ids to keep, each with why."""
+
+_REASONS: Final[tuple[Reason, ...]] = get_args(Reason)
 _AHEAD_MAX = 8192
 """Up to how many checkpoints of a thread its tasks are looked at with the root's namespace: all are read at once."""
 
@@ -57,7 +63,8 @@ class Plan:
         source = reading or core.storage
         self._reading = Ahead.of(source, self._ranges(source, namespace))
         self._timeline = Timeline(core, thread, self._reading, undone)
-        self.kept: list[tuple[str, str]] = []
+        self.kept: dict[tuple[str, str], tuple[Reason, ...]] = {}
+        """What stays, each with why, newest first in each namespace."""
         self.removed: list[tuple[str, str]] = []
         self.droppable: list[tuple[str, str]] = []
         self.idle: set[tuple[str, str]] = set()
@@ -157,7 +164,7 @@ class Plan:
     def _let_go(self, namespace: str) -> None:
         """Have a whole namespace go. As long as its rows stay its head is left: undoing a prune brings back both."""
         rows = list(self._timeline.newest_first(namespace, hidden=True))
-        self._divide(namespace, rows, set(), self._in_bases(namespace, [found.checkpoint_id for found in rows]))
+        self._divide(namespace, rows, {}, self._in_bases(namespace, [found.checkpoint_id for found in rows]))
         self._drop_unclaimed(namespace, rows, None)
         self._heads[namespace] = self._timeline.head(namespace) if self._hide_all else None
 
@@ -167,16 +174,20 @@ class Plan:
         pairs = {found.checkpoint_id: (found, commits[found.put.commit]) for found in rows if found.put is not None}
         visible = [(found, commit) for found, commit in pairs.values() if not found.hidden]
         head = self._timeline.head(namespace)
-        kept = {each for ns, each in self._protected if ns == namespace}
-        kept.update(self._keep(namespace, visible, head))
+        why: defaultdict[str, set[Reason]] = defaultdict(set)
+        for each, reasons in self._keep(namespace, visible, head).items():
+            why[each].update(reasons)
+        for ns, each in self._protected:
+            if ns == namespace:
+                why[each].add("tag")
         stood = self._heads_then(namespace)
-        if not self._exactly:
-            kept |= stood
-        kept &= {found.checkpoint_id for found, _ in visible}
+        for each in stood if not self._exactly else ():
+            why[each].add("needed")
+        kept = why.keys() & {found.checkpoint_id for found, _ in visible}
         going = [each for each in pairs if each not in kept]
         needed = _needed_by_deltas(self._timeline, pairs, kept, self._rebuilt(pairs, kept)) if going else set[str]()
         self.idle.update((namespace, each) for each in going if each not in needed)
-        self._divide(namespace, rows, kept, needed | self._in_bases(namespace, going))
+        self._divide(namespace, rows, {each: why[each] for each in kept}, needed | self._in_bases(namespace, going))
         if unclaimed:
             self._drop_unclaimed(namespace, rows, self._timeline.own_line(namespace))
         self._heads[namespace] = _new_head(namespace, head, kept, {each: commit for each, (_, commit) in pairs.items()})
@@ -198,12 +209,14 @@ class Plan:
         self._stood |= heads
         return {head for head in heads.values() if head is not None}
 
-    def _divide(self, namespace: str, rows: Iterable[Found], kept: set[str], needed: Collection[str]) -> None:
-        self._staying[namespace] = kept
+    def _divide(
+        self, namespace: str, rows: Iterable[Found], kept: Mapping[str, Set[Reason]], needed: Collection[str]
+    ) -> None:
+        self._staying[namespace] = set(kept)
         for found in rows:
             slot = (namespace, found.checkpoint_id)
             if found.checkpoint_id in kept:
-                self.kept.append(slot)
+                self.kept[slot] = tuple(reason for reason in _REASONS if reason in kept[found.checkpoint_id])
                 continue
             if self._hide_all or found.checkpoint_id in needed:
                 if not found.hidden:

@@ -19,7 +19,7 @@ from ckpt.history.records import Line, ThreadRecord, decode_line, encode_line
 from ckpt.repository.core import Core
 from ckpt.repository.directory import Change, Directory
 from ckpt.repository.mark import rows
-from ckpt.repository.plan import Keep, Plan
+from ckpt.repository.plan import Keep, Plan, Reason
 from ckpt.repository.stretches import Found
 from ckpt.repository.tags import Guard
 from ckpt.repository.threads import Log, ThreadAdmin, silent
@@ -29,37 +29,47 @@ from ckpt.storage.base import Batch, Reading
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What a prune did, or would do: (namespace, checkpoint id) pairs, newest first in each namespace."""
+    """What a prune did, or would do: (namespace, checkpoint id) pairs, newest first in each namespace.
+
+    `reasons` say of each of `kept` why it stays, in the same order: it is among the "last" ones or "within" the time to
+    keep, it has a "tag" here or in a fork, it is the "head" of a namespace or of a branch, or it is "needed" by a root
+    checkpoint that stays, whose subgraph stood there. Each suffices. Where nobody asks why, there are none.
+    """
 
     thread: str
     kept: tuple[tuple[str, str], ...]
     removed: tuple[tuple[str, str], ...]
+    reasons: tuple[tuple[Reason, ...], ...]
 
 
 def keep_last(count: int) -> Keep:
     """Keep the head and the newest checkpoints of every namespace, `count` together at least."""
+    last: tuple[Reason, ...] = ("last",)
 
-    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Mapping[str, Collection[Reason]]:
         ids = [found.checkpoint_id for found, _ in rows]
         kept = [head] if head in ids else []
         kept += [each for each in ids if each != head][: max(count - len(kept), 0)]
-        return kept
+        return dict.fromkeys(kept, last)
 
     return keep
 
 
-def keep_visible(namespace: str, visible: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
+def keep_visible(
+    namespace: str, visible: list[tuple[Found, Commit]], head: str | None
+) -> Mapping[str, Collection[Reason]]:
     """Keep all that was not pruned before."""
-    return [found.checkpoint_id for found, _ in visible]
+    return {found.checkpoint_id: () for found, _ in visible}
 
 
 def keep_heads_and(more: Keep) -> Keep:
-    """Keep what `more` keeps, and every checkpoint that no other continues."""
+    """Keep what `more` keeps, the head, and every checkpoint that no other continues."""
 
-    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
-        continued = {parent.checkpoint_id for _, commit in rows for parent in commit.parents}
+    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Mapping[str, Collection[Reason]]:
+        continued = {parent.checkpoint_id for _, commit in rows for parent in commit.parents} - {head}
         heads = [found.checkpoint_id for found, _ in rows if found.checkpoint_id not in continued]
-        return [*more(namespace, rows, head), *heads]
+        kept = more(namespace, rows, head)
+        return {**kept, **{each: (*kept.get(each, ()), "head") for each in heads}}
 
     return keep
 
@@ -105,7 +115,7 @@ class Pruner:
         def act() -> tuple[Batch, PruneReport]:
             found = self._directory.find(name)
             if found is None:
-                return Batch(), PruneReport(name, (), ())
+                return Batch(), PruneReport(name, (), (), ())
             thread, raw = found
             kept, guarding = guard(thread)
             hide = undoable or thread.forks > 0
@@ -113,7 +123,7 @@ class Pruner:
                 Plan, self._core, thread, keep, set(kept), namespace=namespace, exactly=exactly, undone=undone()
             )
             plan = planned(hide=hide)
-            report = PruneReport(name, tuple(plan.kept), tuple(plan.removed))
+            report = PruneReport(name, tuple(plan.kept), tuple(plan.removed), tuple(plan.kept.values()))
             if dry_run or not (plan.removed or plan.droppable):
                 return Batch(), report
             expected, records = plan.records(raw)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from ckpt.durations import duration_text
 from ckpt.errors import InvalidInputError
 from ckpt.history.commits import Commit
 from ckpt.repository.lifetimes import duration
-from ckpt.repository.plan import Keep
+from ckpt.repository.plan import Keep, Reason
 from ckpt.repository.prune import keep_last
 from ckpt.repository.stretches import Found
 
@@ -69,12 +69,14 @@ class Retention:
         if not self:
             return None
         newest = keep_last(self.last or 1)
+        why: Reason = "last" if self.last is not None else "head"
         since = datetime.fromtimestamp(now / 1000, UTC) - self.within if self.within is not None else None
 
-        def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Collection[str]:
-            kept = set(newest(namespace, rows, head))
-            if since is not None:
-                kept |= {found.checkpoint_id for found, commit in rows if _younger(commit.timestamp, since)}
+        def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> Mapping[str, list[Reason]]:
+            kept: dict[str, list[Reason]] = {each: [why] for each in newest(namespace, rows, head)}
+            for found, commit in rows:
+                if since is not None and _younger(commit.timestamp, since):
+                    kept.setdefault(found.checkpoint_id, []).append("within")
             return kept
 
         return keep

@@ -124,7 +124,9 @@ GRAPH: dict[str, list[str]] = {
         "prune support-42 --keep-within soon -y",
     ],
     "prune": [
+        "tag good support-42~3",
         "prune --all --keep-last 2 -n",
+        "tag -d good",
         "prune support-42 --keep-last 2 -y",
         "log support-42",
         "gc --grace 0s",

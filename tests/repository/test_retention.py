@@ -485,6 +485,46 @@ def test_prune_by_age_and_by_number_can_be_undone(opened: Opener, time: Clock) -
             repository.prune(["t"], **bad)  # type: ignore[arg-type]
 
 
+def test_a_report_says_why_each_stays(opened: Opener, time: Clock) -> None:
+    repository = opened()
+
+    def put_ago(minutes: int, checkpoint_id: str, parent: str | None, namespace: str = "") -> None:
+        made = datetime.fromtimestamp(NOW / 1000, UTC) - timedelta(minutes=minutes)
+        put(repository, "t", checkpoint_id, parent, timestamp=made.isoformat(), namespace=namespace)
+
+    put_ago(140, "01", None)
+    put_ago(130, "a1", None, "agent")
+    put_ago(120, "02", "01")
+    put_ago(110, "02, otherwise", "01")
+    put_ago(100, "03", "02")
+    for number in (2, 3, 4):
+        put_ago(90, f"a{number}", f"a{number - 1}", "agent")
+    for number in (4, 5, 6):
+        put_ago(200 - 30 * number, f"0{number}", f"0{number - 1}")
+    repository.tag("good", 'ckpt:"03"', thread="t")
+    (report,) = repository.prune(["t"], keep_last=2, keep_within="85m", dry_run=True)
+    assert dict(zip(report.kept, report.reasons, strict=True)) == {
+        ("", "06"): ("last", "within", "head"),
+        ("", "05"): ("last", "within"),
+        ("", "04"): ("within",),
+        ("", "03"): ("tag",),
+        ("", "02, otherwise"): ("head",),
+        ("agent", "a4"): ("last", "head", "needed"),
+        ("agent", "a3"): ("last",),
+        ("agent", "a1"): ("needed",),
+    }
+    assert report.removed == (("", "02"), ("", "01"), ("agent", "a2"))
+    (report,) = repository.prune(["t"], keep_within="1m", dry_run=True)
+    assert report.kept[0] == ("", "06")
+    assert report.reasons[0] == ("head",)
+    repository.rewind("t", 2)
+    (report,) = repository.prune(["t"], keep_last=1)
+    # Of the root's: where the rewind stands, and the tip that it left.
+    assert report.reasons[:4] == (("last", "head"), ("head",), ("tag",), ("head",))
+    assert [name for _, name in report.kept[1:4]] == ["06", "03", "02, otherwise"]
+    assert repository.prune(["t"], keep_last=1)[0].kept == report.kept
+
+
 # -- what a DeltaChannel needs ------------------------------------------------------------------------
 
 

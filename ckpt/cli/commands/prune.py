@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
@@ -49,9 +50,9 @@ def command(
     have their own).
 
     With both --keep-last and --keep-within, what either keeps stays; one of them at least is needed. Heads,
-    tagged and interrupted checkpoints always stay, and so does what they need to load. A fork goes on showing what
-    its source has pruned. ckpt gc frees the space of what was pruned longer ago than its grace (14 days), once no
-    thread shows it.
+    tagged and interrupted checkpoints always stay, and so does what they need to load. Each line counts what
+    stays by why. A fork goes on showing what its source has pruned. ckpt gc frees the space of what was pruned
+    longer ago than its grace (14 days), once no thread shows it.
     """
     invocation.require_whole_threads()
     option = invocation.thread_option
@@ -116,10 +117,13 @@ def _table(out: Output, reports: Sequence[PruneReport]) -> None:
     rows = []
     for each in reports:
         total = f"{len(each.kept) + len(each.removed):,}"
+        # Each once, by the first of its reasons: they add up to what is kept.
+        why = Counter(reasons[0] for reasons in each.reasons)
         namespaces = {namespace for namespace, _ in (*each.kept, *each.removed)}
         rows.append([
             Cell(out.name(each.thread), "key"),
             Cell(f"keep {len(each.kept):>{width},} of {total}"),
+            Cell(f"({', '.join(f'{count:,} {reason}' for reason, count in why.most_common())})" if why else "", "dim"),
             Cell(f"in {len(namespaces):,} namespaces" if len(namespaces) > 1 else "", "dim"),
         ])  # fmt: skip
     out.table(rows, flexible=(0,))
