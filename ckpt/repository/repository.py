@@ -243,6 +243,14 @@ class Repository(Reader):
                 found[tag.name] = self.resolve(f"tag:{tag.name}")
         return found
 
+    def tags_of(self, thread: str) -> list[str]:
+        """Return the names of the tags that were put on a thread, sorted. Raises ThreadNotFoundError.
+
+        Reads the records of tags alone, in a few round trips: what they name may be damaged, or pruned.
+        """
+        check_text("the name of a thread", thread)
+        return self._tags.of(self._admin.require(thread)[0])
+
     def delete(self, thread: str) -> None:
         """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""
         check_text("the name of a thread", thread)

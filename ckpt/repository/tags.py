@@ -100,6 +100,10 @@ class Tags:
             names.setdefault(tag.commit.hex(), []).append(tag.name)
         return names
 
+    def of(self, thread: ThreadRecord) -> list[str]:
+        """Return the names of the tags that were put on a thread, sorted, in one round trip."""
+        return sorted(tag.name for tag in self.all() if tag.thread == thread.number)
+
     def protected(self, thread: ThreadRecord) -> Collection[tuple[str, str]]:
         """Return the (namespace, checkpoint id) pairs of a thread that tags keep in it.
 

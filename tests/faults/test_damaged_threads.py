@@ -42,6 +42,16 @@ def repository(request: pytest.FixtureRequest) -> Iterator[Repository]:
         yield repository
 
 
+def damage_frame(path: str | Path, commit: str) -> None:
+    """Damage the frame of a SQLite store that has a commit."""
+    with ckpt.open(path) as repository:
+        ((frame, _),) = repository.storage.locate([index_key(ObjectId(bytes.fromhex(commit)))]).values()
+    with closing(sqlite3.connect(path)) as database:
+        (data,) = database.execute("SELECT data FROM frame WHERE number = ?", (frame,)).fetchone()
+        database.execute("UPDATE frame SET data = ? WHERE number = ?", (flipped(data), frame))
+        database.commit()
+
+
 def asked_anew(repository: Repository) -> Repository:
     """Return a repository on the same store that has read nothing yet."""
     return Repository(repository.storage)
@@ -162,11 +172,7 @@ def test_damage_in_what_was_pruned_names_the_thread(tmp_path: Path) -> None:
     with ckpt.open(path) as repository:
         repository.commit("fine", texts(5))
         repository.prune(["fine"], keep_last=1)
-        ((frame, _),) = repository.storage.locate([index_key(ObjectId(bytes.fromhex(made[0].id)))]).values()
-    with closing(sqlite3.connect(path)) as database:
-        (data,) = database.execute("SELECT data FROM frame WHERE number = ?", (frame,)).fetchone()
-        database.execute("UPDATE frame SET data = ? WHERE number = ?", (flipped(data), frame))
-        database.commit()
+    damage_frame(path, made[0].id)
     for grace in (timedelta(days=14), AT_ONCE):
         with (
             ckpt.open(path) as repository,
@@ -268,6 +274,23 @@ def test_ckpt_delete_needs_no_commit(store: Path) -> None:
     assert run("gc", "--grace", "0s")[0] == 0
     with ckpt.open(store) as repository:
         assert [each.name for each in repository.threads()] == ["fine", "good"]
+
+
+def test_ckpt_delete_counts_the_tags_of_what_cannot_be_read(store: Path) -> None:
+    with ckpt.open(store) as repository:  # begins a pack of its own
+        made = repository.commit("torn", texts(7))
+        repository.tag("gone", "torn")
+        repository.tag("whole", "good")
+    damage_frame(store, made.id)
+    with ckpt.open(store) as repository:
+        with pytest.raises(IntegrityError):
+            repository.tags()
+        assert (repository.tags_of("torn"), repository.tags_of("fine")) == (["gone"], [])
+    assert run("delete", "torn", "-y")[:2] == (0, "Deleted torn (1 checkpoint, 1 tag). To undo: ckpt undo\n")
+    with ckpt.open(store) as repository:
+        assert list(repository.tags()) == ["whole"]
+        with pytest.raises(ThreadNotFoundError):
+            repository.tags_of("torn")
 
 
 @pytest.mark.parametrize("more", [("--all",), ("bad", "good", "fine")])
