@@ -16,6 +16,7 @@ from ckpt.repository import mark
 from ckpt.repository.core import Core
 from ckpt.repository.incoming import Channel, NewCheckpoint, Typed
 from ckpt.repository.mark import Marker, Packs
+from ckpt.repository.plan import Reason
 from ckpt.repository.prune import keep_last
 from ckpt.repository.repository import Repository
 from ckpt.repository.stretches import Found
@@ -89,9 +90,9 @@ def test_a_prune_that_reads_what_was_just_removed_begins_again(opened: Opener, m
         other.prune_thread("t", keep_last(1))
         other.gc(grace=timedelta(0))
 
-    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> list[str]:
+    def keep(namespace: str, rows: list[tuple[Found, Commit]], head: str | None) -> dict[str, list[Reason]]:
         repository.load([commit.metadata for _, commit in rows])
-        return [found.checkpoint_id for found, _ in rows]
+        return {found.checkpoint_id: ["last"] for found, _ in rows}
 
     once(monkeypatch, "value_bytes", smaller)
     assert repository.prune_thread("t", keep).removed == ()

@@ -20,6 +20,7 @@ from ckpt.history.records import ThreadRecord
 from ckpt.repository import Repository, remove_shared
 from ckpt.repository.incoming import Channel, NewCheckpoint
 from ckpt.repository.mark import rows, thread_records
+from ckpt.repository.plan import Reason
 from ckpt.repository.prune import keep_last
 from ckpt.storage.base import Batch
 from ckpt.storage.memory import MemoryStorage
@@ -30,6 +31,11 @@ NOW = timedelta(0)
 def checkpoints(repository: Repository) -> Counter[int]:
     """Return how many rows of checkpoints each thread has, by its number, in a store."""
     return Counter(row.thread for row in rows(repository.storage) if row.part == "c")
+
+
+def exactly(*ids: str) -> dict[str, list[Reason]]:
+    """Return what a `Keep` that keeps these ids does."""
+    return {checkpoint_id: ["last"] for checkpoint_id in ids}
 
 
 def run(repository: Repository, thread: str, count: int) -> None:
@@ -175,7 +181,7 @@ def test_where_a_subgraph_remembers_from_run_to_run_all_stays(opened: Opener) ->
     put(repository, "a", "2", "1")
     repository.copy_thread("a", "b")
     for thread in "ab":
-        repository.prune_thread(thread, lambda namespace, visible, head: ["3", "4"] if namespace else ["2"])
+        repository.prune_thread(thread, lambda namespace, *_: exactly("3", "4") if namespace else exactly("2"))
     repository.gc(grace=NOW)
     assert checkpoints(repository)[1] == 5
     for thread in "ab":
@@ -195,7 +201,7 @@ def test_what_the_subgraphs_of_tasks_made_goes_too(opened: Opener) -> None:
         put(repository, "a", f"{number}1", None, namespace=f"node:{number}")
     repository.copy_thread("a", "b")
     for thread in "ab":
-        repository.prune_thread(thread, lambda namespace, visible, head: ["40"] if not namespace else [])
+        repository.prune_thread(thread, lambda namespace, *_: exactly("40") if not namespace else {})
     repository.gc(grace=NOW)
     assert checkpoints(repository) == {1: 1}
     assert repository.fsck().problems == []
@@ -227,7 +233,7 @@ def test_a_fork_of_a_fork_that_is_gone_keeps_what_that_had_hidden(opened: Opener
     put(repository, "b", "03", "02")
     put(repository, "b", "04", "03")
     # Later than that was put at which the third leaves.
-    repository.prune_thread("b", lambda namespace, visible, head: ["03", "04"])
+    repository.prune_thread("b", lambda *_: exactly("03", "04"))
     repository.fork('ckpt:"03"', "c", thread="b")
     repository.delete_thread("b")
     repository.gc(grace=NOW)
