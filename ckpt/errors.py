@@ -192,6 +192,17 @@ class PartlyDoneError(IntegrityError):
         self.done = tuple(done)
 
 
+def damage_among(
+    what: str, damaged: Mapping[str, IntegrityError], *, done: Sequence[Any], hints: Sequence[str] = ()
+) -> IntegrityError:
+    """Return the error for some damaged ones among what was named: of the first one's kind where nothing was `done`."""
+    told = ", ".join(f"{name!r} ({error.message})" for name, error in damaged.items())
+    given = dict.fromkeys(hint for error in damaged.values() for hint in error.hints)
+    if done:
+        return PartlyDoneError(f"{what} {told}", done=done, hints=[*given, *hints])
+    return type(next(iter(damaged.values())))(f"{what} {told}", hints=[*given, *hints])
+
+
 class StoreError(CkptError):
     """The store itself cannot be used."""
 

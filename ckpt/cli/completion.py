@@ -45,7 +45,7 @@ def threads(ctx: Context, incomplete: str) -> list[CompletionItem]:
 
 def tags(ctx: Context, incomplete: str) -> list[CompletionItem]:
     """Return the tags that begin so."""
-    return _offered(ctx, incomplete, lambda repository: repository.tags())
+    return _offered(ctx, incomplete, lambda repository: repository.tag_names())
 
 
 def graphs(ctx: Context, incomplete: str) -> list[CompletionItem]:

@@ -14,8 +14,8 @@ from ckpt.errors import (
     IntegrityError,
     InvalidInputError,
     NotFoundError,
-    PartlyDoneError,
     RevisionNotFoundError,
+    damage_among,
 )
 from ckpt.history import clock, keys
 from ckpt.history.checkpoints import Put
@@ -278,18 +278,9 @@ class Acts:
             else:
                 reports.append(report)
         if damaged:
-            raise _not_pruned(damaged, reports)
+            more = "let go of what nobody can mend: ckpt delete THREAD"
+            raise damage_among("nothing was removed from", damaged, done=reports, hints=[more])
         return reports
-
-
-def _not_pruned(damaged: Mapping[str, IntegrityError], reports: Sequence[PruneReport]) -> IntegrityError:
-    told = ", ".join(f"{name!r} ({error.message})" for name, error in damaged.items())
-    message = f"nothing was removed from {told}"
-    given = dict.fromkeys(hint for error in damaged.values() for hint in error.hints)
-    hints = [*given, "let go of what nobody can mend: ckpt delete THREAD"]
-    if reports:
-        return PartlyDoneError(message, done=reports, hints=hints)
-    return type(next(iter(damaged.values())))(message, hints=hints)
 
 
 def _channel(typed: Typed) -> Channel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,11 +14,13 @@ import msgpack
 from ckpt.durations import DURATION_FORMS, duration_text, parse_duration
 from ckpt.errors import (
     HeadMovedError,
+    IntegrityError,
     InvalidInputError,
     NotFoundError,
     StoreUnavailableError,
     ThreadDeletedError,
     UnstorableValueError,
+    damage_among,
 )
 from ckpt.history import clock
 from ckpt.history.clock import next_checkpoint_id, now_text
@@ -39,6 +41,7 @@ from ckpt.repository.prune import PruneReport
 from ckpt.repository.reader import Reader
 from ckpt.repository.retention import Retention
 from ckpt.repository.stats import Stats, collect_stats
+from ckpt.repository.tagged import in_own_threads
 from ckpt.repository.thread import Thread
 from ckpt.repository.undo import Undoer
 from ckpt.storage.base import Storage
@@ -236,20 +239,40 @@ class Repository(Reader):
         self._acts.untag(name, dry_run=dry_run)
 
     def tags(self) -> dict[str, CheckpointInfo]:
-        """Return the checkpoints that carry tags, by tag; tags whose thread was deleted are left out."""
-        found: dict[str, CheckpointInfo] = {}
-        for tag in sorted(self._tags.all(), key=lambda tag: tag.name):
-            with suppress(NotFoundError):
-                found[tag.name] = self.resolve(f"tag:{tag.name}")
-        return found
+        """Return the checkpoints that carry tags, by tag, sorted; tags whose thread was deleted are left out.
 
-    def tags_of(self, thread: str) -> list[str]:
-        """Return the names of the tags that were put on a thread, sorted. Raises ThreadNotFoundError.
-
-        Reads the records of tags alone, in a few round trips: what they name may be damaged, or pruned.
+        Each thread with tags is looked through once. Where some checkpoints are damaged: PartlyDoneError, whose `done`
+        are the (tag, checkpoint) pairs of the others, and IntegrityError where there are none.
         """
+        tags = self._tags.all()
+        found = in_own_threads(self._core, tags)
+        for name in {info.thread for info in found.values()}:
+            self._upkeep.looked_at(name)
+        damaged: dict[str, IntegrityError] = {}
+        for tag in tags:
+            if tag.name not in found:
+                try:
+                    found[tag.name] = self.resolve(f"tag:{tag.name}")
+                except IntegrityError as error:
+                    damaged[tag.name] = error
+                except NotFoundError:
+                    continue
+        pairs = sorted(found.items())
+        if damaged:
+            raise damage_among("what these tags name cannot be read:", damaged, done=pairs)
+        return dict(pairs)
+
+    def tag_names(self, thread: str | None = None) -> list[str]:
+        """Return the names of all tags, or of those that were put on a thread, sorted.
+
+        Reads records of tags alone, in a few round trips: what they name may be damaged, pruned, or, of all tags,
+        deleted. Raises ThreadNotFoundError.
+        """
+        if thread is None:
+            return sorted(tag.name for tag in self._tags.all())
         check_text("the name of a thread", thread)
-        return self._tags.of(self._admin.require(thread)[0])
+        number = self._admin.require(thread)[0].number
+        return sorted(tag.name for tag in self._tags.all() if tag.thread == number)
 
     def delete(self, thread: str) -> None:
         """Delete a thread so that `undo` can bring it back until `gc` passes. Raises ThreadNotFoundError."""

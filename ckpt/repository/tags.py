@@ -95,14 +95,7 @@ class Tags:
 
     def by_commit(self) -> dict[str, list[str]]:
         """Return the names of the tags of each commit, by its id in hex."""
-        names: dict[str, list[str]] = {}
-        for tag in self.all():
-            names.setdefault(tag.commit.hex(), []).append(tag.name)
-        return names
-
-    def of(self, thread: ThreadRecord) -> list[str]:
-        """Return the names of the tags that were put on a thread, sorted, in one round trip."""
-        return sorted(tag.name for tag in self.all() if tag.thread == thread.number)
+        return by_commit(self.all())
 
     def protected(self, thread: ThreadRecord) -> Collection[tuple[str, str]]:
         """Return the (namespace, checkpoint id) pairs of a thread that tags keep in it.
@@ -153,6 +146,14 @@ class Tags:
             found |= level
             numbers = {thread.base.thread for thread in level.values() if thread.base is not None} - found.keys()
         return found
+
+
+def by_commit(tags: Iterable[Tag]) -> dict[str, list[str]]:
+    """Return the names of tags of each commit, by its id in hex."""
+    names: dict[str, list[str]] = {}
+    for tag in tags:
+        names.setdefault(tag.commit.hex(), []).append(tag.name)
+    return names
 
 
 def decode_tag(key: bytes, raw: bytes) -> Tag:

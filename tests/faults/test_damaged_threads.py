@@ -276,21 +276,32 @@ def test_ckpt_delete_needs_no_commit(store: Path) -> None:
         assert [each.name for each in repository.threads()] == ["fine", "good"]
 
 
-def test_ckpt_delete_counts_the_tags_of_what_cannot_be_read(store: Path) -> None:
+def test_ckpt_delete_counts_the_tag_names_what_cannot_be_read(store: Path) -> None:
     with ckpt.open(store) as repository:  # begins a pack of its own
         made = repository.commit("torn", texts(7))
         repository.tag("gone", "torn")
         repository.tag("whole", "good")
     damage_frame(store, made.id)
     with ckpt.open(store) as repository:
-        with pytest.raises(IntegrityError):
+        with pytest.raises(PartlyDoneError, match=r"what these tags name cannot be read: 'gone' \(object ") as caught:
             repository.tags()
-        assert (repository.tags_of("torn"), repository.tags_of("fine")) == (["gone"], [])
+        assert caught.value.done == (("whole", repository.resolve("good")),)
+        assert (repository.tag_names("torn"), repository.tag_names("fine")) == (["gone"], [])
+    code, out, told = run("tag")
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (6, ["whole"])
+    assert "error: what these tags name cannot be read: 'gone' (object " in told
+    code, out, told = run("tag", "--json")
+    assert (code, [each["tag"] for each in json.loads(out)["items"]]) == (6, ["whole"])
+    with ckpt.open(store) as repository:
+        repository.untag("whole")
+        with pytest.raises(DamagedObjectError, match="'gone'"):
+            repository.tags()
+        repository.tag("whole", "good")
     assert run("delete", "torn", "-y")[:2] == (0, "Deleted torn (1 checkpoint, 1 tag). To undo: ckpt undo\n")
     with ckpt.open(store) as repository:
         assert list(repository.tags()) == ["whole"]
         with pytest.raises(ThreadNotFoundError):
-            repository.tags_of("torn")
+            repository.tag_names("torn")
 
 
 @pytest.mark.parametrize("more", [("--all",), ("bad", "good", "fine")])

@@ -12,9 +12,11 @@ from clock_kit import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lifetime_kit import Opener
+from test_round_trips import Counted
 
 from ckpt.errors import AlreadyExistsError, CkptError, RevisionNotFoundError, ThreadNotFoundError
 from ckpt.repository import Repository
+from ckpt.repository.infos import CheckpointInfo
 from ckpt.repository.prune import keep_last
 from ckpt.storage.base import Batch, Storage
 from ckpt.storage.memory import MemoryStorage
@@ -89,6 +91,37 @@ def test_what_a_thread_that_is_gone_has_tagged_stays_in_its_forks(
     assert repository.fsck().problems == []
 
 
+def each_alone(repository: Repository) -> dict[str, CheckpointInfo]:
+    """Return what each tag leads to when it is asked for alone, in the order of their names."""
+    found: dict[str, CheckpointInfo] = {}
+    for name in sorted(repository.tag_names()):
+        with suppress(RevisionNotFoundError):
+            found[name] = repository.resolve(f"tag:{name}")
+    return found
+
+
+def test_many_tags_cost_what_the_threads_do_that_have_them(opened: Opener) -> None:
+    repository = opened()
+    for thread in ("a", "b"):
+        for number in range(12):
+            repository.tag(f"{thread}{number:02}", repository.commit(thread, {"n": number}).spec)
+    repository.commit("c", {"n": 1})
+
+    def cost() -> int:
+        storage = Counted(repository.storage)
+        assert list(Repository(storage).tags()) == repository.tag_names()  # type: ignore[arg-type]
+        return len(storage.calls)
+
+    many = cost()
+    for name in repository.tag_names()[1:-1]:
+        repository.untag(name)
+    assert repository.tag_names() == ["a00", "b11"]
+    # Of what is as old as the oldest of them, commits are read in one call or another.
+    assert many <= cost() + 4
+    assert repository.tag_names("b") == ["b11"]
+    assert repository.tag_names("c") == []
+
+
 _NAMES = st.sampled_from("abc")
 _ACTS = st.one_of(
     st.tuples(st.sampled_from(["commit", "delete", "expire", "prune"]), _NAMES, st.none()),
@@ -127,8 +160,10 @@ def test_what_is_tagged_goes_with_its_threads_alone(acts: list[tuple[str, str, s
                     repository.fork(subject, str(other))
                 else:
                     repository.tag(str(other), subject)
+            tags = repository.tags()
+            assert tags == each_alone(repository)
             if act in ("commit", "fork", "prune", "checkout", "gc"):
-                assert {name: info.id for name, info in repository.tags().items()} == before
+                assert {name: info.id for name, info in tags.items()} == before
         assert repository.fsck().problems == []
 
 

@@ -35,7 +35,7 @@ def command(invocation: Invocation, thread: str | None, dry_run: bool, yes: bool
         from ckpt.errors import ThreadNotFoundError
 
         raise ThreadNotFoundError(f"there is no thread {name!r}", hints=["ckpt threads lists them all"])
-    tags = repository.tags_of(name)
+    tags = repository.tag_names(name)
     parts = [counted(found.checkpoints, "checkpoint"), *([counted(len(tags), "tag")] if tags else [])]
     what = f"{out.name(name)} ({', '.join(parts)})"
     if not dry_run:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from ckpt.cli.arguments import revision_argument
@@ -9,6 +11,12 @@ from ckpt.cli.command import Command, completing, dry_run_option
 from ckpt.cli.context import Invocation, pass_invocation, thread_and_tag, usage
 from ckpt.cli.format import short, time_of
 from ckpt.cli.output import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt.repository import Repository
+    from ckpt.repository.infos import CheckpointInfo
 
 
 @click.command(
@@ -38,10 +46,20 @@ def command(invocation: Invocation, name: str | None, revision: str | None, remo
 
 
 def _list(invocation: Invocation) -> None:
-    from ckpt.cli import records
+    from ckpt.errors import PartlyDoneError
 
     repository = invocation.repository()
-    tags = sorted(repository.tags().items())
+    try:
+        tags = list(repository.tags().items())
+    except PartlyDoneError as error:
+        _tell(invocation, repository, error.done)
+        raise
+    _tell(invocation, repository, tags)
+
+
+def _tell(invocation: Invocation, repository: Repository, tags: Sequence[tuple[str, CheckpointInfo]]) -> None:
+    from ckpt.cli import records
+
     out = invocation.out
     if invocation.json:
         items = [{"tag": name, "checkpoint": records.checkpoint(info)} for name, info in tags]
